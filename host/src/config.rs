@@ -1,0 +1,303 @@
+//! The checked configuration: what the gateway may rely on.
+//!
+//! Text becomes a spanned tree (`file`), `${…}` is expanded in its scalars (`env`), the tree is checked as a whole so
+//! that every problem is reported at once (`check`, `diagnostic`), and what is left is this: no string that still
+//! has to be looked up, parsed or trusted. This module knows no socket and no clock.
+
+pub mod check;
+pub mod diagnostic;
+pub mod env;
+pub mod file;
+pub mod secret;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Uri};
+
+use crate::config::secret::Secret;
+
+/// Everything one configuration says, with defaults filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where it came from.
+    pub origin: Origin,
+    /// The listeners and their bounds.
+    pub server: Server,
+    /// The upstreams, in the order of the file; an index into this list names an upstream everywhere.
+    pub upstreams: Vec<Upstream>,
+    /// How an upstream is chosen.
+    pub routing: Routing,
+    /// When another attempt is made.
+    pub retry: Retry,
+    /// How long a list of models is kept; zero turns the cache off. Default 600 s.
+    pub models_cache_ttl: Duration,
+    /// The shape of error bodies. Default `openai`.
+    pub error_compat: ErrorCompat,
+    /// How log lines are written. Default `text`.
+    pub log_format: LogFormat,
+}
+
+/// Where a configuration came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A file, which is watched for changes.
+    File(PathBuf),
+    /// The embedded default and what the environment offers.
+    Embedded,
+}
+
+/// The listeners and what they bear.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// The main listener. Default 127.0.0.1:8000; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The admin listener. Default 127.0.0.1:9090.
+    pub admin: SocketAddr,
+    /// Bearer token of the admin listener; required when that is not on loopback.
+    pub admin_token: Option<Secret>,
+    /// Further `Host` values the admin listener answers to.
+    pub admin_hosts: Vec<String>,
+    /// The largest request body, in bytes. Default 64 MiB.
+    pub request_body_max: u64,
+    /// From accept to the end of the request's head, TLS included. Default 10 s.
+    pub header_timeout: Duration,
+    /// How long running exchanges may go on after SIGTERM. Default 30 s.
+    pub shutdown_grace: Duration,
+    /// Certificate and key; none means plain text.
+    pub tls: Option<ServerTls>,
+    /// The most connections held at once. Default 20,000.
+    pub connections_max: usize,
+    /// The most bytes of bodies held in memory at once, over all exchanges. Default 1 GiB.
+    pub buffered_bytes_max: u64,
+    /// The silence after which a stream's client is sent an SSE comment; zero means never. Default 15 s.
+    pub keepalive: Duration,
+    /// Whether such comments may be sent before the upstream has answered. Default false.
+    pub keepalive_early: bool,
+    /// Origins that browsers may call from; `*` for any. Default none.
+    pub cors_origins: Vec<String>,
+    /// Whether answers carry `x-witgate-upstream`. Default true.
+    pub upstream_header: bool,
+}
+
+/// The files of the main listener's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// PEM certificate chain.
+    pub cert: PathBuf,
+    /// PEM private key.
+    pub key: PathBuf,
+}
+
+/// One remote service that answers requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// Its name: unique, part of the routing hash, shown in logs and metrics.
+    pub name: Arc<str>,
+    /// Where it is.
+    pub target: Target,
+    /// Its key; none sends no credential unless `forwards_caller_key`.
+    pub api_key: Option<Secret>,
+    /// `auth: forward`: the caller's credential is sent on when there is no `api_key`.
+    pub forwards_caller_key: bool,
+    /// The models it takes.
+    pub model_match: ModelMatch,
+    /// Name the client uses, name the upstream knows.
+    pub models: Vec<(String, String)>,
+    /// Weight, or rank under `priority_mode: rank`. Default 1; weight 0 is used only when nothing else is left.
+    pub priority: u32,
+    /// Models or upstreams to go on with when every candidate has failed.
+    pub fallback: Vec<String>,
+    /// Headers added to every request sent to it.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Top-level keys added to a JSON body that lacks them: the key, and its value as JSON text.
+    pub extra_body: Vec<(String, String)>,
+    /// Stop words put before the request's own.
+    pub stop: Vec<String>,
+    /// Upper bound of `max_tokens` and `max_completion_tokens`; sent as `max_tokens` when the request has neither.
+    pub max_tokens: Option<u64>,
+    /// Text put before the first content of every answer.
+    pub special_prefix: Option<Arc<str>>,
+    /// Where the thinking of an answer goes. Default: the top-level `thinking_format`.
+    pub thinking_format: ThinkingFormat,
+    /// Its timers.
+    pub timeouts: Timeouts,
+    /// The most exchanges at once; zero means no bound.
+    pub max_in_flight: usize,
+    /// Whether it takes part at all. Default true.
+    pub is_enabled: bool,
+    /// Whether unknown paths are passed to it. At most one upstream.
+    pub is_default: bool,
+    /// Whether streams are asked for usage. Default true.
+    pub include_usage: bool,
+    /// How its certificate is verified.
+    pub tls: UpstreamTls,
+    /// What is tidied in chat messages before they are sent.
+    pub clean: Clean,
+}
+
+/// Where an upstream is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A base URL such as `https://api.openai.com/v1`, without a trailing slash.
+    Http(Uri),
+    /// `builtin:echo`: answers in this process, repeating the last user text.
+    Echo,
+}
+
+/// Which models an upstream takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelMatch {
+    /// The model equals one of these.
+    Exact(Vec<String>),
+    /// The model contains one of these (case-sensitive; the default type, as in the earlier systems).
+    Keyword(Vec<String>),
+    /// The model begins with one of these; a trailing `*` in the file is dropped.
+    Prefix(Vec<String>),
+    /// Every model: the upstream has no `model_match`.
+    Any,
+}
+
+/// Where the thinking of an answer goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ThinkingFormat {
+    /// It stays as the upstream sent it.
+    #[default]
+    Passthrough,
+    /// Into `<think>…</think>` at the start of the content.
+    ThinkTag,
+    /// Into the field `reasoning`.
+    Reasoning,
+    /// Into the field `reasoning_content`.
+    ReasoningContent,
+    /// Away.
+    Strip,
+}
+
+/// The timers of one upstream; zero means none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// DNS, TCP and TLS. Default 10 s.
+    pub connect: Duration,
+    /// From the request sent to the head of the answer. Default 60 s.
+    pub first_byte: Duration,
+    /// Between two reads of the answer. Default 60 s.
+    pub idle: Duration,
+    /// The whole attempt. Default none.
+    pub total: Duration,
+}
+
+/// How an upstream's certificate is verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// A PEM file of further authorities to trust.
+    pub ca: Option<PathBuf>,
+    /// Verifies nothing. Only for tests and trusted networks.
+    pub is_insecure: bool,
+}
+
+/// What is tidied in chat messages before they are sent; everything is off by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clean {
+    /// White space at both ends of texts.
+    pub trim: bool,
+    /// Messages without content, tool calls or reasoning.
+    pub drop_empty: bool,
+    /// Consecutive user messages become one, their texts joined by a newline.
+    pub merge_user: bool,
+    /// `<think>…</think>` in assistant messages.
+    pub strip_think: bool,
+}
+
+/// How an upstream is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Routing {
+    /// The strategy. Default `deterministic`.
+    pub strategy: Strategy,
+    /// What `priority` means. Default `weight`.
+    pub priority_mode: PriorityMode,
+}
+
+/// The six ways to order candidates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// Weighted rendezvous hashing of the conversation's anchor.
+    #[default]
+    Deterministic,
+    /// The earlier systems' multi-anchor vote.
+    Voting,
+    /// Weighted random order.
+    Random,
+    /// Taking turns, by weight.
+    RoundRobin,
+    /// Fewest running exchanges per weight first.
+    LeastInFlight,
+    /// Configuration order.
+    Failover,
+}
+
+/// What an upstream's `priority` means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PriorityMode {
+    /// Its share of the traffic.
+    #[default]
+    Weight,
+    /// Its tier: the smallest goes first, equal ones share evenly.
+    Rank,
+}
+
+/// When another attempt is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Further tries at one upstream, only where nothing was sent. Default 1.
+    pub same_upstream: u32,
+    /// Attempts of one exchange, all upstreams together. Default 8.
+    pub attempts_max: u32,
+    /// Fallback hops of one exchange. Default 4.
+    pub hops_max: u32,
+    /// The pause before the first retry of the same upstream; doubled each time, with jitter. Default 100 ms.
+    pub backoff: Duration,
+    /// The longest such pause. Default 2 s.
+    pub backoff_max: Duration,
+    /// What counts as a failure that another attempt may mend.
+    pub on: RetryOn,
+}
+
+/// The failures after which the next candidate is tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryOn {
+    /// DNS, TCP or TLS. Default true.
+    pub connect: bool,
+    /// No head of an answer in time. Default true.
+    pub timeout: bool,
+    /// Any status from 500 on. Default true.
+    pub server_errors: bool,
+    /// Single statuses. Default 408 and 429.
+    pub statuses: Vec<u16>,
+    /// An answer that breaks off or is not what its content type says. Default true.
+    pub malformed: bool,
+    /// A successful answer without any content. Default true.
+    pub empty: bool,
+}
+
+/// The shape of error bodies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ErrorCompat {
+    /// OpenAI's nested object.
+    #[default]
+    OpenAi,
+    /// The same with GPT_API's top-level `error_type`, and its 422 for an unknown model.
+    GptApi,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// JSON lines.
+    Json,
+}

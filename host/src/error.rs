@@ -1,0 +1,200 @@
+//! The one error of the request path.
+//!
+//! An error carries a `kind` that decides what happens next (status, retry, blame), a `message` that a client
+//! may read, and a `source` that only the log may show. `wire::encode_error` turns it into a body, and nobody but
+//! `gateway` calls that.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+
+/// A boxed cause, for the log only.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// The result of a step in the request path.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong with one request or one attempt of it.
+#[derive(Debug)]
+pub struct Error {
+    /// What kind of failure this is; decides status, retry and blame.
+    pub kind: ErrorKind,
+    /// What the client may read: lowercase, names in backticks, no upstream's name, address or key.
+    pub message: String,
+    /// The cause, for the log only.
+    pub source: Option<Source>,
+    /// How long the client should wait before it tries again.
+    pub retry_after: Option<Duration>,
+    /// The request's field the message is about, in OpenAI's `param`.
+    pub param: Option<&'static str>,
+}
+
+/// The failures that somebody (client, retry, metric, operator) treats differently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request is not valid: bad JSON, a missing field, a wrong type.
+    InvalidRequest,
+    /// No upstream serves the model.
+    ModelNotFound,
+    /// No such path.
+    UnknownPath,
+    /// The path exists, the method does not; carries the methods that do.
+    MethodNotAllowed(Vec<Method>),
+    /// The request body is over `server.request_body_max`.
+    RequestTooLarge,
+    /// The client did not finish sending its body in time.
+    RequestTimeout,
+    /// The Host header names somebody else (admin listener only).
+    Misdirected,
+    /// A credential is missing or wrong.
+    Unauthenticated,
+    /// The request comes from where it must not come from (admin listener only).
+    Forbidden,
+    /// The gateway or every usable upstream is full, disabled or draining.
+    Overloaded,
+    /// The upstream could not be reached: DNS, connect or TLS.
+    UpstreamUnreachable,
+    /// The upstream did not answer in time.
+    UpstreamTimeout,
+    /// The upstream answered something that is not valid HTTP or JSON, or closed in the middle.
+    UpstreamInvalid,
+    /// The upstream broke off after the client had been sent a part of the answer.
+    StreamBroken,
+    /// The client left.
+    Cancelled,
+    /// A defect of the gateway.
+    Internal,
+}
+
+/// Who caused a failure; a metric label and the log level follow from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The caller's request.
+    Client,
+    /// The upstream or the way to it.
+    Upstream,
+    /// This program or its configuration.
+    Gateway,
+}
+
+impl Error {
+    /// Makes an error that the client reads as `message`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None, retry_after: None, param: None }
+    }
+
+    /// Makes a 400 about one field of the request.
+    pub fn invalid(param: &'static str, message: impl Into<String>) -> Self {
+        Self { param: Some(param), ..Self::new(ErrorKind::InvalidRequest, message) }
+    }
+
+    /// Adds the cause for the log.
+    pub fn with_source(mut self, source: impl Into<Source>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Adds how long the client should wait.
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+}
+
+impl ErrorKind {
+    /// The HTTP status the client is sent.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::InvalidRequest => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::ModelNotFound | Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UpstreamUnreachable | Self::UpstreamInvalid | Self::StreamBroken => StatusCode::BAD_GATEWAY,
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            // nginx's code for it; it is written to records, never to a client.
+            Self::Cancelled => StatusCode::from_u16(499).expect("499 is a valid status"),
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The machine-readable code of the error body.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::Unauthenticated => "invalid_api_key",
+            Self::Forbidden => "forbidden",
+            Self::ModelNotFound => "model_not_found",
+            Self::UnknownPath => "unknown_path",
+            Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::RequestTooLarge => "request_too_large",
+            Self::RequestTimeout => "request_timeout",
+            Self::Misdirected => "misdirected_request",
+            Self::Overloaded => "overloaded",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamInvalid => "upstream_invalid",
+            Self::StreamBroken => "upstream_stream_broken",
+            Self::Cancelled => "cancelled",
+            Self::Internal => "internal_error",
+        }
+    }
+
+    /// OpenAI's error class, the `type` of the error body.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::InvalidRequest
+            | Self::ModelNotFound
+            | Self::UnknownPath
+            | Self::MethodNotAllowed(_)
+            | Self::RequestTooLarge
+            | Self::RequestTimeout
+            | Self::Misdirected
+            | Self::Cancelled => "invalid_request_error",
+            Self::Unauthenticated => "authentication_error",
+            Self::Forbidden => "permission_error",
+            Self::Overloaded => "overloaded_error",
+            Self::UpstreamUnreachable | Self::UpstreamTimeout | Self::UpstreamInvalid | Self::StreamBroken => {
+                "upstream_error"
+            }
+            Self::Internal => "internal_error",
+        }
+    }
+
+    /// Who caused it.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::InvalidRequest
+            | Self::Unauthenticated
+            | Self::Forbidden
+            | Self::ModelNotFound
+            | Self::UnknownPath
+            | Self::MethodNotAllowed(_)
+            | Self::RequestTooLarge
+            | Self::RequestTimeout
+            | Self::Misdirected
+            | Self::Cancelled => Blame::Client,
+            Self::UpstreamUnreachable | Self::UpstreamTimeout | Self::UpstreamInvalid | Self::StreamBroken => {
+                Blame::Upstream
+            }
+            Self::Overloaded | Self::Internal => Blame::Gateway,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| &**source as _)
+    }
+}

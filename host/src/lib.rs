@@ -1,0 +1,4 @@
+//! witgate: a language-model gateway that operators extend with WebAssembly components.
+
+pub mod config;
+pub mod error;

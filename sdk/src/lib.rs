@@ -1,0 +1,1 @@
+//! What a witgate plugin is written with.

@@ -1,6 +1,7 @@
 //! witgate: a language-model gateway that operators extend with WebAssembly components.
 
 pub mod chat;
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod route;

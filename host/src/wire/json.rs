@@ -53,6 +53,14 @@ pub struct Text<'a> {
     escapes: Escapes,
 }
 
+/// A [`Text`] that does not borrow its document.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    start: usize,
+    end: usize,
+    escapes: Escapes,
+}
+
 /// Which escapes a string uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Escapes {
@@ -398,6 +406,11 @@ impl<'a> Text<'a> {
         self.raw
     }
 
+    /// Lets go of the document.
+    pub fn span(&self) -> Span {
+        Span { start: self.start, end: self.start + self.raw.len(), escapes: self.escapes }
+    }
+
     /// Where the string stands in the document, without its quotes.
     pub fn range(&self) -> Range<usize> {
         self.start..self.start + self.raw.len()
@@ -431,6 +444,44 @@ impl<'a> Text<'a> {
                 Cow::Owned(into)
             }
         }
+    }
+}
+
+impl Span {
+    /// Makes a span of any range, as if it were a string without escapes.
+    pub fn plain(range: Range<usize>) -> Self {
+        Self { start: range.start, end: range.end, escapes: Escapes::None }
+    }
+
+    /// Where it stands in its document, without quotes.
+    pub fn range(&self) -> Range<usize> {
+        self.start..self.end
+    }
+
+    /// Whether it means `plain`; `document` is the one it was read from.
+    pub fn is(&self, document: &[u8], plain: &str) -> bool {
+        match self.escapes {
+            Escapes::None => document[self.range()] == *plain.as_bytes(),
+            Escapes::Short | Escapes::Free => self.decode(document) == plain,
+        }
+    }
+
+    /// Returns what it means; `document` is the one it was read from.
+    pub fn decode<'a>(&self, document: &'a [u8]) -> Cow<'a, str> {
+        self.text(document).decode()
+    }
+
+    /// Returns it as [`Text::canonical`] does; `document` is the one it was read from.
+    pub fn canonical<'a>(&self, document: &'a [u8]) -> Cow<'a, [u8]> {
+        match self.escapes {
+            Escapes::None | Escapes::Short => Cow::Borrowed(&document[self.range()]),
+            Escapes::Free => self.text(document).canonical(),
+        }
+    }
+
+    fn text<'a>(&self, document: &'a [u8]) -> Text<'a> {
+        let raw = simdutf8::basic::from_utf8(&document[self.range()]).expect("the scanner has read it");
+        Text { raw, start: self.start, escapes: self.escapes }
     }
 }
 

@@ -162,7 +162,9 @@ fn read_content<'a>(
             })?;
             return Ok(Shape::Parts { inner: start + 1..scanner.position() - 1, has_media });
         }
-        _ => drop(scanner.skip()?),
+        _ => {
+            scanner.skip()?;
+        }
     }
     Ok(match kind {
         Kind::String => Shape::Text,

@@ -469,7 +469,9 @@ impl Reader {
                 scanner.skip()?;
             }
             _ if kind == Kind::String => text = Some(scanner.string()?.span()),
-            _ => drop(scanner.skip()?),
+            _ => {
+                scanner.skip()?;
+            }
         }
         self.members.push(Member { name: name.span(), kind, value: start..scanner.position(), text });
         Ok(())
@@ -575,7 +577,9 @@ impl Reader {
                 scanner.array(|scanner| {
                     match scanner.peek()? {
                         Kind::Object => drop(self.message(scanner, index)?),
-                        _ => drop(scanner.skip()?),
+                        _ => {
+                            scanner.skip()?;
+                        }
                     }
                     index += 1;
                     Ok(())
@@ -639,7 +643,9 @@ impl Reader {
                     scanner.skip().map(drop)
                 })
             })?,
-            _ => drop(scanner.skip()?),
+            _ => {
+                scanner.skip()?;
+            }
         }
         Ok(())
     }

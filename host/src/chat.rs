@@ -1,13 +1,14 @@
-//! The neutral vocabulary: what every dialect's requests and answers have in common.
+//! The neutral vocabulary of requests and answers, the same for every dialect.
 
 use std::borrow::Cow;
 
-/// What of a request identifies its conversation; `wire` fills it from the client's bytes.
+/// What of a request identifies its conversation; borrowed from the request wherever it can be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prompt<'a> {
-    /// What the conversation's KV cache begins with, in order: tools (raw JSON), system texts, the first user text;
-    /// the first 2 KiB of a completion's prompt; the whole input of embeddings and the like.
+    /// What the KV cache of the conversation begins with, in order: tools, system texts, the first user message; the
+    /// beginning of a completion's prompt; the whole input of embeddings and the like. Texts are in one canonical
+    /// form whatever serialiser wrote them; empty when the request has nothing to tell conversations apart by.
     pub prefix: Vec<Cow<'a, [u8]>>,
-    /// The decoded text of each user message, only for the `voting` strategy and empty otherwise.
+    /// The text of each user message, in order; filled only when asked for.
     pub users: Vec<Cow<'a, str>>,
 }

@@ -1,0 +1,4 @@
+//! Dialects on the wire.
+
+pub mod openai;
+pub mod sse;

@@ -1,0 +1,3 @@
+//! OpenAI's dialect.
+
+pub mod thinking;

@@ -1,3 +1,6 @@
 //! OpenAI's dialect.
 
+pub mod answer;
+pub mod stream;
 pub mod thinking;
+pub mod view;

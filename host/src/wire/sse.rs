@@ -184,7 +184,14 @@ impl Frame {
 
     /// Whether the frame's blank line is there, which may lack at the end of a stream only.
     pub fn is_terminated(&self) -> bool {
+        // A last CR counts once something follows it.
         frame_end(&[&self.raw[..], b"x"].concat(), &mut { Line::Empty }).is_some()
+    }
+
+    /// Adds the line ends that lack.
+    pub fn terminated(self) -> Self {
+        let ends: &[u8] = if self.raw.ends_with(b"\n") { b"\n" } else { b"\n\n" };
+        Self { raw: [&self.raw[..], ends].concat().into(), ..self }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Dialects on the wire.
+//! What is said on the wire: the dialects, their endpoints, and how requests and answers are read and edited.
 
 pub mod json;
 pub mod openai;

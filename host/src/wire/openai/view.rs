@@ -400,7 +400,9 @@ fn response<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8], view: &mut View<'a>)
         Ok(())
     })?;
     view.usage = inner.usage.or(view.usage);
-    view.error = inner.error.or(view.error.take());
+    if inner.error.is_some() {
+        view.error = inner.error;
+    }
     view.stop = inner.stop.or(view.stop);
     Ok(())
 }

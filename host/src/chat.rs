@@ -36,6 +36,8 @@ pub enum Role {
     Assistant,
     /// A tool's result.
     Tool,
+    /// A role this vocabulary has no word for.
+    Other,
 }
 
 /// A step of an answer.

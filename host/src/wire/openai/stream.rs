@@ -226,7 +226,19 @@ impl Filter {
 
     /// Whether a frame of an answer with choices has to be looked into.
     fn must_read(&self, raw: &[u8]) -> bool {
-        !self.seen.has_content || self.rules.edits_choices() || NEEDLES.iter().any(|needle| needle.is_in(raw))
+        !self.seen.has_content
+            || (self.rules.edits_choices() && !self.is_settled(raw))
+            || may_be_done(raw)
+            || NEEDLES.iter().any(|needle| needle.is_in(raw))
+    }
+
+    /// Whether no edit is possible any more: it is the one choice most answers have, its converter lets everything
+    /// through, and the frame has no thinking field.
+    fn is_settled(&self, raw: &[u8]) -> bool {
+        let [(0, converter)] = &self.choices[..] else { return false };
+        converter.is_settled()
+            && !THINKING_NEEDLES.iter().any(|needle| needle.is_in(raw))
+            && is_first_choice(raw)
     }
 
     fn watch(&mut self, view: &View<'_>) {
@@ -254,7 +266,11 @@ impl Filter {
         let names_end =
             || RESPONSE_ENDS.iter().any(|end| memchr::memmem::find(data, end.as_bytes()).is_some());
         let may_end = self.rules.endpoint == Endpoint::Responses && fields.event.is_none() && names_end();
-        if self.seen.has_content && !may_end && !NEEDLES.iter().any(|needle| needle.is_in(data)) {
+        if self.seen.has_content
+            && !may_end
+            && !may_be_done(data)
+            && !NEEDLES.iter().any(|needle| needle.is_in(data))
+        {
             return;
         }
         let Ok(view) = View::of(data) else { return };
@@ -365,37 +381,52 @@ const DONE: &[u8] = b"[DONE]";
 /// Source: OpenAI API reference, "Responses", "Streaming", seen 2026-11.
 const RESPONSE_ENDS: [&str; 4] = ["response.completed", "response.failed", "response.incomplete", "error"];
 
-/// A word that tells that an event has to be looked into.
-struct Needle {
-    finder: Finder<'static>,
-    /// Whether it is the name of a member that says nothing when it is null.
-    is_name: bool,
-}
+/// The name of a member that tells that an event has to be looked into, unless it is null. In a JSON string the
+/// quotes would be escaped, so a hit nearly always is the member itself.
+struct Needle(Finder<'static>);
 
-/// In a JSON string the quotes would be escaped, so a hit nearly always is the member itself.
-static NEEDLES: LazyLock<[Needle; 5]> = LazyLock::new(|| {
-    let name = |name| Needle { finder: Finder::new(name), is_name: true };
-    [
-        name("\"finish_reason\""),
-        name("\"usage\""),
-        name("\"error\""),
-        name("\"timings\""),
-        Needle { finder: Finder::new(DONE), is_name: false },
-    ]
+static NEEDLES: LazyLock<[Needle; 4]> = LazyLock::new(|| {
+    ["\"finish_reason\"", "\"usage\"", "\"error\"", "\"timings\""].map(|name| Needle(Finder::new(name)))
 });
+
+static THINKING_NEEDLES: LazyLock<[Needle; 2]> =
+    LazyLock::new(|| ["\"reasoning\"", "\"reasoning_content\""].map(|name| Needle(Finder::new(name))));
+
+static INDEX: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"index\""));
 
 impl Needle {
     fn is_in(&self, bytes: &[u8]) -> bool {
-        let end = self.finder.needle().len();
-        self.finder.find_iter(bytes).any(|at| !(self.is_name && is_null(&bytes[at + end..])))
+        let mut rest = bytes;
+        while let Some(at) = self.0.find(rest) {
+            rest = &rest[at + self.0.needle().len()..];
+            if !is_null(rest) {
+                return true;
+            }
+        }
+        false
     }
+}
+
+/// Whether a frame may be the one that says `[DONE]`. It is short, or ends so when comments make it long.
+fn may_be_done(raw: &[u8]) -> bool {
+    const SHORT: usize = 96;
+    raw.len() < SHORT || raw.trim_ascii_end().ends_with(DONE)
+}
+
+/// Whether every index in a frame is 0, and there is one.
+fn is_first_choice(raw: &[u8]) -> bool {
+    let mut indexes = INDEX.find_iter(raw).map(|at| value(&raw[at + INDEX.needle().len()..])).peekable();
+    indexes.peek().is_some() && indexes.all(|value| matches!(value, [b'0', b',' | b'}' | b' ', ..]))
+}
+
+/// What follows a member's name, from the value on; empty if no value follows.
+fn value(rest: &[u8]) -> &[u8] {
+    rest.trim_ascii_start().strip_prefix(b":").map_or(&[], <[u8]>::trim_ascii_start)
 }
 
 /// Whether what follows a member's name is a null.
 fn is_null(rest: &[u8]) -> bool {
-    rest.trim_ascii_start()
-        .strip_prefix(b":")
-        .is_some_and(|value| value.trim_ascii_start().starts_with(b"null"))
+    value(rest).starts_with(b"null")
 }
 
 /// A stretch of a chunk that is forwarded as it is.
@@ -407,10 +438,13 @@ struct Run {
 
 impl Run {
     fn flush(&mut self, out: &mut Vec<Bytes>) {
-        if self.end > self.start {
-            out.push(self.chunk.slice(self.start..self.end));
-        }
+        let run = self.start..self.end;
         self.start = self.end;
+        if run.len() == self.chunk.len() {
+            out.extend(Some(std::mem::take(&mut self.chunk)).filter(|chunk| !chunk.is_empty()));
+        } else if !run.is_empty() {
+            out.push(self.chunk.slice(run));
+        }
     }
 
     fn skip(&mut self, bytes: usize) {
@@ -671,6 +705,29 @@ mod tests {
         let rules = Rules { endpoint: Endpoint::Completions, ..rules(true, "p", ThinkingFormat::Strip) };
         let input = two("", "a") + &two("b", "c") + &two("d", "e");
         check(&rules, &input, &(two("", "pa") + &two("pb", "c") + &two("d", "e")), Ending::Truncated);
+    }
+
+    #[test]
+    fn what_comes_late_is_edited_after_all() {
+        let strip = rules(true, "", ThinkingFormat::Strip);
+        let late =
+            [r#"{"content":"a"}"#, r#"{"reasoning":"b"}"#, r#"{"content":"c","reasoning_content":null}"#];
+        check_deltas(&strip, &late, &[late[0], late[2]]);
+        let second = |text: &str| {
+            format!("data: {{\"choices\":[{{\"index\": 1,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
+        };
+        let first = events(&[late[0], late[0]]);
+        let input = format!("{first}{}{first}", second("x"));
+        let prefixed = events(&[r#"{"content":"pa"}"#, late[0]]);
+        let expected = format!("{prefixed}{}{first}", second("px"));
+        check(&rules(true, "p", ThinkingFormat::Passthrough), &input, &expected, Ending::Truncated);
+    }
+
+    #[test]
+    fn an_empty_chunk_sends_nothing() {
+        let mut out = Vec::new();
+        Filter::new(rules(true, "", ThinkingFormat::Passthrough)).push(Bytes::new(), &mut out).unwrap();
+        assert!(out.is_empty());
     }
 
     #[test]

@@ -66,6 +66,16 @@ impl Converter {
         self.splitter.finish(self.format, parts);
     }
 
+    /// Whether from now on content without thinking goes through as it is.
+    pub fn is_settled(&self) -> bool {
+        let splits = match self.format {
+            ThinkingFormat::Passthrough | ThinkingFormat::ThinkTag => false,
+            ThinkingFormat::Reasoning | ThinkingFormat::ReasoningContent => !self.has_field,
+            ThinkingFormat::Strip => true,
+        };
+        self.prefix.is_none() && !self.is_tag_open && (!splits || self.splitter.place == Place::Answer)
+    }
+
     fn push_thinking(&mut self, text: &[u8], parts: &mut Parts) {
         match self.format {
             ThinkingFormat::Passthrough | ThinkingFormat::Strip => {}

@@ -7,6 +7,7 @@ use http::Method;
 pub mod json;
 pub mod multipart;
 pub mod openai;
+pub mod sse;
 
 /// Whose conventions a client or an upstream follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -164,6 +165,12 @@ impl Endpoint {
     /// Whose conventions its requests, answers and errors follow.
     pub fn dialect(self) -> Dialect {
         Dialect::OpenAi
+    }
+
+    /// Whether the gateway reads its answers, because they are JSON or events that say what they cost; the others
+    /// (sound, pictures) are passed on unread.
+    pub fn is_inspected(self) -> bool {
+        !self.is_multipart() && !matches!(self, Self::AudioSpeech | Self::ImagesGenerations)
     }
 
     /// Whether its requests are forms with files, not JSON.

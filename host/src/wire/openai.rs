@@ -7,8 +7,14 @@ use crate::config::ErrorCompat;
 use crate::error::{Error, ErrorKind};
 use crate::wire::json::quote;
 
+pub mod answer;
+pub mod chat;
 mod clean;
+pub mod models;
 mod request;
+pub mod stream;
+pub mod thinking;
+mod view;
 
 pub use request::{Edits, Request, decode};
 

@@ -60,6 +60,8 @@ pub enum ErrorKind {
     UpstreamTimeout,
     /// The upstream answered something that is not valid HTTP or JSON, or closed in the middle.
     UpstreamInvalid,
+    /// The upstream ended a successful answer without a byte of it.
+    UpstreamEmpty,
     /// The upstream broke off after the client had been sent a part of the answer.
     StreamBroken,
     /// The client left.
@@ -116,7 +118,9 @@ impl ErrorKind {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            Self::UpstreamUnreachable | Self::UpstreamInvalid | Self::StreamBroken => StatusCode::BAD_GATEWAY,
+            Self::UpstreamUnreachable | Self::UpstreamInvalid | Self::UpstreamEmpty | Self::StreamBroken => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             // nginx's code for it; it is written to records, never to a client.
             Self::Cancelled => StatusCode::from_u16(499).expect("499 is a valid status"),
@@ -140,6 +144,7 @@ impl ErrorKind {
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamInvalid => "upstream_invalid",
+            Self::UpstreamEmpty => "upstream_empty",
             Self::StreamBroken => "upstream_stream_broken",
             Self::Cancelled => "cancelled",
             Self::Internal => "internal_error",
@@ -163,6 +168,7 @@ impl ErrorKind {
             Self::UpstreamUnreachable
             | Self::UpstreamTimeout
             | Self::UpstreamInvalid
+            | Self::UpstreamEmpty
             | Self::StreamBroken => "upstream_error",
             Self::Internal => "internal_error",
         }
@@ -184,6 +190,7 @@ impl ErrorKind {
             Self::UpstreamUnreachable
             | Self::UpstreamTimeout
             | Self::UpstreamInvalid
+            | Self::UpstreamEmpty
             | Self::StreamBroken => Blame::Upstream,
             Self::Overloaded | Self::Internal => Blame::Gateway,
         }

@@ -30,7 +30,7 @@ use crate::reload::Reloader;
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::stream::{Body, Manner};
 use crate::upstream::Rest;
-use crate::upstream::dispatch::{Job, Payload, Reply, dispatch};
+use crate::upstream::dispatch::{Job, Payload, Reply, ReplyContent, dispatch};
 use crate::wire::multipart::{Form, Progress};
 use crate::wire::{Endpoint, openai};
 
@@ -368,6 +368,9 @@ impl Answer {
 fn reply_response(reply: Reply, snapshot: &Snapshot, mut exchange: Box<Exchange>) -> Response<Body> {
     let Reply { status, mut headers, content, upstream, place, deadline } = reply;
     exchange.status = Some(status);
+    if let ReplyContent::Whole(answer) = &content {
+        exchange.usage = answer.facts.usage;
+    }
     if let Some(id) = headers.remove(REQUEST_ID) {
         headers.insert(X_UPSTREAM_REQUEST_ID, id);
     }

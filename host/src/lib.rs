@@ -83,5 +83,5 @@ mod server;
 mod snapshot;
 mod stream;
 mod tls;
-pub mod upstream;
+mod upstream;
 pub mod wire;

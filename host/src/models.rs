@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use crate::auth::Caller;
 use crate::config::ModelMatch;
 use crate::error::{Error, ErrorKind, Result};
-use crate::route::accepts;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
 use crate::upstream::dispatch::{Job, Payload, ReplyContent, ask};
@@ -130,7 +129,7 @@ async fn fetch_all(snapshot: &Snapshot, caller: Arc<Caller>) -> Fetched {
             tracing::debug!(upstream, %error, cause = ?error.source, "no list of models");
             Vec::new()
         });
-        let routable = listed.into_iter().filter(|model| accepts(&upstream.settings.model_match, &model.id));
+        let routable = listed.into_iter().filter(|model| upstream.settings.model_match.accepts(&model.id));
         for model in routable.chain(configured(upstream)) {
             if seen.insert(model.id.clone()) {
                 models.push(model);
@@ -147,7 +146,7 @@ fn configured(upstream: &Upstream) -> Vec<Model> {
         ModelMatch::Exact(names) => names,
         _ => &[],
     };
-    let aliases = settings.models.iter().map(|(name, _)| name).filter(|name| accepts(&settings.model_match, name));
+    let aliases = settings.models.iter().map(|(name, _)| name).filter(|name| settings.model_match.accepts(name));
     exact.iter().chain(aliases).map(|name| Model::configured(name, &settings.name)).collect()
 }
 
@@ -165,7 +164,9 @@ async fn fetch(upstream: &Arc<Upstream>, caller: &Caller) -> Result<Vec<Model>> 
     let asked = tokio::time::timeout(FETCH_TIME_MAX, ask(&job, upstream)).await;
     let reply = asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::UpstreamTimeout, "no list in time")))?;
     match reply.content {
-        ReplyContent::Whole(segments) if reply.status.is_success() => list::decode_list(&segments.concat().into()),
+        ReplyContent::Whole(answer) if reply.status.is_success() => {
+            list::decode_list(&answer.segments.concat().into())
+        }
         _ => Err(Error::new(ErrorKind::UpstreamInvalid, format!("status {}", reply.status))),
     }
 }

@@ -163,7 +163,7 @@ impl Routes {
         let mut enabled = self.members.iter().enumerate().filter(|(_, member)| member.is_enabled);
         if enabled
             .clone()
-            .any(|(_, member)| member.models != ModelMatch::Any && accepts(&member.models, name))
+            .any(|(_, member)| member.models != ModelMatch::Any && member.models.accepts(name))
         {
             return Some(Fallback::Model(name));
         }
@@ -185,7 +185,7 @@ impl Routes {
 
     fn find_candidates(&self, model: &str) -> Arc<[usize]> {
         let accepting = |(index, member): (usize, &Member)| {
-            (member.is_enabled && accepts(&member.models, model)).then_some(index)
+            (member.is_enabled && member.models.accepts(model)).then_some(index)
         };
         self.members.iter().enumerate().filter_map(accepting).collect()
     }
@@ -202,16 +202,6 @@ impl Routes {
             PriorityMode::Weight => (1, 1),
             PriorityMode::Rank => (priority, 1),
         }
-    }
-}
-
-/// Says whether `models` takes `model`. Comparisons are case-sensitive.
-pub fn accepts(models: &ModelMatch, model: &str) -> bool {
-    match models {
-        ModelMatch::Exact(names) => names.iter().any(|name| name == model),
-        ModelMatch::Keyword(words) => words.iter().any(|word| model.contains(word.as_str())),
-        ModelMatch::Prefix(prefixes) => prefixes.iter().any(|prefix| model.starts_with(prefix.as_str())),
-        ModelMatch::Any => true,
     }
 }
 

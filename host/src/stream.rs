@@ -105,8 +105,8 @@ impl Body {
         manner: Manner,
     ) -> Self {
         let (source, first, filter) = match content {
-            ReplyContent::Whole(segments) => {
-                return Self { content: Content::Whole(segments.into()), exchange: None };
+            ReplyContent::Whole(answer) => {
+                return Self { content: Content::Whole(answer.segments.into()), exchange: None };
             }
             ReplyContent::Events { source, first, rules } => (source, first, Some(Filter::new(rules))),
             ReplyContent::Opaque { source, first } => (source, first, None),

@@ -3,7 +3,7 @@
 mod body;
 mod connection;
 pub(crate) mod dispatch;
-pub mod echo;
+mod echo;
 mod inflate;
 mod local;
 mod pool;

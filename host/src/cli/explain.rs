@@ -1,13 +1,36 @@
 //! `witgate explain`: why a request goes where it goes.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
+use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::chat::Prompt;
-use crate::config::Strategy;
+use crate::config::env::Environment;
+use crate::config::{self, Overrides, Strategy};
 use crate::route::anchor::Anchor;
 use crate::route::{Choice, Keying, Reads, Routes};
+use crate::wire::{Endpoint, openai};
+
+/// Prints how the request in a file would be routed.
+///
+/// # Errors
+///
+/// A message when the configuration or the request is not valid.
+pub(super) fn run(config: Option<&Path>, environment: &Environment, request: &Path) -> Result<(), String> {
+    let origin = config::locate(config, environment);
+    let loaded = config::load(&origin, environment, &Overrides::default());
+    let (config, _) = loaded.map_err(|problems| problems.to_string())?;
+    let named = |error: &dyn Display| format!("{}: {error}", request.display());
+    let body = fs::read(request).map_err(|error| named(&error))?;
+    let path = path_of(&body).map_err(|error| named(&error))?;
+    let (endpoint, _) = Endpoint::of(path).ok_or_else(|| format!("there is no path `{path}`"))?;
+    let request = openai::decode(endpoint, body.into()).map_err(|error| named(&error))?;
+    let keying = Keying { tenant: "", model: request.model() };
+    print!("{}", explain(&Routes::new(&config), keying, &request.prompt(true)));
+    Ok(())
+}
 
 /// Says in a small table which upstreams would be tried for a request, in which order and why.
 ///

@@ -1,7 +1,6 @@
 //! `witgate serve`: listens until it is told to stop.
 
 use std::io::IsTerminal;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
+use crate::config::defaults::log_filter;
 use crate::config::{Config, Input, LogFormat, Origin, Target};
 use crate::exchange::Activity;
 use crate::gateway::Gateway;
@@ -29,14 +29,13 @@ const INTERRUPTED: i32 = 130;
 /// # Errors
 ///
 /// A message when it cannot start.
-pub fn run(input: Input) -> Result<ExitCode, String> {
+pub(super) fn run(input: Input) -> Result<(), String> {
     let (config, warnings) = input.load().map_err(|problems| problems.to_string())?;
-    log_to_stderr(config.log_format, input.log_filter());
+    log_to_stderr(config.log_format, log_filter(&input.environment));
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    runtime()?.block_on(serve(input, config))?;
-    Ok(ExitCode::SUCCESS)
+    runtime()?.block_on(serve(input, config))
 }
 
 /// One thread where there is one processor: handing tasks from thread to thread would only cost.

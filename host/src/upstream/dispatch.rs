@@ -23,7 +23,7 @@ use crate::config::{ModelMatch, Retry, RetryOn, ThinkingFormat};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::{Attempt, Exchange};
 use crate::headers;
-use crate::route::{self, Fallback, Keying, Ranking, Reads};
+use crate::route::{Fallback, Keying, Ranking, Reads};
 use crate::snapshot::Snapshot;
 use crate::upstream::connection::within;
 use crate::upstream::inflate::Inflate;
@@ -93,7 +93,7 @@ pub(crate) struct Reply {
 /// The body of an answer.
 pub(crate) enum ReplyContent {
     /// In memory, with whatever had to be changed.
-    Whole(Vec<Bytes>),
+    Whole(answer::Answer),
     /// A stream of events.
     Events { source: Source, first: Bytes, rules: Rules },
     /// Bytes that are passed on as they come.
@@ -295,7 +295,7 @@ impl Target {
                 let matches = &snapshot.upstreams[upstream].settings.model_match;
                 // An upstream that was named does not have to know the model: then it is asked for its own.
                 let model = match matches {
-                    ModelMatch::Exact(names) if !route::accepts(matches, &job.model) => {
+                    ModelMatch::Exact(names) if !matches.accepts(&job.model) => {
                         names.first().map_or_else(|| job.model.clone(), |name| Arc::from(&**name))
                     }
                     _ => job.model.clone(),
@@ -462,7 +462,7 @@ async fn read(
     match kind {
         headers::Kind::EventStream => {
             headers.remove(header::CONTENT_LENGTH);
-            let first = source.next(idle).await?.ok_or_else(|| invalid("the upstream sent an empty stream"))?;
+            let first = source.next(idle).await?.ok_or_else(empty)?;
             Ok((headers, ReplyContent::Events { source, first, rules }))
         }
         headers::Kind::Json => {
@@ -475,7 +475,10 @@ async fn read(
             if !is_whole {
                 return Ok((headers, ReplyContent::Opaque { source, first: body }));
             }
-            let content = answer::rewrite(rules.endpoint, &body, &rules)?;
+            if body.is_empty() {
+                return Err(empty());
+            }
+            let content = answer::rewrite(&body, &rules)?;
             headers.remove(header::CONTENT_LENGTH);
             Ok((headers, ReplyContent::Whole(content)))
         }
@@ -575,6 +578,7 @@ impl RetryOn {
             ErrorKind::UpstreamUnreachable => self.connect,
             ErrorKind::UpstreamTimeout => self.timeout,
             ErrorKind::UpstreamInvalid => self.malformed,
+            ErrorKind::UpstreamEmpty => self.empty,
             _ => false,
         }
     }
@@ -582,6 +586,10 @@ impl RetryOn {
 
 fn invalid(message: &str) -> Error {
     Error::new(ErrorKind::UpstreamInvalid, message)
+}
+
+fn empty() -> Error {
+    Error::new(ErrorKind::UpstreamEmpty, "the upstream sent an empty answer")
 }
 
 fn misencoded(error: std::io::Error) -> Error {

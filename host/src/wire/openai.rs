@@ -14,7 +14,7 @@ pub mod models;
 mod request;
 pub mod stream;
 pub mod thinking;
-mod view;
+pub mod view;
 
 pub use request::{Edits, Request, decode};
 
@@ -84,6 +84,7 @@ fn gpt_api_type(kind: &ErrorKind) -> &'static str {
         | ErrorKind::UpstreamUnreachable
         | ErrorKind::UpstreamTimeout
         | ErrorKind::UpstreamInvalid
+        | ErrorKind::UpstreamEmpty
         | ErrorKind::StreamBroken
         | ErrorKind::Internal => "internal_error",
     }

@@ -3,6 +3,8 @@
 //! It holds what the gateway itself says or needs to know. An exchange whose two sides speak the same dialect never
 //! takes this way: its bytes are forwarded.
 
+use std::borrow::Cow;
+
 /// A chat request as the gateway understands it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChatRequest {
@@ -38,6 +40,17 @@ pub enum Role {
     Tool,
     /// A role this vocabulary has no word for.
     Other,
+}
+
+/// What of a request identifies its conversation; borrowed from the request wherever it can be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prompt<'a> {
+    /// What the KV cache of the conversation begins with, in order: tools, system texts, the first user message; the
+    /// beginning of a completion's prompt; the whole input of embeddings and the like. Texts are in one canonical
+    /// form whatever serialiser wrote them; empty when the request has nothing to tell conversations apart by.
+    pub prefix: Vec<Cow<'a, [u8]>>,
+    /// The text of each user message, in order; filled only when asked for.
+    pub users: Vec<Cow<'a, str>>,
 }
 
 /// A step of an answer.

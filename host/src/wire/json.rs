@@ -53,6 +53,14 @@ pub struct Text<'a> {
     escapes: Escapes,
 }
 
+/// A [`Text`] that does not borrow its document.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    start: usize,
+    end: usize,
+    escapes: Escapes,
+}
+
 /// Which escapes a string uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Escapes {
@@ -307,44 +315,28 @@ impl<'a> Scanner<'a> {
         let bytes = self.text.as_bytes();
         let start = self.position;
         let mut escapes = Escapes::None;
+        // Not `self.position`: each escape would wait for the store of the one before.
+        let mut at = start;
         loop {
-            let Some(length) = memchr2(b'"', b'\\', &bytes[self.position..]) else {
-                return Err(self.unclosed(start));
-            };
-            self.position += length;
-            if bytes[self.position] == b'"' {
-                break;
+            at = find_special(bytes, at);
+            match bytes.get(at) {
+                Some(b'"') => break,
+                Some(b'\\') => match escape_at(bytes, at) {
+                    Ok((kind, length)) => {
+                        escapes = escapes.max(kind);
+                        at += length;
+                    }
+                    Err(reason) => return Err(SyntaxError { offset: at, reason }),
+                },
+                _ => return Err(self.unclosed(start)),
             }
-            escapes = escapes.max(self.escape()?);
         }
-        let raw = &self.text[start..self.position];
+        let raw = &self.text[start..at];
         if has_control(raw.as_bytes()) {
             return Err(control_error(raw.as_bytes(), start));
         }
-        self.position += 1;
+        self.position = at + 1;
         Ok(Text { raw, start, escapes })
-    }
-
-    /// Consumes an escape. One half of a surrogate pair alone is let through: Python's `json.dumps` writes it for
-    /// half a character cut from a text, and to refuse it would lose a request that upstreams accept.
-    #[inline]
-    fn escape(&mut self) -> Result<Escapes> {
-        let bytes = self.text.as_bytes();
-        let escapes = match bytes.get(self.position + 1) {
-            Some(b'n' | b'"' | b'\\' | b't' | b'r' | b'b' | b'f') => Escapes::Short,
-            Some(b'/') => Escapes::Free,
-            Some(b'u') => {
-                let digits = bytes.get(self.position + 2..self.position + 6);
-                if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-                    return Err(self.error("expected four hexadecimal digits after `\\u`"));
-                }
-                self.position += 4;
-                Escapes::Free
-            }
-            _ => return Err(self.error("unknown escape in a string")),
-        };
-        self.position += 2;
-        Ok(escapes)
     }
 
     #[cold]
@@ -414,6 +406,11 @@ impl<'a> Text<'a> {
         self.raw
     }
 
+    /// Lets go of the document.
+    pub fn span(&self) -> Span {
+        Span { start: self.start, end: self.start + self.raw.len(), escapes: self.escapes }
+    }
+
     /// Where the string stands in the document, without its quotes.
     pub fn range(&self) -> Range<usize> {
         self.start..self.start + self.raw.len()
@@ -447,6 +444,44 @@ impl<'a> Text<'a> {
                 Cow::Owned(into)
             }
         }
+    }
+}
+
+impl Span {
+    /// Makes a span of any range, as if it were a string without escapes.
+    pub fn plain(range: Range<usize>) -> Self {
+        Self { start: range.start, end: range.end, escapes: Escapes::None }
+    }
+
+    /// Where it stands in its document, without quotes.
+    pub fn range(&self) -> Range<usize> {
+        self.start..self.end
+    }
+
+    /// Whether it means `plain`; `document` is the one it was read from.
+    pub fn is(&self, document: &[u8], plain: &str) -> bool {
+        match self.escapes {
+            Escapes::None => document[self.range()] == *plain.as_bytes(),
+            Escapes::Short | Escapes::Free => self.decode(document) == plain,
+        }
+    }
+
+    /// Returns what it means; `document` is the one it was read from.
+    pub fn decode<'a>(&self, document: &'a [u8]) -> Cow<'a, str> {
+        self.text(document).decode()
+    }
+
+    /// Returns it as [`Text::canonical`] does; `document` is the one it was read from.
+    pub fn canonical<'a>(&self, document: &'a [u8]) -> Cow<'a, [u8]> {
+        match self.escapes {
+            Escapes::None | Escapes::Short => Cow::Borrowed(&document[self.range()]),
+            Escapes::Free => self.text(document).canonical(),
+        }
+    }
+
+    fn text<'a>(&self, document: &'a [u8]) -> Text<'a> {
+        let raw = simdutf8::basic::from_utf8(&document[self.range()]).expect("the scanner has read it");
+        Text { raw, start: self.start, escapes: self.escapes }
     }
 }
 
@@ -531,16 +566,68 @@ fn closing(is_object: u128) -> u8 {
     if is_object & 1 == 1 { b'}' } else { b']' }
 }
 
+/// Returns where, from `from` on, the first quote or backslash stands; or else the length of `bytes`.
+///
+/// Names and most values are shorter than what `memchr2` needs to start, so one word is looked at before.
+#[inline]
+fn find_special(bytes: &[u8], from: usize) -> usize {
+    let rest = &bytes[from..];
+    let skipped = match rest.first_chunk() {
+        Some(word) => match first_special(*word) {
+            Some(index) => return from + index,
+            None => size_of_val(word),
+        },
+        None => 0,
+    };
+    memchr2(b'"', b'\\', &rest[skipped..]).map_or(bytes.len(), |length| from + skipped + length)
+}
+
+/// Returns the index of the first quote or backslash among eight bytes.
+///
+/// A subtraction for each byte borrows from the next only above a byte that hits, so the lowest hit is exact.
+/// Source: Anderson, Bit Twiddling Hacks, "Determine if a word has a zero byte".
+#[inline]
+fn first_special(word: [u8; 8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    let word = u64::from_le_bytes(word);
+    let equals = |byte: u8| {
+        let zero_where_equal = word ^ (ONES * u64::from(byte));
+        zero_where_equal.wrapping_sub(ONES) & !zero_where_equal
+    };
+    let hits = (equals(b'"') | equals(b'\\')) & (ONES << 7);
+    (hits != 0).then(|| hits.trailing_zeros() as usize / 8)
+}
+
 /// Looks at every byte, without a way out half way: so the compiler makes it a loop over vectors.
 #[inline]
 fn has_control(bytes: &[u8]) -> bool {
-    bytes.iter().fold(0u8, |seen, byte| seen | u8::from(*byte < 0x20)) != 0
+    bytes.iter().fold(u8::MAX, |lowest, byte| lowest.min(*byte)) < 0x20
 }
 
 #[cold]
 fn control_error(bytes: &[u8], start: usize) -> SyntaxError {
-    let at = bytes.iter().position(|byte| *byte < 0x20).unwrap_or(0);
+    let at = bytes.iter().take_while(|byte| **byte >= 0x20).count();
     SyntaxError { offset: start + at, reason: "control character in a string, write it as an escape" }
+}
+
+/// Returns kind and length of the escape that begins at `at`.
+///
+/// One half of a surrogate pair alone is let through: Python's `json.dumps` writes it for half a character cut from
+/// a text, and to refuse it would lose a request that upstreams accept.
+#[inline]
+fn escape_at(bytes: &[u8], at: usize) -> std::result::Result<(Escapes, usize), &'static str> {
+    match bytes.get(at + 1) {
+        Some(b'n' | b'"' | b'\\' | b't' | b'r' | b'b' | b'f') => Ok((Escapes::Short, 2)),
+        Some(b'/') => Ok((Escapes::Free, 2)),
+        Some(b'u') => match bytes[at + 2..].first_chunk::<4>() {
+            // `&` and not `&&`: four lookups are cheaper than four branches.
+            Some(digits) if digits.iter().fold(true, |all, byte| all & byte.is_ascii_hexdigit()) => {
+                Ok((Escapes::Free, 6))
+            }
+            _ => Err("expected four hexadecimal digits after `\\u`"),
+        },
+        _ => Err("unknown escape in a string"),
+    }
 }
 
 #[cold]
@@ -552,7 +639,7 @@ fn valid_prefix(bytes: &[u8]) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::wire) mod tests {
     use proptest::prelude::*;
     use serde::de::IgnoredAny;
 
@@ -697,7 +784,7 @@ mod tests {
     }
 
     /// Documents with the oddities of hand-written ones: white space, odd numbers, escapes, repeated names.
-    pub(crate) fn document() -> impl Strategy<Value = String> {
+    pub(in crate::wire) fn document() -> impl Strategy<Value = String> {
         let space = || prop_oneof![8 => Just(""), 1 => Just(" "), 1 => Just("\r\n\t")];
         let string = prop_oneof![
             "\"[a-zé😀 ]{0,12}\"",
@@ -766,6 +853,14 @@ mod tests {
             if let Err(error) = validate(&bytes) {
                 error.position(&bytes);
             }
+        }
+
+        #[test]
+        fn special_bytes_are_found(bytes in prop::collection::vec(prop_oneof![
+            any::<u8>(), prop::sample::select(vec![0, b'!', b'"', b'#', b'[', b'\\', b']', 0x7F, 0x80, 0xA2, 0xDC, 0xFF]),
+        ], 0..24)) {
+            let first = bytes.iter().take_while(|byte| !matches!(byte, b'"' | b'\\')).count();
+            prop_assert_eq!(find_special(&bytes, 0), first);
         }
 
         #[test]

@@ -42,6 +42,17 @@ pub enum Role {
     Other,
 }
 
+/// What of a request identifies its conversation; borrowed from the request wherever it can be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prompt<'a> {
+    /// What the KV cache of the conversation begins with, in order: tools, system texts, the first user message; the
+    /// beginning of a completion's prompt; the whole input of embeddings and the like. Texts are in one canonical
+    /// form whatever serialiser wrote them; empty when the request has nothing to tell conversations apart by.
+    pub prefix: Vec<Cow<'a, [u8]>>,
+    /// The text of each user message, in order; filled only when asked for.
+    pub users: Vec<Cow<'a, str>>,
+}
+
 /// A step of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -85,15 +96,4 @@ pub struct Usage {
     pub reasoning: u64,
     /// Whether the gateway counted them because the upstream did not say.
     pub is_estimated: bool,
-}
-
-/// What of a request identifies its conversation; borrowed from the request wherever it can be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Prompt<'a> {
-    /// What the KV cache of the conversation begins with, in order: tools, system texts, the first user message; the
-    /// beginning of a completion's prompt; the whole input of embeddings and the like. Texts are in one canonical
-    /// form whatever serialiser wrote them; empty when the request has nothing to tell conversations apart by.
-    pub prefix: Vec<Cow<'a, [u8]>>,
-    /// The text of each user message, in order; filled only when asked for.
-    pub users: Vec<Cow<'a, str>>,
 }

@@ -10,10 +10,12 @@ use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::chat::{Event, Role, StopReason, Usage};
+use crate::config::ErrorCompat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Endpoint;
 use crate::wire::json::quote;
 use crate::wire::openai::chat::{Encoder, StreamOptions, decode, decode_chat};
+use crate::wire::openai::encode_error;
 
 /// The models it lists. It answers to any name; those that end in `-think` think first.
 pub(crate) const MODELS: [&str; 2] = ["echo", "echo-think"];
@@ -235,13 +237,7 @@ fn model_entry(model: &str) -> String {
 }
 
 fn refusal(error: &Error) -> Reply {
-    let mut body = b"{\"error\":{\"message\":".to_vec();
-    quote(&error.message, &mut body);
-    let (class, code) = (error.kind.class(), error.kind.code());
-    body.extend_from_slice(
-        format!(",\"type\":\"{class}\",\"param\":null,\"code\":\"{code}\"}}}}").as_bytes(),
-    );
-    let answer = Answer::Whole(body.into());
+    let answer = Answer::Whole(encode_error(error, ErrorCompat::default()));
     Reply { status: error.kind.status(), content_type: "application/json", answer }
 }
 

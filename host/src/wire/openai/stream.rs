@@ -670,6 +670,15 @@ mod tests {
         let failed = format!("{head}data: {{\"error\":{{\"message\":\"no\"}}}}\n\n");
         let seen = check(&passthrough, &failed, &failed, Ending::Truncated);
         assert_eq!(seen.error.as_deref(), Some("no"));
+        let failed = event(r#"{"content":"a"}"#, "\"error\"") + &failed;
+        check(&passthrough, &failed, &failed, Ending::Truncated);
+    }
+
+    #[test]
+    fn a_done_behind_a_long_comment_is_seen() {
+        let head = events(&[r#"{"content":"a"}"#]);
+        let input = format!("{head}: {}\ndata: [DONE]\n\n", "x".repeat(200));
+        check(&rules(true, "", ThinkingFormat::Passthrough), &input, &input, Ending::Complete);
     }
 
     #[test]
@@ -714,7 +723,10 @@ mod tests {
             [r#"{"content":"a"}"#, r#"{"reasoning":"b"}"#, r#"{"content":"c","reasoning_content":null}"#];
         check_deltas(&strip, &late, &[late[0], late[2]]);
         let second = |text: &str| {
-            format!("data: {{\"choices\":[{{\"index\": 1,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
+            format!(
+                "data: {{\"id\":\"{}\",\"choices\":[{{\"index\": 1,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n",
+                "long enough to be no end".repeat(4),
+            )
         };
         let first = events(&[late[0], late[0]]);
         let input = format!("{first}{}{first}", second("x"));

@@ -5,19 +5,173 @@
 //! has to be looked up, parsed or trusted. This module knows no socket and no clock.
 
 pub mod check;
+pub mod defaults;
 pub mod diagnostic;
+pub mod embedded;
 pub mod env;
 pub mod file;
+pub mod redacted;
 pub mod secret;
 
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
 
+use crate::config::check::Checked;
+use crate::config::defaults::Defaults;
+use crate::config::diagnostic::{Diagnostic, Diagnostics, Severity};
+use crate::config::env::Environment;
+use crate::config::file::{FILE_BYTES_MAX, Span};
 use crate::config::secret::Secret;
+
+/// Decides where the configuration comes from: the flag, else `WITGATE_CONFIG`, else `./witgate.yaml`, else the embedded
+/// default.
+pub fn locate(flag: Option<&Path>, environment: &Environment) -> Origin {
+    let implied = Path::new("./witgate.yaml");
+    match (flag, environment.filled("WITGATE_CONFIG")) {
+        (Some(path), _) => Origin::File(path.to_owned()),
+        (None, Some(path)) => Origin::File(path.into()),
+        (None, None) if implied.exists() => Origin::File("witgate.yaml".into()),
+        (None, None) => Origin::Embedded,
+    }
+}
+
+/// Loads a configuration: the file, or the embedded default, under the environment and the flags.
+///
+/// The second value are the warnings.
+///
+/// # Errors
+/// Everything that is wrong with it, and the warnings.
+pub fn load(
+    origin: &Origin,
+    environment: &Environment,
+    overrides: &Overrides,
+) -> Result<(Config, Vec<Diagnostic>), Diagnostics> {
+    match origin {
+        Origin::File(path) => load_text(&read(path)?, path, environment, overrides),
+        Origin::Embedded => load_embedded(environment, overrides),
+    }
+}
+
+/// Loads a configuration from the text of a file that has been read already.
+///
+/// # Errors
+/// See [`load`].
+pub fn load_text(
+    text: &str,
+    path: &Path,
+    environment: &Environment,
+    overrides: &Overrides,
+) -> Result<(Config, Vec<Diagnostic>), Diagnostics> {
+    let name = path.display().to_string();
+    let mut found = Vec::new();
+    let defaults = Defaults::from_environment(environment, &mut found);
+    let render = |problems, hidden: &[Span]| diagnostic::render(&name, text, problems, hidden);
+    let Checked { mut config, problems, hidden, admin } =
+        check::check(text, path, environment, &defaults).map_err(|problem| Diagnostics {
+            all: found.iter().cloned().chain(render(vec![problem], &[])).collect(),
+        })?;
+    found.extend(render(problems, &hidden));
+    if overrides.names_openai() {
+        let message = "`--openai-domain`, `--openai-port` and `--openai-tls` have no effect beside a file";
+        found.push(Diagnostic::warning("command line", message).help("write an upstream into the file"));
+    }
+    let admin = admin.map_or_else(|| name.clone(), |span| format!("{name}:{}:{}", span.line, span.column));
+    overrides.apply(&mut config.server);
+    listeners(&config.server, overrides, &admin, &mut found);
+    conclude(config, found)
+}
+
+fn load_embedded(
+    environment: &Environment,
+    overrides: &Overrides,
+) -> Result<(Config, Vec<Diagnostic>), Diagnostics> {
+    let mut found = Vec::new();
+    let defaults = Defaults::from_environment(environment, &mut found);
+    let mut config = embedded::config(environment, overrides, defaults, &mut found);
+    overrides.apply(&mut config.server);
+    listeners(&config.server, overrides, "environment", &mut found);
+    conclude(config, found)
+}
+
+/// Checks what is only known when file, environment and flags have been heard.
+fn listeners(server: &Server, overrides: &Overrides, admin: &str, found: &mut Vec<Diagnostic>) {
+    let place = if overrides.admin.is_some() { "command line" } else { admin };
+    if !server.admin.ip().to_canonical().is_loopback() && server.admin_token.is_none() {
+        let message = format!("the admin listener `{}` can be reached from other machines", server.admin);
+        found.push(Diagnostic::error(place, message).help("set `server.admin_token`, or listen on 127.0.0.1"));
+    }
+    if server.listen == server.admin && server.listen.port() != 0 {
+        let message = format!("both listeners are at `{}`", server.listen);
+        found.push(Diagnostic::error(place, message).help("give `server.admin` a port of its own"));
+    }
+}
+
+fn conclude(config: Config, found: Vec<Diagnostic>) -> Result<(Config, Vec<Diagnostic>), Diagnostics> {
+    let is_refused = found.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+    if is_refused { Err(Diagnostics { all: found }) } else { Ok((config, found)) }
+}
+
+fn read(path: &Path) -> Result<String, Diagnostic> {
+    let name = || path.display().to_string();
+    let mut bytes = Vec::new();
+    // A byte beyond the bound is enough to know; the parser says the rest.
+    File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| Diagnostic::error(name(), format!("cannot be read: {error}")).help("name a file with `--config`"))?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(Diagnostic::error(name(), "the file is larger than 1 MiB"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Diagnostic::error(name(), format!("byte {at} is not UTF-8")).help("save the file as UTF-8")
+    })
+}
+
+/// What flags say; they beat the file and the environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// The main listener.
+    pub listen: Option<SocketAddr>,
+    /// The admin listener.
+    pub admin: Option<SocketAddr>,
+    /// The main listener's port alone; `listen` beats it.
+    pub proxy_port: Option<u16>,
+    /// The admin listener's port alone; `admin` beats it.
+    pub metrics_port: Option<u16>,
+    /// The host of the embedded default's OpenAI upstream.
+    pub openai_domain: Option<String>,
+    /// The port of that.
+    pub openai_port: Option<u16>,
+    /// Whether that speaks TLS.
+    pub openai_tls: Option<bool>,
+}
+
+impl Overrides {
+    fn apply(&self, server: &mut Server) {
+        if let Some(port) = self.proxy_port {
+            server.listen.set_port(port);
+        }
+        if let Some(port) = self.metrics_port {
+            server.admin.set_port(port);
+        }
+        server.listen = self.listen.unwrap_or(server.listen);
+        server.admin = self.admin.unwrap_or(server.admin);
+    }
+
+    /// Whether any flag is about the OpenAI upstream.
+    fn names_openai(&self) -> bool {
+        self.openai_domain.is_some() || self.openai_port.is_some() || self.openai_tls.is_some()
+    }
+}
 
 /// Everything one configuration says, with defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,6 +290,8 @@ pub struct Upstream {
     pub tls: UpstreamTls,
     /// What is tidied in chat messages before they are sent.
     pub clean: Clean,
+    /// The variable or flag that brought it into the embedded default; none for an upstream of a file.
+    pub found_by: Option<&'static str>,
 }
 
 /// Where an upstream is.
@@ -158,6 +314,18 @@ pub enum ModelMatch {
     Prefix(Vec<String>),
     /// Every model: the upstream has no `model_match`.
     Any,
+}
+
+impl ModelMatch {
+    /// Whether the upstream takes a model, by the name that the client uses.
+    pub fn accepts(&self, model: &str) -> bool {
+        match self {
+            Self::Exact(names) => names.iter().any(|name| name == model),
+            Self::Keyword(words) => words.iter().any(|word| model.contains(word.as_str())),
+            Self::Prefix(prefixes) => prefixes.iter().any(|prefix| model.starts_with(prefix.as_str())),
+            Self::Any => true,
+        }
+    }
 }
 
 /// Where the thinking of an answer goes.

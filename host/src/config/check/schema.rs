@@ -1,0 +1,570 @@
+//! Every key a file may have, as data, and the walk that holds a file against it.
+//!
+//! A key whose feature has not landed is `later`: its value is checked like any other, then the key is refused. When
+//! the feature lands, `later` becomes `key` and the value is read in `check`.
+
+use crate::config::check::values;
+use crate::config::diagnostic::Problem;
+use crate::config::file::{Key, Node, Plain, Scalar, Span, Value};
+
+/// One key of a mapping.
+pub struct Field {
+    name: &'static str,
+    shape: Shape,
+    state: State,
+}
+
+/// Whether a key does something.
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Optional,
+    Required,
+    Later,
+    Ignored,
+}
+
+/// What a value must look like.
+pub enum Shape {
+    Bool,
+    Integer(i64, i64),
+    Number(f64, f64),
+    Text,
+    Texts,
+    /// A name, a list of names, or `false`.
+    Fallback,
+    Duration,
+    /// Whole seconds without a unit, as the earlier systems wrote them.
+    Seconds,
+    Size,
+    Percent,
+    Rate,
+    Address,
+    /// A word that is supported, or one that will be.
+    OneOf(&'static [&'static str], &'static [&'static str]),
+    Mapping(&'static [Field]),
+    List(&'static [Field]),
+    /// Text values under names of the operator's choice.
+    TextMap,
+    /// A mapping, or text holding a JSON object.
+    JsonObject,
+    /// Items of `retry.on`.
+    Failures,
+    /// `memory`, later an address of Redis.
+    State,
+    Anything,
+}
+
+const fn key(name: &'static str, shape: Shape) -> Field {
+    Field { name, shape, state: State::Optional }
+}
+
+const fn required(name: &'static str, shape: Shape) -> Field {
+    Field { name, shape, state: State::Required }
+}
+
+const fn later(name: &'static str, shape: Shape) -> Field {
+    Field { name, shape, state: State::Later }
+}
+
+const fn ignored(name: &'static str) -> Field {
+    Field { name, shape: Shape::Anything, state: State::Ignored }
+}
+
+const COUNT: Shape = Shape::Integer(0, 1_000_000_000_000);
+const SMALL: Shape = Shape::Integer(0, 1_000_000);
+const ROTATED: Shape = Shape::OneOf(&["monthly", "daily", "never"], &[]);
+
+/// The whole file.
+pub const ROOT: &[Field] = &[
+    key("server", Shape::Mapping(SERVER)),
+    key("upstreams", Shape::List(UPSTREAM)),
+    key("openai_clients", Shape::List(UPSTREAM)),
+    key("routing", Shape::Mapping(ROUTING)),
+    key("load_balancing", Shape::Mapping(LOAD_BALANCING)),
+    key("retry", Shape::Mapping(RETRY)),
+    key("models_cache", Shape::Mapping(MODELS_CACHE)),
+    key("error_compat", Shape::OneOf(&["openai", "gpt_api"], &[])),
+    key("thinking_format", THINKING),
+    key("log", Shape::Mapping(LOG)),
+    key("state", Shape::State),
+    later("commit", Shape::Mapping(COMMIT)),
+    later("plugins", Shape::List(PLUGIN)),
+    later("keys", Shape::List(KEY)),
+    later("keys_file", Shape::Text),
+    later("limits", Shape::Mapping(LIMITS)),
+    later("audit", Shape::Mapping(AUDIT)),
+    later("breaker", Shape::Mapping(BREAKER)),
+    later("health_check", Shape::Mapping(HEALTH_CHECK)),
+    later("metrics", Shape::Mapping(METRICS)),
+    later("otlp", Shape::Mapping(OTLP)),
+    later("jwt", Shape::Anything),
+    later("prices", Shape::Anything),
+    ignored("check_config"),
+    ignored("performance_test"),
+];
+
+const SERVER: &[Field] = &[
+    key("listen", Shape::Address),
+    key("admin", Shape::Address),
+    key("admin_token", Shape::Text),
+    key("admin_hosts", Shape::Texts),
+    key("request_body_max", Shape::Size),
+    key("header_timeout", Shape::Duration),
+    key("shutdown_grace", Shape::Duration),
+    key("tls", Shape::Mapping(SERVER_TLS)),
+    key("connections_max", Shape::Integer(1, 10_000_000)),
+    key("buffered_bytes_max", Shape::Size),
+    key("keepalive", Shape::Duration),
+    key("keepalive_early", Shape::Bool),
+    key("cors", Shape::Mapping(CORS)),
+    key("upstream_header", Shape::Bool),
+    later("trusted_proxies", Shape::Texts),
+    later("key_secret", Shape::Text),
+    later("metrics_on_main", Shape::Bool),
+    later("allow_ips", Shape::Texts),
+    later("proxy_protocol", Shape::Bool),
+    later("cache_dir", Shape::Text),
+];
+
+const SERVER_TLS: &[Field] = &[required("cert", Shape::Text), required("key", Shape::Text)];
+const CORS: &[Field] = &[key("origins", Shape::Texts)];
+
+const UPSTREAM: &[Field] = &[
+    required("name", Shape::Text),
+    required("base_url", Shape::Text),
+    key("dialect", Shape::OneOf(&["openai"], &["anthropic", "gemini"])),
+    key("api_key", Shape::Text),
+    key("auth", Shape::OneOf(&["own", "forward"], &[])),
+    key("model_match", Shape::Mapping(MODEL_MATCH)),
+    key("models", Shape::TextMap),
+    key("priority", SMALL),
+    key("fallback", Shape::Fallback),
+    key("headers", Shape::TextMap),
+    key("extra_body", Shape::JsonObject),
+    key("stop", Shape::Texts),
+    key("max_tokens", Shape::Integer(1, 1_000_000_000)),
+    key("special_prefix", Shape::Text),
+    key("thinking_format", THINKING),
+    key("timeouts", Shape::Mapping(TIMEOUTS)),
+    key("max_in_flight", SMALL),
+    key("enabled", Shape::Bool),
+    key("default", Shape::Bool),
+    key("include_usage", Shape::Bool),
+    key("tls", Shape::Mapping(UPSTREAM_TLS)),
+    key("clean", Shape::Mapping(CLEAN)),
+    later("api_keys", Shape::Texts),
+    later("breaker", Shape::Mapping(BREAKER)),
+    later("health", Shape::Mapping(HEALTH)),
+    later("hedge", Shape::Duration),
+];
+
+const THINKING: Shape =
+    Shape::OneOf(&["passthrough", "think_tag", "reasoning", "reasoning_content", "strip"], &[]);
+
+const MODEL_MATCH: &[Field] = &[
+    key("type", Shape::OneOf(&["keyword", "exact", "prefix"], &[])),
+    required("value", Shape::Texts),
+];
+
+const TIMEOUTS: &[Field] = &[
+    key("connect", Shape::Duration),
+    key("first_byte", Shape::Duration),
+    key("idle", Shape::Duration),
+    key("total", Shape::Duration),
+    later("first_token", Shape::Duration),
+];
+
+const UPSTREAM_TLS: &[Field] = &[key("ca", Shape::Text), key("insecure", Shape::Bool)];
+
+const CLEAN: &[Field] = &[
+    key("trim", Shape::Bool),
+    key("drop_empty", Shape::Bool),
+    key("merge_user", Shape::Bool),
+    key("strip_think", Shape::Bool),
+];
+
+const BREAKER: &[Field] = &[
+    key("failures", SMALL),
+    key("cooldown", Shape::Duration),
+    key("cooldown_max", Shape::Duration),
+];
+
+const HEALTH: &[Field] = &[key("path", Shape::Text), key("interval", Shape::Duration)];
+
+const HEALTH_CHECK: &[Field] = &[
+    key("enabled", Shape::Bool),
+    key("failure_threshold", SMALL),
+    key("cooldown_seconds", Shape::Seconds),
+    key("max_cooldown_seconds", Shape::Seconds),
+    key("backoff_multiplier", Shape::Number(1.0, 1000.0)),
+];
+
+const STRATEGIES: &[&str] =
+    &["deterministic", "voting", "random", "round_robin", "least_in_flight", "failover", "least_connections"];
+
+const ROUTING: &[Field] = &[
+    key("strategy", Shape::OneOf(STRATEGIES, &[])),
+    key("priority_mode", Shape::OneOf(&["weight", "rank"], &[])),
+];
+
+const LOAD_BALANCING: &[Field] = &[key("strategy", Shape::OneOf(STRATEGIES, &[]))];
+
+const RETRY: &[Field] = &[
+    key("same_upstream", Shape::Integer(0, 100)),
+    key("attempts_max", Shape::Integer(1, 1000)),
+    key("hops_max", Shape::Integer(0, 100)),
+    key("backoff", Shape::Duration),
+    key("backoff_max", Shape::Duration),
+    key("on", Shape::Failures),
+    later("budget", Shape::Percent),
+];
+
+const MODELS_CACHE: &[Field] = &[key("ttl", Shape::Duration), key("ttl_seconds", Shape::Seconds)];
+
+const LOG: &[Field] = &[
+    key("format", Shape::OneOf(&["text", "json"], &[])),
+    later("access", Shape::Bool),
+    later("dir", Shape::Text),
+];
+
+const COMMIT: &[Field] =
+    &[key("events_max", SMALL), key("bytes_max", Shape::Size), key("wait_max", Shape::Duration)];
+
+const PLUGIN: &[Field] = &[
+    required("name", Shape::Text),
+    required("source", Shape::Text),
+    key("sha256", Shape::Text),
+    key("config", Shape::Anything),
+    key("match", Shape::Mapping(PLUGIN_MATCH)),
+    key("on_fault", Shape::OneOf(&["reject", "skip"], &[])),
+    key("required", Shape::Bool),
+    key("limits", Shape::Mapping(PLUGIN_LIMITS)),
+    key("instance", Shape::Mapping(INSTANCE)),
+    key("allow", Shape::Mapping(ALLOW)),
+];
+
+const PLUGIN_MATCH: &[Field] = &[
+    key("models", Shape::Texts),
+    key("endpoints", Shape::Texts),
+    key("keys", Shape::Texts),
+    key("streaming", Shape::OneOf(&["any", "true", "false"], &[])),
+];
+
+const PLUGIN_LIMITS: &[Field] = &[
+    key("memory", Shape::Size),
+    key("call_timeout", Shape::Duration),
+    key("wait_timeout", Shape::Duration),
+    key("init_timeout", Shape::Duration),
+    key("instances_max", SMALL),
+    key("artifact_max", Shape::Size),
+];
+
+const INSTANCE: &[Field] = &[key("reuse", Shape::Mapping(REUSE))];
+
+const REUSE: &[Field] = &[
+    key("uses_max", COUNT),
+    key("memory_max", Shape::Size),
+    key("scope", Shape::OneOf(&["tenant", "any"], &[])),
+];
+
+const ALLOW: &[Field] = &[
+    key("http", Shape::Texts),
+    key("env", Shape::Texts),
+    key("kv", Shape::Size),
+    key("secrets", Shape::Texts),
+    key("metrics", SMALL),
+    key("audit_bodies", Shape::Bool),
+    key("credentials", Shape::Bool),
+];
+
+const KEY: &[Field] = &[
+    required("name", Shape::Text),
+    required("hash", Shape::Text),
+    key("tenant", Shape::Text),
+    key("models", Shape::Texts),
+    key("upstreams", Shape::Texts),
+    key("endpoints", Shape::Texts),
+    key("expires", Shape::Text),
+    key("passthrough", Shape::Bool),
+    key("allow_ips", Shape::Texts),
+    key("limits", Shape::Mapping(LIMITS)),
+];
+
+const LIMITS: &[Field] = &[
+    key("requests", Shape::Rate),
+    key("tokens", Shape::Rate),
+    key("in_flight", SMALL),
+    key("queue", SMALL),
+    key("queue_timeout", Shape::Duration),
+    key("by", Shape::Text),
+];
+
+const AUDIT: &[Field] = &[
+    key("enabled", Shape::Bool),
+    key("path", Shape::Text),
+    key("bodies", Shape::Text),
+    key("body_max", Shape::Size),
+    key("queue", COUNT),
+    key("queue_bytes", Shape::Size),
+    key("on_full", Shape::OneOf(&["block", "drop"], &[])),
+    key("rotate", ROTATED),
+    key("retention", Shape::Duration),
+    key("redact", Shape::Texts),
+    key("postgres", Shape::Text),
+];
+
+const METRICS: &[Field] = &[key("compat", Shape::Bool)];
+const OTLP: &[Field] = &[key("endpoint", Shape::Text)];
+
+/// Holds a tree against the schema and reports everything that does not fit.
+pub fn walk(root: &Node, problems: &mut Vec<Problem>) {
+    mapping(root, root.span, "the file", ROOT, problems);
+}
+
+fn mapping(node: &Node, place: Span, name: &str, fields: &[Field], problems: &mut Vec<Problem>) {
+    let Value::Mapping(entries) = &node.value else {
+        problems.push(mismatch(name, node, "a mapping"));
+        return;
+    };
+    for (key, value) in entries {
+        match fields.iter().find(|field| field.name == key.text) {
+            Some(field) => entry(field, key, value, problems),
+            None => problems.push(unknown(key, name, fields)),
+        }
+    }
+    for field in fields.iter().filter(|field| field.state == State::Required) {
+        if node.get(field.name).is_none() {
+            let problem = Problem::error(place, format!("`{}` is missing in {name}", field.name));
+            problems.push(problem.help(format!("add `{}: …`", field.name)));
+        }
+    }
+}
+
+fn unknown(key: &Key, name: &str, fields: &[Field]) -> Problem {
+    let problem = Problem::error(key.span, format!("`{}` is not a key of {name}", key.text.escape_default()));
+    match values::nearest(&key.text, fields.iter().map(|field| field.name)) {
+        Some(name) => problem.help(format!("did you mean `{name}`?")),
+        None => {
+            let names: Vec<&str> =
+                fields.iter().filter(|field| field.state != State::Ignored).map(|field| field.name).collect();
+            problem.help(format!("known are {}", quoted(&names)))
+        }
+    }
+}
+
+fn entry(field: &Field, key: &Key, value: &Node, problems: &mut Vec<Problem>) {
+    if field.state == State::Ignored {
+        let problem = Problem::warning(key.span, format!("`{}` has no effect", key.text));
+        problems.push(problem.help("earlier systems ignored it too; it can be removed"));
+        return;
+    }
+    if value.is_null() {
+        return;
+    }
+    if field.state == State::Later {
+        problems.push(not_yet(key.span, &key.text));
+    }
+    shape(&field.shape, key, value, problems);
+}
+
+fn not_yet(span: Span, what: &str) -> Problem {
+    Problem::error(span, format!("`{what}` is not supported yet")).help("remove it")
+}
+
+fn shape(shape: &Shape, key: &Key, node: &Node, problems: &mut Vec<Problem>) {
+    let name = key.text.as_str();
+    match shape {
+        Shape::Anything => {}
+        Shape::Mapping(fields) => mapping(node, key.span, &format!("`{name}`"), fields, problems),
+        Shape::List(fields) => match &node.value {
+            Value::List(items) => {
+                let one = format!("one of `{name}`");
+                items.iter().for_each(|item| mapping(item, item.span, &one, fields, problems));
+            }
+            Value::Scalar(_) | Value::Mapping(_) => problems.push(mismatch(
+                &format!("`{name}`"),
+                node,
+                "a list, each item beginning with `- `",
+            )),
+        },
+        Shape::Texts => texts(name, node, problems),
+        Shape::Fallback if is_false(node) => {}
+        Shape::Fallback => texts(name, node, problems),
+        Shape::Failures => failures(name, node, problems),
+        Shape::TextMap => match &node.value {
+            Value::Mapping(entries) => {
+                entries.iter().for_each(|(key, node)| scalar(&Shape::Text, &key.text, node, problems));
+            }
+            Value::Scalar(_) | Value::List(_) => {
+                problems.push(mismatch(&format!("`{name}`"), node, "a mapping of names to texts"));
+            }
+        },
+        Shape::JsonObject => match &node.value {
+            // What the text holds is looked at where it is read.
+            Value::Mapping(_) | Value::Scalar(_) => {}
+            Value::List(_) => {
+                problems.push(mismatch(&format!("`{name}`"), node, "a mapping or a JSON object in quotes"));
+            }
+        },
+        Shape::Bool
+        | Shape::Integer(..)
+        | Shape::Number(..)
+        | Shape::Text
+        | Shape::Duration
+        | Shape::Seconds
+        | Shape::Size
+        | Shape::Percent
+        | Shape::Rate
+        | Shape::Address
+        | Shape::OneOf(..)
+        | Shape::State => scalar(shape, name, node, problems),
+    }
+}
+
+fn is_false(node: &Node) -> bool {
+    node.scalar().is_some_and(|scalar| scalar.plain() == Plain::Bool(false))
+}
+
+fn texts(name: &str, node: &Node, problems: &mut Vec<Problem>) {
+    if let Value::Mapping(_) = node.value {
+        problems.push(mismatch(&format!("`{name}`"), node, "a text or a list of texts"));
+    }
+    node.items().iter().for_each(|item| scalar(&Shape::Text, name, item, problems));
+}
+
+/// The words of `retry.on`; statuses are numbers beside them.
+const FAILURES: &[&str] = &["connect", "timeout", "5xx", "empty", "malformed"];
+
+fn failures(name: &str, node: &Node, problems: &mut Vec<Problem>) {
+    let is_failure = |scalar: &Scalar| {
+        FAILURES.contains(&scalar.text.as_str())
+            || scalar.text.parse().is_ok_and(|status: u16| (400..=599).contains(&status))
+    };
+    for item in node.items() {
+        if !item.scalar().is_some_and(|scalar| scalar.is_unresolved || is_failure(scalar)) {
+            let expected = "`connect`, `timeout`, `5xx`, `empty`, `malformed` or a status from 400 to 599";
+            problems.push(mismatch(&format!("an item of `{name}`"), item, expected));
+        }
+    }
+    if let Value::Mapping(_) = node.value {
+        problems.push(mismatch(&format!("`{name}`"), node, "a list"));
+    }
+}
+
+/// Checks a single value.
+fn scalar(shape: &Shape, name: &str, node: &Node, problems: &mut Vec<Problem>) {
+    let quoted_name = format!("`{name}`");
+    let Some(scalar) = node.scalar() else {
+        problems.push(mismatch(&quoted_name, node, &expected(shape)));
+        return;
+    };
+    if scalar.is_unresolved {
+        return;
+    }
+    let text = scalar.text.as_str();
+    let fits = match shape {
+        Shape::Bool => matches!(scalar.plain(), Plain::Bool(_)),
+        Shape::Integer(from, to) => matches!(scalar.plain(), Plain::Integer(n) if (*from..=*to).contains(&n)),
+        Shape::Number(from, to) => match scalar.plain() {
+            Plain::Integer(n) => (*from..=*to).contains(&(n as f64)),
+            Plain::Float(n) => (*from..=*to).contains(&n),
+            Plain::Null | Plain::Bool(_) | Plain::Text => false,
+        },
+        Shape::Text => !matches!(scalar.plain(), Plain::Bool(_)),
+        Shape::Duration => values::duration(text).is_some(),
+        Shape::Seconds => matches!(scalar.plain(), Plain::Integer(n) if (0..=1_000_000_000).contains(&n)),
+        Shape::Size => values::size(text).is_some(),
+        Shape::Percent => values::percent(text).is_some(),
+        Shape::Rate => values::rate(text).is_some(),
+        Shape::Address => values::address(text).is_some(),
+        Shape::OneOf(now, soon) => {
+            if soon.contains(&text) {
+                problems.push(not_yet(node.span, &format!("{name}: {text}")).help(format!("use {}", either(now))));
+                return;
+            }
+            now.contains(&text)
+        }
+        Shape::State => {
+            if text.starts_with("redis://") || text.starts_with("rediss://") {
+                problems.push(not_yet(node.span, "state: redis://…").help("use `memory`"));
+                return;
+            }
+            text == "memory"
+        }
+        Shape::Texts
+        | Shape::Fallback
+        | Shape::Failures
+        | Shape::Mapping(_)
+        | Shape::List(_)
+        | Shape::TextMap
+        | Shape::JsonObject
+        | Shape::Anything => true,
+    };
+    if !fits {
+        problems.push(help_for(shape, scalar, mismatch(&quoted_name, node, &expected(shape))));
+    }
+}
+
+fn help_for(shape: &Shape, scalar: &Scalar, problem: Problem) -> Problem {
+    let is_bare_number = scalar.text.bytes().all(|byte| byte.is_ascii_digit());
+    match shape {
+        Shape::Duration if is_bare_number => problem.help(format!("add the unit: `{}s`", scalar.shown())),
+        Shape::Size if scalar.text.ends_with("MB") || scalar.text.ends_with("GB") || scalar.text.ends_with("KB") => {
+            problem.help("sizes are powers of two: write `KiB`, `MiB` or `GiB`")
+        }
+        Shape::Text => problem.help("put it in quotes if the text is meant"),
+        Shape::Bool | Shape::Integer(..) | Shape::Number(..) | Shape::Seconds if scalar.is_quoted => {
+            problem.help("remove the quotes")
+        }
+        Shape::OneOf(now, _) => match values::nearest(&scalar.text, now.iter().copied()) {
+            Some(word) if scalar.written.is_none() => problem.help(format!("did you mean `{word}`?")),
+            Some(_) | None => problem,
+        },
+        _ => problem,
+    }
+}
+
+fn expected(shape: &Shape) -> String {
+    match shape {
+        Shape::Bool => "`true` or `false`".to_owned(),
+        Shape::Integer(from, to) => format!("a whole number from {from} to {to}"),
+        Shape::Number(from, to) => format!("a number from {from} to {to}"),
+        Shape::Duration => "a duration such as `10s`, `100ms`, `5m` or `1h`".to_owned(),
+        Shape::Seconds => "a whole number of seconds".to_owned(),
+        Shape::Size => "a size such as `64MiB`, `1GiB` or a number of bytes".to_owned(),
+        Shape::Percent => "a percentage such as `20%`".to_owned(),
+        Shape::Rate => "a rate such as `100/1m`, or `0` for none".to_owned(),
+        Shape::Address => "an address and a port such as `127.0.0.1:8000`".to_owned(),
+        Shape::OneOf(now, _) => either(now),
+        Shape::State => "`memory`".to_owned(),
+        _ => "a text".to_owned(),
+    }
+}
+
+fn mismatch(name: &str, node: &Node, expected: &str) -> Problem {
+    let found = match &node.value {
+        Value::List(_) => "a list".to_owned(),
+        Value::Mapping(_) => "a mapping".to_owned(),
+        Value::Scalar(_) if node.is_null() => "nothing".to_owned(),
+        // A value that comes from the environment may be anything, so the text in the file is shown.
+        Value::Scalar(scalar) => format!("`{}`", shortened(scalar.shown())),
+    };
+    Problem::error(node.span, format!("{name} must be {expected}, not {found}"))
+}
+
+fn shortened(text: &str) -> String {
+    let short: String = text.chars().take(40).flat_map(char::escape_debug).collect();
+    if text.chars().count() > 40 { format!("{short}…") } else { short }
+}
+
+fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn either(names: &[&str]) -> String {
+    match names {
+        [one] => format!("`{one}`"),
+        [first @ .., last] => format!("{} or `{last}`", quoted(first)),
+        [] => "nothing".to_owned(),
+    }
+}

@@ -1,0 +1,211 @@
+//! What holds where a file says nothing, and what the environment may say about it.
+//!
+//! Besides the built-in values these are the variables of the earlier systems, so that their start scripts keep
+//! working. A file beats them.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::config::check::values;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::env::Environment;
+use crate::config::{Retry, RetryOn, Server, Timeouts};
+
+/// The values of everything that a file leaves out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Defaults {
+    /// The listeners and their bounds.
+    pub server: Server,
+    /// The timers of an upstream.
+    pub timeouts: Timeouts,
+    /// When another attempt is made.
+    pub retry: Retry,
+    /// How long a list of models is kept.
+    pub models_cache_ttl: Duration,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            server: Server {
+                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
+                admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
+                admin_token: None,
+                admin_hosts: Vec::new(),
+                request_body_max: 64 << 20,
+                header_timeout: Duration::from_secs(10),
+                shutdown_grace: Duration::from_secs(30),
+                tls: None,
+                connections_max: 20_000,
+                buffered_bytes_max: 1 << 30,
+                keepalive: Duration::from_secs(15),
+                keepalive_early: false,
+                cors_origins: Vec::new(),
+                upstream_header: true,
+            },
+            timeouts: Timeouts {
+                connect: Duration::from_secs(10),
+                first_byte: Duration::from_secs(60),
+                idle: Duration::from_secs(60),
+                total: Duration::ZERO,
+            },
+            retry: Retry {
+                same_upstream: 1,
+                attempts_max: 8,
+                hops_max: 4,
+                backoff: Duration::from_millis(100),
+                backoff_max: Duration::from_secs(2),
+                on: RetryOn {
+                    connect: true,
+                    timeout: true,
+                    server_errors: true,
+                    statuses: vec![408, 429],
+                    malformed: true,
+                    empty: true,
+                },
+            },
+            models_cache_ttl: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Defaults {
+    /// The built-in values under the earlier systems' variables; what is wrong with those is added to `found`.
+    pub fn from_environment(environment: &Environment, found: &mut Vec<Diagnostic>) -> Self {
+        let mut defaults = Self::default();
+        let mut variables = Variables { environment, found };
+        variables.listen(&mut defaults.server);
+        if let Some(seconds) = variables.seconds("SHUTDOWN_TIMEOUT") {
+            defaults.server.shutdown_grace = seconds;
+        }
+        if let Some(seconds) = variables.seconds("CONNECT_TIMEOUT") {
+            defaults.timeouts.connect = seconds;
+        }
+        // There it was the longest silence of the upstream, before the answer and within it.
+        if let Some(seconds) = variables.seconds("TIMEOUT") {
+            defaults.timeouts.first_byte = seconds;
+            defaults.timeouts.idle = seconds;
+        }
+        variables.retry(&mut defaults.retry);
+        variables.log_level();
+        variables.later();
+        defaults
+    }
+}
+
+struct Variables<'a> {
+    environment: &'a Environment,
+    found: &'a mut Vec<Diagnostic>,
+}
+
+impl Variables<'_> {
+    fn listen(&mut self, server: &mut Server) {
+        let ports: Vec<_> =
+            ["SERVER_PORT", "PORT", "PROXY_PORT"].into_iter().filter_map(|name| self.port(name)).collect();
+        if let Some(port) = ports.first() {
+            server.listen.set_port(*port);
+        }
+        if let Some(ip) = self.parse("HOST", "an IP address such as `0.0.0.0`", host) {
+            server.listen.set_ip(ip);
+        }
+        if let Some(port) = self.port("METRICS_PORT") {
+            server.admin.set_port(port);
+        }
+    }
+
+    /// `MAX_RETRIES` counted all attempts, and there was one upstream to make them at.
+    fn retry(&mut self, retry: &mut Retry) {
+        let count = |text: &str| text.parse().ok().filter(|count| (1..=1000).contains(count));
+        if let Some(attempts) = self.parse("MAX_RETRIES", "a number of attempts from 1 to 1000", count) {
+            retry.attempts_max = attempts;
+            retry.same_upstream = attempts - 1;
+        }
+        if let Some(pause) = self.seconds("RETRY_DELAY") {
+            retry.backoff = pause;
+            retry.backoff_max = retry.backoff_max.max(pause);
+        }
+    }
+
+    fn log_level(&mut self) {
+        self.parse("LOG_LEVEL", "`debug`, `info`, `warning` or `error`", level);
+    }
+
+    fn later(&mut self) {
+        for name in LATER.iter().filter(|name| self.environment.filled(name).is_some()) {
+            let message = format!("`{name}` is not supported yet and has no effect");
+            self.found.push(Diagnostic::warning("environment", message).help("unset it"));
+        }
+    }
+
+    fn port(&mut self, name: &str) -> Option<u16> {
+        self.parse(name, "a port from 0 to 65535", |text| text.parse().ok())
+    }
+
+    fn seconds(&mut self, name: &str) -> Option<Duration> {
+        self.parse(name, "a number of seconds", values::seconds)
+    }
+
+    fn parse<T>(&mut self, name: &str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let text = self.environment.filled(name)?;
+        let parsed = parse(text);
+        if parsed.is_none() {
+            self.found.push(malformed(name, text, expected));
+        }
+        parsed
+    }
+}
+
+/// What is said about a variable that cannot be read.
+pub(super) fn malformed(name: &str, text: &str, expected: &str) -> Diagnostic {
+    let shown: String = text.chars().take(40).flat_map(char::escape_debug).collect();
+    Diagnostic::error("environment", format!("`{name}` must be {expected}, not `{shown}`"))
+        .help("correct or unset the variable")
+}
+
+fn host(text: &str) -> Option<IpAddr> {
+    if text == "localhost" { Some(IpAddr::V4(Ipv4Addr::LOCALHOST)) } else { text.parse().ok() }
+}
+
+/// The variables of features that have not landed; each leaves when its feature does.
+const LATER: &[&str] = &[
+    "RATE_LIMIT_ENABLED",
+    "RATE_LIMIT_REQUESTS",
+    "RATE_LIMIT_WINDOW",
+    "RATE_LIMIT_WINDOW_MIN",
+    "ENABLE_RATE_LIMITING",
+    "MAX_TOKENS",
+    "USER_HEADER",
+    "REDIS_URL",
+    "REDIS_POOL_SIZE",
+    "CIRCUIT_BREAKER_ENABLED",
+    "CIRCUIT_BREAKER_THRESHOLD",
+    "CIRCUIT_BREAKER_TIMEOUT",
+    "RECD_PATH",
+    "DB_ROTATION_CHECK_INTERVAL_SEC",
+    "LOG_FILE",
+    "REQUEST_LOG_ENABLED",
+    "METRICS_ENABLED",
+    "LOG_FULL_TOKEN_ON_ERROR",
+];
+
+/// The filter of the log: `RUST_LOG` in its own syntax, else `LOG_LEVEL`, else `info`.
+pub fn log_filter(environment: &Environment) -> String {
+    let by_level = || environment.filled("LOG_LEVEL").and_then(level);
+    match environment.filled("RUST_LOG") {
+        Some(filter) => filter.to_owned(),
+        None => by_level().unwrap_or("info").to_owned(),
+    }
+}
+
+/// The level by the names that Python's and Rust's loggers use.
+fn level(text: &str) -> Option<&'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "trace" => Some("trace"),
+        "debug" => Some("debug"),
+        "info" => Some("info"),
+        "warn" | "warning" => Some("warn"),
+        "error" | "critical" | "fatal" => Some("error"),
+        "off" => Some("off"),
+        _ => None,
+    }
+}

@@ -1,0 +1,158 @@
+//! The effective configuration as JSON, without its secrets.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::config::{
+    Config, ErrorCompat, LogFormat, ModelMatch, Origin, PriorityMode, RetryOn, Strategy, Target, ThinkingFormat,
+    Upstream,
+};
+
+impl Config {
+    /// The effective configuration by the keys of the file; secrets are `***`, durations are in milliseconds.
+    pub fn redacted(&self) -> Value {
+        let server = &self.server;
+        json!({
+            "origin": match &self.origin {
+                Origin::File(path) => path.display().to_string(),
+                Origin::Embedded => "embedded".to_owned(),
+            },
+            "server": {
+                "listen": server.listen.to_string(),
+                "admin": server.admin.to_string(),
+                "admin_token": server.admin_token.as_ref().map(|_| "***"),
+                "admin_hosts": server.admin_hosts,
+                "request_body_max": server.request_body_max,
+                "header_timeout_ms": milliseconds(server.header_timeout),
+                "shutdown_grace_ms": milliseconds(server.shutdown_grace),
+                "tls": server.tls.as_ref().map(|tls| json!({ "cert": tls.cert, "key": tls.key })),
+                "connections_max": server.connections_max,
+                "buffered_bytes_max": server.buffered_bytes_max,
+                "keepalive_ms": milliseconds(server.keepalive),
+                "keepalive_early": server.keepalive_early,
+                "cors": { "origins": server.cors_origins },
+                "upstream_header": server.upstream_header,
+            },
+            "upstreams": self.upstreams.iter().map(upstream).collect::<Vec<_>>(),
+            "routing": {
+                "strategy": strategy(self.routing.strategy),
+                "priority_mode": match self.routing.priority_mode {
+                    PriorityMode::Weight => "weight",
+                    PriorityMode::Rank => "rank",
+                },
+            },
+            "retry": {
+                "same_upstream": self.retry.same_upstream,
+                "attempts_max": self.retry.attempts_max,
+                "hops_max": self.retry.hops_max,
+                "backoff_ms": milliseconds(self.retry.backoff),
+                "backoff_max_ms": milliseconds(self.retry.backoff_max),
+                "on": failures(&self.retry.on),
+            },
+            "models_cache": { "ttl_ms": milliseconds(self.models_cache_ttl) },
+            "error_compat": match self.error_compat {
+                ErrorCompat::OpenAi => "openai",
+                ErrorCompat::GptApi => "gpt_api",
+            },
+            "log": {
+                "format": match self.log_format {
+                    LogFormat::Text => "text",
+                    LogFormat::Json => "json",
+                },
+            },
+        })
+    }
+}
+
+fn upstream(upstream: &Upstream) -> Value {
+    let header = |(name, value): &(http::HeaderName, http::HeaderValue)| {
+        // A value from the environment or under a credential's name was marked when it was read.
+        let shown = if value.is_sensitive() { "***" } else { value.to_str().unwrap_or("***") };
+        (name.as_str().to_owned(), shown.into())
+    };
+    let parsed = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| text.into());
+    json!({
+        "name": &*upstream.name,
+        "found_by": upstream.found_by,
+        "base_url": match &upstream.target {
+            Target::Http(uri) => uri.to_string(),
+            Target::Echo => "builtin:echo".to_owned(),
+        },
+        "api_key": upstream.api_key.as_ref().map(|_| "***"),
+        "auth": if upstream.forwards_caller_key { "forward" } else { "own" },
+        "model_match": model_match(&upstream.model_match),
+        "models": upstream.models.iter().map(|(from, to)| (from.clone(), to.as_str().into())).collect::<serde_json::Map<_, _>>(),
+        "priority": upstream.priority,
+        "fallback": upstream.fallback,
+        "headers": upstream.headers.iter().map(header).collect::<serde_json::Map<_, _>>(),
+        "extra_body": upstream.extra_body.iter().map(|(key, text)| (key.clone(), parsed(text))).collect::<serde_json::Map<_, _>>(),
+        "stop": upstream.stop,
+        "max_tokens": upstream.max_tokens,
+        "special_prefix": upstream.special_prefix.as_deref(),
+        "thinking_format": thinking_format(upstream.thinking_format),
+        "timeouts": {
+            "connect_ms": milliseconds(upstream.timeouts.connect),
+            "first_byte_ms": milliseconds(upstream.timeouts.first_byte),
+            "idle_ms": milliseconds(upstream.timeouts.idle),
+            "total_ms": milliseconds(upstream.timeouts.total),
+        },
+        "max_in_flight": upstream.max_in_flight,
+        "enabled": upstream.is_enabled,
+        "default": upstream.is_default,
+        "include_usage": upstream.include_usage,
+        "tls": { "ca": upstream.tls.ca, "insecure": upstream.tls.is_insecure },
+        "clean": {
+            "trim": upstream.clean.trim,
+            "drop_empty": upstream.clean.drop_empty,
+            "merge_user": upstream.clean.merge_user,
+            "strip_think": upstream.clean.strip_think,
+        },
+    })
+}
+
+fn model_match(model_match: &ModelMatch) -> Value {
+    match model_match {
+        ModelMatch::Exact(models) => json!({ "type": "exact", "value": models }),
+        ModelMatch::Keyword(words) => json!({ "type": "keyword", "value": words }),
+        ModelMatch::Prefix(prefixes) => json!({ "type": "prefix", "value": prefixes }),
+        ModelMatch::Any => Value::Null,
+    }
+}
+
+fn strategy(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::Deterministic => "deterministic",
+        Strategy::Voting => "voting",
+        Strategy::Random => "random",
+        Strategy::RoundRobin => "round_robin",
+        Strategy::LeastInFlight => "least_in_flight",
+        Strategy::Failover => "failover",
+    }
+}
+
+fn thinking_format(format: ThinkingFormat) -> &'static str {
+    match format {
+        ThinkingFormat::Passthrough => "passthrough",
+        ThinkingFormat::ThinkTag => "think_tag",
+        ThinkingFormat::Reasoning => "reasoning",
+        ThinkingFormat::ReasoningContent => "reasoning_content",
+        ThinkingFormat::Strip => "strip",
+    }
+}
+
+fn failures(on: &RetryOn) -> Vec<Value> {
+    let words = [
+        (on.connect, "connect"),
+        (on.timeout, "timeout"),
+        (on.server_errors, "5xx"),
+        (on.empty, "empty"),
+        (on.malformed, "malformed"),
+    ];
+    let words = words.into_iter().filter(|(is_on, _)| *is_on).map(|(_, word)| word.into());
+    words.chain(on.statuses.iter().map(|&status| status.into())).collect()
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

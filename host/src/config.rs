@@ -27,7 +27,7 @@ use http::{HeaderName, HeaderValue, Uri};
 
 use crate::config::check::Checked;
 use crate::config::defaults::Defaults;
-use crate::config::diagnostic::{Diagnostic, Diagnostics, Severity};
+use crate::config::diagnostic::{Diagnostic, Diagnostics, Problem, Severity};
 use crate::config::env::Environment;
 use crate::config::file::{FILE_BYTES_MAX, Span};
 use crate::config::secret::Secret;
@@ -75,8 +75,8 @@ pub fn load_text(
     let mut found = Vec::new();
     let defaults = Defaults::from_environment(environment, &mut found);
     let render = |problems, hidden: &[Span]| diagnostic::render(&name, text, problems, hidden);
-    let Checked { mut config, problems, hidden, admin } =
-        check::check(text, path, environment, &defaults).map_err(|problem| Diagnostics {
+    let Checked { mut config, problems, hidden, admin } = check::check(text, path, environment, &defaults)
+        .map_err(|problem| Diagnostics {
             all: found.iter().cloned().chain(render(vec![problem], &[])).collect(),
         })?;
     found.extend(render(problems, &hidden));
@@ -84,9 +84,13 @@ pub fn load_text(
         let message = "`--openai-domain`, `--openai-port` and `--openai-tls` have no effect beside a file";
         found.push(Diagnostic::warning("command line", message).help("write an upstream into the file"));
     }
-    let admin = admin.map_or_else(|| name.clone(), |span| format!("{name}:{}:{}", span.line, span.column));
     overrides.apply(&mut config.server);
-    listeners(&config.server, overrides, &admin, &mut found);
+    for (message, help) in listeners(&config.server) {
+        found.extend(match admin.filter(|_| overrides.admin.is_none()) {
+            Some(span) => render(vec![Problem::error(span, message).help(help)], &hidden),
+            None => vec![Diagnostic::error("command line or environment", message).help(help)],
+        });
+    }
     conclude(config, found)
 }
 
@@ -98,21 +102,29 @@ fn load_embedded(
     let defaults = Defaults::from_environment(environment, &mut found);
     let mut config = embedded::config(environment, overrides, defaults, &mut found);
     overrides.apply(&mut config.server);
-    listeners(&config.server, overrides, "environment", &mut found);
+    let faults = listeners(&config.server);
+    found.extend(
+        faults
+            .into_iter()
+            .map(|(message, help)| Diagnostic::error("command line or environment", message).help(help)),
+    );
     conclude(config, found)
 }
 
-/// Checks what is only known when file, environment and flags have been heard.
-fn listeners(server: &Server, overrides: &Overrides, admin: &str, found: &mut Vec<Diagnostic>) {
-    let place = if overrides.admin.is_some() { "command line" } else { admin };
+/// Finds what is only known when file, environment and flags have been heard: what is wrong, and the way out.
+fn listeners(server: &Server) -> Vec<(String, &'static str)> {
+    let mut faults = Vec::new();
     if !server.admin.ip().to_canonical().is_loopback() && server.admin_token.is_none() {
         let message = format!("the admin listener `{}` can be reached from other machines", server.admin);
-        found.push(Diagnostic::error(place, message).help("set `server.admin_token`, or listen on 127.0.0.1"));
+        faults.push((message, "set `server.admin_token`, or listen on 127.0.0.1"));
     }
     if server.listen == server.admin && server.listen.port() != 0 {
-        let message = format!("both listeners are at `{}`", server.listen);
-        found.push(Diagnostic::error(place, message).help("give `server.admin` a port of its own"));
+        faults.push((
+            format!("both listeners are at `{}`", server.listen),
+            "give `server.admin` a port of its own",
+        ));
     }
+    faults
 }
 
 fn conclude(config: Config, found: Vec<Diagnostic>) -> Result<(Config, Vec<Diagnostic>), Diagnostics> {
@@ -124,9 +136,11 @@ fn read(path: &Path) -> Result<String, Diagnostic> {
     let name = || path.display().to_string();
     let mut bytes = Vec::new();
     // A byte beyond the bound is enough to know; the parser says the rest.
-    File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| Diagnostic::error(name(), format!("cannot be read: {error}")).help("name a file with `--config`"))?;
+    File::open(path).and_then(|file| file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)).map_err(
+        |error| {
+            Diagnostic::error(name(), format!("cannot be read: {error}")).help("name a file with `--config`")
+        },
+    )?;
     if bytes.len() > FILE_BYTES_MAX {
         return Err(Diagnostic::error(name(), "the file is larger than 1 MiB"));
     }

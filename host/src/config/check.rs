@@ -4,16 +4,17 @@
 //! values are read and held against each other. A value that does not fit its schema has been reported by then and
 //! is read as if it were absent.
 
-pub mod schema;
+mod schema;
 pub mod values;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use serde_json::{Map, Number};
+use serde_json::value::RawValue;
 
 use crate::config::defaults::Defaults;
 use crate::config::diagnostic::{self, Problem, SECRET_KEYS};
@@ -66,8 +67,10 @@ pub fn check(
 fn hide_secrets(node: &Node, is_secret: bool, hidden: &mut Vec<Span>) {
     match &node.value {
         Value::Scalar(scalar) => {
-            let has_password =
-                scalar.text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().unwrap_or("").contains('@'));
+            let has_password = scalar
+                .text
+                .split_once("://")
+                .is_some_and(|(_, rest)| rest.split('/').next().unwrap_or("").contains('@'));
             if (is_secret || has_password) && !diagnostic::is_reference(&scalar.text) {
                 hidden.push(node.span);
             }
@@ -75,7 +78,8 @@ fn hide_secrets(node: &Node, is_secret: bool, hidden: &mut Vec<Span>) {
         Value::List(items) => items.iter().for_each(|item| hide_secrets(item, is_secret, hidden)),
         Value::Mapping(entries) => {
             for (key, node) in entries {
-                let is_secret = is_secret || SECRET_KEYS.contains(&key.text.as_str()) || is_credential(&key.text);
+                let is_secret =
+                    is_secret || SECRET_KEYS.contains(&key.text.as_str()) || is_credential(&key.text);
                 hide_secrets(node, is_secret, hidden);
             }
         }
@@ -88,8 +92,12 @@ fn is_credential(header: &str) -> bool {
     header == "authorization"
         || header == "proxy-authorization"
         || header == "cookie"
-        || (header.contains('-') && ["key", "token", "secret", "auth"].iter().any(|word| header.contains(word)))
+        || (header.contains('-')
+            && ["key", "token", "secret", "auth"].iter().any(|word| header.contains(word)))
 }
+
+/// A key and its value, if it is there.
+type Entry<'a> = Option<(&'a Key, &'a Node)>;
 
 struct Reader {
     problems: Vec<Problem>,
@@ -118,12 +126,12 @@ impl Reader {
         }
     }
 
-    /// Reports two spellings of one key, and returns the one that is there.
-    fn alias<'a>(&mut self, canonical: Option<(&Key, &'a Node)>, legacy: Option<(&Key, &'a Node)>) -> Option<&'a Node> {
+    /// Returns the value of a key that has two spellings, and reports it when both are there.
+    fn alias<'a>(&mut self, names: [&str; 2], canonical: Entry<'a>, legacy: Entry<'a>) -> Option<&'a Node> {
         if let (Some((canonical, _)), Some((legacy, _))) = (canonical, legacy) {
-            let message = format!("`{}` and `{}` are two spellings of one key", legacy.text, canonical.text);
-            let help = format!("keep `{}` on line {} and remove this", canonical.text, canonical.span.line);
-            self.problems.push(Problem::error(legacy.span, message).help(help));
+            let message = format!("`{}` and `{}` are two spellings of one key", names[1], names[0]);
+            let help = format!("keep `{}` on line {} and remove this", names[0], canonical.span.line);
+            self.error(legacy.span, message, &help);
         }
         canonical.or(legacy).map(|(_, node)| node)
     }
@@ -191,7 +199,11 @@ impl Reader {
             },
         };
         if HeaderValue::from_str(&secret).is_err() {
-            self.error(node.span, "a secret must be one line of printable characters", "look for a stray line break");
+            self.error(
+                node.span,
+                "a secret must be one line of printable characters",
+                "look for a stray line break",
+            );
             return None;
         }
         (!secret.is_empty()).then(|| Secret::new(secret))
@@ -200,7 +212,9 @@ impl Reader {
     fn routing(&mut self, root: &Node) -> Routing {
         let canonical = root.get("routing").and_then(|routing| routing.entry("strategy"));
         let legacy = root.get("load_balancing").and_then(|legacy| legacy.entry("strategy"));
-        let strategy = self.alias(canonical, legacy).and_then(Node::scalar);
+        let strategy = self
+            .alias(["routing.strategy", "load_balancing.strategy"], canonical, legacy)
+            .and_then(Node::scalar);
         Routing {
             strategy: match strategy.map(|strategy| strategy.text.as_str()) {
                 Some("voting") => Strategy::Voting,
@@ -219,13 +233,21 @@ impl Reader {
 
     fn models_cache_ttl(&mut self, root: &Node) -> Option<Duration> {
         let cache = root.get("models_cache")?;
-        self.alias(cache.entry("ttl"), cache.entry("ttl_seconds"));
+        self.alias(
+            ["models_cache.ttl", "models_cache.ttl_seconds"],
+            cache.entry("ttl"),
+            cache.entry("ttl_seconds"),
+        );
         let legacy = || integer(cache, "ttl_seconds").map(Duration::from_secs);
         duration(cache, "ttl").or_else(legacy)
     }
 
     fn upstreams(&mut self, root: &Node, thinking: ThinkingFormat, defaults: &Defaults) -> Vec<Upstream> {
-        let list = self.alias(root.entry("upstreams"), root.entry("openai_clients"));
+        let list = self.alias(
+            ["upstreams", "openai_clients"],
+            root.entry("upstreams"),
+            root.entry("openai_clients"),
+        );
         let Some(list) = list else {
             let help = "add an upstream; `base_url: builtin:echo` needs no key and no network";
             self.error(root.span, "there are no `upstreams`", help);
@@ -275,7 +297,7 @@ impl Reader {
         if let Some(builtin) = scalar.text.strip_prefix("builtin:") {
             if builtin != "echo" {
                 let message = format!("there is no built-in upstream `{}`", scalar.shown());
-                self.error(node.span, message, "the one there is, is `builtin:echo`");
+                self.error(node.span, message, "did you mean `builtin:echo`?");
             }
             return Some(Target::Echo);
         }
@@ -292,18 +314,26 @@ impl Reader {
         let values = node.get("value");
         let words = texts(values);
         if let Some(values) = values.filter(|_| words.is_empty()) {
-            self.error(values.span, "`value` is empty, so no model would match", "remove `model_match` to take every model");
+            self.error(
+                values.span,
+                "`value` is empty, so no model would match",
+                "remove `model_match` to take every model",
+            );
         }
         for item in values.map(Node::items).unwrap_or_default() {
             if item.scalar().is_some_and(|word| !word.is_unresolved && word.text.is_empty()) {
-                self.error(item.span, "a model's name must not be empty", "remove `model_match` to take every model");
+                self.error(
+                    item.span,
+                    "a model's name must not be empty",
+                    "remove `model_match` to take every model",
+                );
             }
         }
         match word(node, "type") {
             Some("exact") => ModelMatch::Exact(words),
-            Some("prefix") => {
-                ModelMatch::Prefix(words.iter().map(|word| word.strip_suffix('*').unwrap_or(word).to_owned()).collect())
-            }
+            Some("prefix") => ModelMatch::Prefix(
+                words.iter().map(|word| word.strip_suffix('*').unwrap_or(word).to_owned()).collect(),
+            ),
             _ => ModelMatch::Keyword(words),
         }
     }
@@ -325,7 +355,11 @@ impl Reader {
         }
         let scalar = node.scalar().filter(|value| !value.is_unresolved)?;
         let Ok(mut value) = HeaderValue::from_str(&scalar.text) else {
-            self.error(node.span, format!("the value of `{name}` is not valid in a header"), "use printable characters only");
+            self.error(
+                node.span,
+                format!("the value of `{name}` is not valid in a header"),
+                "use printable characters only",
+            );
             return None;
         };
         value.set_sensitive(scalar.written.is_some() || is_credential(name.as_str()));
@@ -334,14 +368,18 @@ impl Reader {
 
     fn extra_body(&mut self, node: &Node) -> Vec<(String, String)> {
         let Value::Scalar(scalar) = &node.value else {
-            let to_text = |(key, node): &(Key, Node)| (key.text.clone(), json(node).to_string());
+            let to_text = |(key, node): &(Key, Node)| {
+                let mut json = String::new();
+                write_json(node, &mut json);
+                (key.text.clone(), json)
+            };
             return node.entries().iter().map(to_text).collect();
         };
         if scalar.is_unresolved {
             return Vec::new();
         }
-        match serde_json::from_str::<Map<String, serde_json::Value>>(&scalar.text) {
-            Ok(object) => object.into_iter().map(|(key, value)| (key, value.to_string())).collect(),
+        match serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(&scalar.text) {
+            Ok(object) => object.into_iter().map(|(key, value)| (key, value.get().to_owned())).collect(),
             Err(_) => {
                 let help = "write a mapping, or a JSON object in single quotes";
                 self.error(node.span, "`extra_body` is not a JSON object", help);
@@ -360,12 +398,17 @@ impl Reader {
             let Some(name) = text(node, "name") else { continue };
             let span = node.get("name").map_or(node.span, |name| name.span);
             if name.is_empty() || name.chars().any(char::is_control) || HeaderValue::from_str(name).is_err() {
-                self.error(span, "`name` must be printable and not empty", "it is shown in logs, metrics and headers");
+                self.error(
+                    span,
+                    "`name` must be printable and not empty",
+                    "it is shown in logs, metrics and headers",
+                );
             }
             let earlier = nodes[..index].iter().find(|earlier| text(earlier, "name") == Some(name));
             if let Some(first) = earlier.and_then(|earlier| earlier.get("name")) {
                 let shown = node.get("name").and_then(Node::scalar).map_or(name, |name| name.shown());
-                let help = format!("the first is on line {}; names are part of the routing hash", first.span.line);
+                let help =
+                    format!("the first is on line {}; names are part of the routing hash", first.span.line);
                 self.error(span, format!("the upstream `{shown}` is defined twice"), &help);
             }
         }
@@ -387,15 +430,24 @@ impl Reader {
             let Some(fallback) = node.get("fallback").filter(|node| !is_false(node)) else { continue };
             for item in fallback.items() {
                 let Some(target) = item.scalar().filter(|target| !target.is_unresolved) else { continue };
-                let is_known = upstreams
-                    .iter()
-                    .any(|upstream| *upstream.name == *target.text || upstream.model_match.accepts(&target.text));
+                let is_known = upstreams.iter().any(|upstream| {
+                    *upstream.name == *target.text || upstream.model_match.accepts(&target.text)
+                });
                 if !is_known {
-                    let message = format!("the fallback `{}` is neither a model that an upstream takes nor an upstream", target.shown());
+                    let message = format!(
+                        "the fallback `{}` is neither a model that an upstream takes nor an upstream",
+                        target.shown()
+                    );
                     let names = upstreams.iter().map(|upstream| &*upstream.name);
                     match values::nearest(&target.text, names).filter(|_| target.written.is_none()) {
-                        Some(name) => self.error(item.span, message, &format!("did you mean the upstream `{name}`?")),
-                        None => self.error(item.span, message, "write a model's or an upstream's name, or `false`"),
+                        Some(name) => {
+                            self.error(item.span, message, &format!("did you mean the upstream `{name}`?"))
+                        }
+                        None => self.error(
+                            item.span,
+                            message,
+                            "write a model's or an upstream's name, or `false`",
+                        ),
                     }
                 }
             }
@@ -430,8 +482,14 @@ fn reserved_header(name: &str) -> Option<&'static str> {
         "authorization" => Some("write the credential as `api_key`"),
         "host" => Some("it follows from `base_url`"),
         "content-length" | "transfer-encoding" | "content-encoding" => Some("it follows from the body"),
-        "connection" | "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authorization" | "te"
-        | "trailer" | "upgrade" => Some("it belongs to the connection, not to the request"),
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "te"
+        | "trailer"
+        | "upgrade" => Some("it belongs to the connection, not to the request"),
         _ => None,
     }
 }
@@ -541,21 +599,42 @@ fn is_false(node: &Node) -> bool {
     node.scalar().is_some_and(|scalar| scalar.plain() == Plain::Bool(false))
 }
 
-/// A YAML value as JSON; a number's text that JSON cannot hold stays text.
-fn json(node: &Node) -> serde_json::Value {
+/// Writes a YAML value as JSON text; a number keeps its text where JSON can read that.
+fn write_json(node: &Node, json: &mut String) {
     match &node.value {
-        Value::List(items) => items.iter().map(json).collect(),
+        Value::List(items) => {
+            json.push('[');
+            for (index, item) in items.iter().enumerate() {
+                json.push_str(if index == 0 { "" } else { "," });
+                write_json(item, json);
+            }
+            json.push(']');
+        }
         Value::Mapping(entries) => {
-            serde_json::Value::Object(entries.iter().map(|(key, node)| (key.text.clone(), json(node))).collect())
+            json.push('{');
+            for (index, (key, node)) in entries.iter().enumerate() {
+                json.push_str(if index == 0 { "" } else { "," });
+                json.push_str(&quoted(&key.text));
+                json.push(':');
+                write_json(node, json);
+            }
+            json.push('}');
         }
         Value::Scalar(scalar) => match scalar.plain() {
-            Plain::Null => serde_json::Value::Null,
-            Plain::Bool(flag) => flag.into(),
-            Plain::Integer(number) => number.into(),
-            Plain::Float(number) => {
-                Number::from_f64(number).map_or_else(|| scalar.text.clone().into(), serde_json::Value::Number)
-            }
-            Plain::Text => scalar.text.clone().into(),
+            Plain::Null => json.push_str("null"),
+            Plain::Bool(flag) => json.push_str(if flag { "true" } else { "false" }),
+            Plain::Integer(_) | Plain::Float(_) if is_json(&scalar.text) => json.push_str(&scalar.text),
+            Plain::Integer(number) => json.push_str(&number.to_string()),
+            Plain::Float(number) => json.push_str(&serde_json::Value::from(number).to_string()),
+            Plain::Text => json.push_str(&quoted(&scalar.text)),
         },
     }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<&RawValue>(text).is_ok()
 }

@@ -143,29 +143,27 @@ pub fn render(name: &str, text: &str, mut problems: Vec<Problem>, hidden: &[Span
 const LINE_CHARS_MAX: usize = 160;
 
 fn excerpt(line: &str, span: Span, hidden: &[Span]) -> String {
-    let mut shown: Vec<char> = line.chars().take(LINE_CHARS_MAX).collect();
+    // A control character in a file must not reach the terminal.
+    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    let line: Vec<char> = line.trim_end().chars().take(LINE_CHARS_MAX).map(visible).collect();
+    let mut shown = line.clone();
     mask_named(&mut shown);
     for hidden in hidden.iter().filter(|hidden| (hidden.line..=hidden.end_line).contains(&span.line)) {
-        let from = if hidden.line == span.line { hidden.column - 1 } else { 0 };
-        let to = if hidden.end_line == span.line { hidden.end_column - 1 } else { shown.len() };
-        mask(&mut shown, from, to);
+        let (from, to) = columns(*hidden, span.line, &line);
+        shown[from..to].fill('*');
     }
-    let length = shown.len();
-    // A control character in a file must not reach the terminal.
-    let shown: String = shown.into_iter().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let start = span.column - 1;
-    let end = if span.end_line == span.line { span.end_column - 1 } else { length };
-    let trimmed = shown.trim_end().chars().count();
-    let width = end.min(trimmed).saturating_sub(start).max(1);
-    let pad = " ".repeat(start.min(LINE_CHARS_MAX));
-    format!("  | {}\n  | {pad}{}", shown.trim_end(), "^".repeat(width.min(LINE_CHARS_MAX)))
+    let (from, to) = columns(span, span.line, &line);
+    let shown: String = shown.into_iter().collect();
+    format!("  | {shown}\n  | {}{}", " ".repeat(from), "^".repeat((to - from).max(1)))
 }
 
-fn mask(shown: &mut [char], from: usize, to: usize) {
-    let end = to.min(shown.len());
-    if let Some(secret) = shown.get_mut(from..end) {
-        secret.fill('*');
-    }
+/// Where a span stands in one of its lines, from and to, without the white space that the parser counts to a scalar.
+fn columns(span: Span, line_number: usize, line: &[char]) -> (usize, usize) {
+    let from = if span.line == line_number { (span.column - 1).min(line.len()) } else { 0 };
+    let to = if span.end_line == line_number { (span.end_column - 1).min(line.len()) } else { line.len() };
+    let text = line.get(from..to).unwrap_or_default();
+    let length = text.iter().rposition(|c| !c.is_whitespace()).map_or(0, |last| last + 1);
+    (from, from + length)
 }
 
 /// Blanks out what follows a key that names a secret, for files that are not even YAML.
@@ -173,7 +171,8 @@ fn mask_named(shown: &mut [char]) {
     let line: String = shown.iter().collect();
     for name in SECRET_KEYS {
         for (at, _) in line.match_indices(name) {
-            let Some(value) = line[at + name.len()..].trim_start_matches(['"', '\'']).strip_prefix(':') else {
+            let Some(value) = line[at + name.len()..].trim_start_matches(['"', '\'']).strip_prefix(':')
+            else {
                 continue;
             };
             let text = value.trim_start().trim_start_matches(['"', '\'', '[']);
@@ -181,8 +180,9 @@ fn mask_named(shown: &mut [char]) {
                 continue;
             }
             let from = line[..line.len() - text.len()].chars().count();
-            let length = text.find([',', '}', ']']).map_or(text.len(), |end| end);
-            mask(shown, from, from + text[..length].chars().count());
+            let length = text.find([',', '}', ']']).unwrap_or(text.len());
+            let to = from + text[..length].trim_end().chars().count();
+            shown[from..to].fill('*');
         }
     }
 }

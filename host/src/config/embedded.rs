@@ -8,8 +8,8 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::env::Environment;
 use crate::config::secret::Secret;
 use crate::config::{
-    Clean, Config, ErrorCompat, LogFormat, ModelMatch, Origin, Overrides, PriorityMode, Routing, Strategy, Target,
-    ThinkingFormat, Upstream, UpstreamTls,
+    Clean, Config, ErrorCompat, LogFormat, ModelMatch, Origin, Overrides, PriorityMode, Routing, Strategy,
+    Target, ThinkingFormat, Upstream, UpstreamTls,
 };
 
 /// Builds the embedded default; what is wrong with the variables it reads is added to `found`.
@@ -53,8 +53,23 @@ struct Offer<'a> {
 ///
 /// Source: OpenAI, "Models" (platform.openai.com/docs/models).
 const OPENAI_MODELS: &[&str] = &[
-    "gpt-", "chatgpt-", "o1", "o3", "o4", "text-embedding-", "text-moderation-", "omni-moderation-", "tts-", "whisper-",
-    "dall-e-", "codex-", "computer-use-", "davinci-", "babbage-", "sora-", "ft:",
+    "gpt-",
+    "chatgpt-",
+    "o1",
+    "o3",
+    "o4",
+    "text-embedding-",
+    "text-moderation-",
+    "omni-moderation-",
+    "tts-",
+    "whisper-",
+    "dall-e-",
+    "codex-",
+    "computer-use-",
+    "davinci-",
+    "babbage-",
+    "sora-",
+    "ft:",
 ];
 
 impl Offer<'_> {
@@ -63,17 +78,14 @@ impl Offer<'_> {
         self.add("echo", "always there", Target::Echo, ModelMatch::Exact(models), None);
     }
 
-    /// OpenAI by its key, or whoever `OPENAI_DOMAIN` and its kin name, who then takes every model.
+    /// OpenAI by its key; when `OPENAI_DOMAIN` or its kin name somebody else, that is one of the catch-alls.
     fn openai(&mut self) {
-        let key = self.secret("OPENAI_API_KEY");
-        let domain = self.openai_domain();
-        if domain.is_some() {
-            // Added with the other catch-alls; it uses the same key.
+        if self.names_domain() {
             return;
         }
-        if key.is_some() {
+        if let Some(key) = self.secret("OPENAI_API_KEY") {
             let base = self.base("OPENAI_BASE_URL", "https://api.openai.com/v1");
-            self.prefixes("openai", "OPENAI_API_KEY", base, OPENAI_MODELS, key);
+            self.prefixes("openai", "OPENAI_API_KEY", base, OPENAI_MODELS, Some(key));
         }
     }
 
@@ -92,7 +104,8 @@ impl Offer<'_> {
     /// Source: Google, "OpenAI compatibility" (ai.google.dev/gemini-api/docs/openai).
     fn gemini(&mut self) {
         if let Some(key) = self.secret("GEMINI_API_KEY") {
-            let base = self.base("GEMINI_BASE_URL", "https://generativelanguage.googleapis.com/v1beta/openai");
+            let base =
+                self.base("GEMINI_BASE_URL", "https://generativelanguage.googleapis.com/v1beta/openai");
             self.prefixes("gemini", "GEMINI_API_KEY", base, &["gemini"], Some(key));
         }
     }
@@ -169,10 +182,7 @@ impl Offer<'_> {
         let secret = self.environment.filled(name)?;
         if http::HeaderValue::from_str(secret).is_err() {
             let message = format!("`{name}` must be one line of printable characters");
-            let diagnostic = Diagnostic::error("environment", message).help("look for a stray line break");
-            if !self.found.contains(&diagnostic) {
-                self.found.push(diagnostic);
-            }
+            self.found.push(Diagnostic::error("environment", message).help("look for a stray line break"));
             return None;
         }
         Some(Secret::new(secret))
@@ -207,17 +217,25 @@ impl Offer<'_> {
         }
     }
 
+    fn names_domain(&self) -> bool {
+        let variables = ["OPENAI_DOMAIN", "OPENAI_PORT", "OPENAI_TLS"];
+        self.overrides.names_openai() || variables.iter().any(|name| self.environment.filled(name).is_some())
+    }
+
     /// The base URL by `OPENAI_DOMAIN`, `OPENAI_PORT` and `OPENAI_TLS` or their flags; none when none is given.
     fn openai_domain(&mut self) -> Option<Target> {
-        let variable = |name| self.environment.filled(name);
-        let (domain, port, tls) = (variable("OPENAI_DOMAIN"), variable("OPENAI_PORT"), variable("OPENAI_TLS"));
-        if !self.overrides.names_openai() && domain.is_none() && port.is_none() && tls.is_none() {
+        if !self.names_domain() {
             return None;
         }
+        let variable = |name| self.environment.filled(name);
+        let (domain, port, tls) =
+            (variable("OPENAI_DOMAIN"), variable("OPENAI_PORT"), variable("OPENAI_TLS"));
         let domain = self.overrides.openai_domain.as_deref().or(domain).unwrap_or("api.openai.com");
         let port = match (self.overrides.openai_port, port) {
             (Some(port), _) => port,
-            (None, Some(text)) => self.read("OPENAI_PORT", text, "a port from 1 to 65535", |text| text.parse().ok())?,
+            (None, Some(text)) => {
+                self.read("OPENAI_PORT", text, "a port from 1 to 65535", |text| text.parse().ok())?
+            }
             (None, None) => 443,
         };
         let has_tls = match (self.overrides.openai_tls, tls) {
@@ -231,7 +249,13 @@ impl Offer<'_> {
         self.url("OPENAI_DOMAIN", &format!("{scheme}://{domain}{port}/v1")).map(Target::Http)
     }
 
-    fn read<T>(&mut self, name: &str, text: &str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+    fn read<T>(
+        &mut self,
+        name: &str,
+        text: &str,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
         let parsed = parse(text);
         if parsed.is_none() {
             self.found.push(malformed(name, text, expected));

@@ -15,7 +15,9 @@ impl Environment {
     /// Captures the process's variables; those that are not UTF-8 are left out.
     pub fn capture() -> Self {
         let pairs = std::env::vars_os();
-        pairs.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+        pairs
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
     }
 
     /// The value of a variable, the empty one included.
@@ -75,8 +77,10 @@ pub enum ExpandFault {
 impl ExpandFault {
     fn problem(self, span: Span) -> Problem {
         match self {
-            Self::Unset(name) => Problem::error(span, format!("the environment variable `{name}` is not set"))
-                .help(format!("set it, or give a default: `${{{name}:-…}}`")),
+            Self::Unset(name) => {
+                Problem::error(span, format!("the environment variable `{name}` is not set"))
+                    .help(format!("set it, or give a default: `${{{name}:-…}}`"))
+            }
             Self::Unclosed => Problem::error(span, "`${` has no closing `}`")
                 .help("close it, or write `$${` for the characters themselves"),
             Self::Name(name) => Problem::error(span, format!("`{name}` is not a variable's name"))

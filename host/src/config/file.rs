@@ -248,7 +248,8 @@ impl Builder<'_> {
             Event::DocumentStart(_) => Ok(()),
             Event::Scalar(text, style, anchor, tag) => {
                 let is_quoted = style != ScalarStyle::Plain || is_text_tag(tag.as_deref(), span)?;
-                let scalar = Scalar { text: text.into_owned(), written: None, is_quoted, is_unresolved: false };
+                let scalar =
+                    Scalar { text: text.into_owned(), written: None, is_quoted, is_unresolved: false };
                 self.finish(Node { span, value: Value::Scalar(scalar) }, anchor)
             }
             Event::Alias(anchor) => self.repeat(anchor, span),
@@ -323,17 +324,22 @@ impl Builder<'_> {
             self.anchors.insert(anchor, node.clone());
         }
         if self.nodes > NODES_MAX {
-            return Err(Problem::error(node.span, "the file has too many values, counting what aliases repeat"));
+            return Err(Problem::error(
+                node.span,
+                "the file has too many values, counting what aliases repeat",
+            ));
         }
         match self.open.last_mut().map(|open| &mut open.content) {
             None => self.root = Some(node),
             Some(Content::List(items)) => items.push(node),
             Some(Content::Mapping { entries, key }) => match key.take() {
                 None => *key = Some(as_key(node)?),
-                Some(key) => match entries.iter().find(|(known, _)| known.text == key.text && key.text != "<<") {
-                    Some((known, _)) => self.problems.push(duplicate(&key, known)),
-                    None => entries.push((key, node)),
-                },
+                Some(key) => {
+                    match entries.iter().find(|(known, _)| known.text == key.text && key.text != "<<") {
+                        Some((known, _)) => self.problems.push(duplicate(&key, known)),
+                        None => entries.push((key, node)),
+                    }
+                }
             },
         }
         Ok(())
@@ -360,7 +366,8 @@ fn is_text_tag(tag: Option<&Tag>, span: Span) -> Result<bool, Problem> {
         Some(tag) if tag.is_yaml_core_schema() => Ok(tag.suffix == "str"),
         Some(tag) if tag.handle.is_empty() && tag.suffix == "!" => Ok(true),
         Some(tag) => {
-            let problem = Problem::error(span, format!("the tag `{}{}` is not known", tag.handle, tag.suffix));
+            let problem =
+                Problem::error(span, format!("the tag `{}{}` is not known", tag.handle, tag.suffix));
             Err(problem.help("remove it"))
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::{
-    Config, ErrorCompat, LogFormat, ModelMatch, Origin, PriorityMode, RetryOn, Strategy, Target, ThinkingFormat,
-    Upstream,
+    Config, ErrorCompat, LogFormat, ModelMatch, Origin, PriorityMode, RetryOn, Strategy, Target,
+    ThinkingFormat, Upstream,
 };
 
 impl Config {

@@ -8,7 +8,7 @@ use crate::config::diagnostic::Problem;
 use crate::config::file::{Key, Node, Plain, Scalar, Span, Value};
 
 /// One key of a mapping.
-pub struct Field {
+struct Field {
     name: &'static str,
     shape: Shape,
     state: State,
@@ -24,7 +24,7 @@ enum State {
 }
 
 /// What a value must look like.
-pub enum Shape {
+enum Shape {
     Bool,
     Integer(i64, i64),
     Number(f64, f64),
@@ -75,7 +75,7 @@ const SMALL: Shape = Shape::Integer(0, 1_000_000);
 const ROTATED: Shape = Shape::OneOf(&["monthly", "daily", "never"], &[]);
 
 /// The whole file.
-pub const ROOT: &[Field] = &[
+const ROOT: &[Field] = &[
     key("server", Shape::Mapping(SERVER)),
     key("upstreams", Shape::List(UPSTREAM)),
     key("openai_clients", Shape::List(UPSTREAM)),
@@ -161,10 +161,8 @@ const UPSTREAM: &[Field] = &[
 const THINKING: Shape =
     Shape::OneOf(&["passthrough", "think_tag", "reasoning", "reasoning_content", "strip"], &[]);
 
-const MODEL_MATCH: &[Field] = &[
-    key("type", Shape::OneOf(&["keyword", "exact", "prefix"], &[])),
-    required("value", Shape::Texts),
-];
+const MODEL_MATCH: &[Field] =
+    &[key("type", Shape::OneOf(&["keyword", "exact", "prefix"], &[])), required("value", Shape::Texts)];
 
 const TIMEOUTS: &[Field] = &[
     key("connect", Shape::Duration),
@@ -183,11 +181,8 @@ const CLEAN: &[Field] = &[
     key("strip_think", Shape::Bool),
 ];
 
-const BREAKER: &[Field] = &[
-    key("failures", SMALL),
-    key("cooldown", Shape::Duration),
-    key("cooldown_max", Shape::Duration),
-];
+const BREAKER: &[Field] =
+    &[key("failures", SMALL), key("cooldown", Shape::Duration), key("cooldown_max", Shape::Duration)];
 
 const HEALTH: &[Field] = &[key("path", Shape::Text), key("interval", Shape::Duration)];
 
@@ -317,7 +312,7 @@ const METRICS: &[Field] = &[key("compat", Shape::Bool)];
 const OTLP: &[Field] = &[key("endpoint", Shape::Text)];
 
 /// Holds a tree against the schema and reports everything that does not fit.
-pub fn walk(root: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn walk(root: &Node, problems: &mut Vec<Problem>) {
     mapping(root, root.span, "the file", ROOT, problems);
 }
 
@@ -381,11 +376,9 @@ fn shape(shape: &Shape, key: &Key, node: &Node, problems: &mut Vec<Problem>) {
                 let one = format!("one of `{name}`");
                 items.iter().for_each(|item| mapping(item, item.span, &one, fields, problems));
             }
-            Value::Scalar(_) | Value::Mapping(_) => problems.push(mismatch(
-                &format!("`{name}`"),
-                node,
-                "a list, each item beginning with `- `",
-            )),
+            Value::Scalar(_) | Value::Mapping(_) => {
+                problems.push(mismatch(&format!("`{name}`"), node, "a list, each item beginning with `- `"))
+            }
         },
         Shape::Texts => texts(name, node, problems),
         Shape::Fallback if is_false(node) => {}
@@ -479,7 +472,9 @@ fn scalar(shape: &Shape, name: &str, node: &Node, problems: &mut Vec<Problem>) {
         Shape::Address => values::address(text).is_some(),
         Shape::OneOf(now, soon) => {
             if soon.contains(&text) {
-                problems.push(not_yet(node.span, &format!("{name}: {text}")).help(format!("use {}", either(now))));
+                problems.push(
+                    not_yet(node.span, &format!("{name}: {text}")).help(format!("use {}", either(now))),
+                );
                 return;
             }
             now.contains(&text)
@@ -509,7 +504,9 @@ fn help_for(shape: &Shape, scalar: &Scalar, problem: Problem) -> Problem {
     let is_bare_number = scalar.text.bytes().all(|byte| byte.is_ascii_digit());
     match shape {
         Shape::Duration if is_bare_number => problem.help(format!("add the unit: `{}s`", scalar.shown())),
-        Shape::Size if scalar.text.ends_with("MB") || scalar.text.ends_with("GB") || scalar.text.ends_with("KB") => {
+        Shape::Size
+            if scalar.text.ends_with("MB") || scalar.text.ends_with("GB") || scalar.text.ends_with("KB") =>
+        {
             problem.help("sizes are powers of two: write `KiB`, `MiB` or `GiB`")
         }
         Shape::Text => problem.help("put it in quotes if the text is meant"),

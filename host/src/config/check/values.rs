@@ -102,7 +102,8 @@ pub fn base_url(text: &str) -> Result<Uri, UrlFault> {
         return Err(("must not hold a user or password", "write the credential as `api_key`"));
     }
     // A port that is no number, or none behind the colon, is accepted by the parser of the http crate.
-    let has_bad_port = uri.port().is_none() && !authority.as_str().ends_with(']') && authority.as_str().contains(':');
+    let has_bad_port =
+        uri.port().is_none() && !authority.as_str().ends_with(']') && authority.as_str().contains(':');
     if authority.host().is_empty() || has_bad_port || uri.port_u16() == Some(0) {
         return Err(("has no usable host and port", EXAMPLE));
     }
@@ -111,7 +112,10 @@ pub fn base_url(text: &str) -> Result<Uri, UrlFault> {
     }
     for tail in ["/chat/completions", "/completions", "/embeddings"] {
         if uri.path().ends_with(tail) {
-            return Err(("is the address of one endpoint", "end it before the endpoint's path, mostly at `/v1`"));
+            return Err((
+                "is the address of one endpoint",
+                "end it before the endpoint's path, mostly at `/v1`",
+            ));
         }
     }
     Ok(uri)

@@ -1,4 +1,5 @@
 //! witgate: a language-model gateway that operators extend with WebAssembly components.
 
+pub mod cli;
 pub mod config;
 pub mod error;

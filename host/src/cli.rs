@@ -1,0 +1,199 @@
+//! The command line: what was asked for, and who does it.
+
+mod check;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::BoolishValueParser;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::config::Overrides;
+use crate::config::env::Environment;
+
+/// Parses the arguments of the process and does what they say; without a subcommand, serves.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(error) = arguments.flags_stand_where_they_count() {
+        error.exit();
+    }
+    let environment = Environment::capture();
+    match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
+        Command::Check => check::run(arguments.config.as_deref(), &environment),
+        // Wired with their modules:
+        // Command::Serve(serve) => serve::run(arguments.config.as_deref(), &environment, &serve.overrides()),
+        // Command::Explain { request } => explain::run(arguments.config.as_deref(), &environment, &request),
+        // Command::Simulate { trace, nodes, blocks, json } => simulate::run(&trace, nodes, blocks, json),
+        Command::Serve(_) | Command::Explain { .. } | Command::Simulate { .. } => ExitCode::FAILURE,
+    }
+}
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "witgate",
+    version,
+    about = "A language-model gateway that operators extend with WebAssembly components"
+)]
+pub struct Arguments {
+    /// Configuration file [default: $WITGATE_CONFIG, else ./witgate.yaml, else the embedded default]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to do; `serve` when absent.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The flags of `serve`, which may stand without its name.
+    #[command(flatten)]
+    pub serve: ServeArguments,
+}
+
+impl Arguments {
+    /// Refuses flags of `serve` in front of a subcommand, where nobody would read them.
+    fn flags_stand_where_they_count(&self) -> Result<(), clap::Error> {
+        if self.command.is_none() || self.serve == ServeArguments::default() {
+            return Ok(());
+        }
+        let message =
+            "the flags of `serve` stand behind `serve`; `--config` alone may stand before a subcommand";
+        Err(Self::command().error(ErrorKind::ArgumentConflict, message))
+    }
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve requests (the default)
+    Serve(ServeArguments),
+    /// Print everything that is wrong with the configuration
+    Check,
+    /// Show which upstreams a request would go to, and why
+    Explain {
+        /// JSON file with the request's body
+        #[arg(long, value_name = "FILE")]
+        request: PathBuf,
+    },
+    /// Replay a trace of conversations and print the cache hits and the balance of each strategy
+    Simulate {
+        /// JSON lines with the trace
+        #[arg(long, value_name = "FILE")]
+        trace: PathBuf,
+        /// Number of upstreams
+        #[arg(long, default_value_t = 8)]
+        nodes: usize,
+        /// Blocks that fit each upstream's cache
+        #[arg(long, default_value_t = 3000)]
+        blocks: usize,
+        /// Print JSON lines
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// The flags of `serve`; they beat the file and the environment.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub struct ServeArguments {
+    /// Address of the main listener [default: 127.0.0.1:8000]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Address of the admin listener [default: 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<SocketAddr>,
+    /// Port of the main listener
+    #[arg(long, value_name = "PORT", conflicts_with = "listen")]
+    pub proxy_port: Option<u16>,
+    /// Port of the admin listener
+    #[arg(long, value_name = "PORT", conflicts_with = "admin")]
+    pub metrics_port: Option<u16>,
+    /// Host of the OpenAI upstream when there is no configuration file
+    #[arg(long, value_name = "HOST")]
+    pub openai_domain: Option<String>,
+    /// Port of that upstream
+    #[arg(long, value_name = "PORT")]
+    pub openai_port: Option<u16>,
+    /// Whether that upstream speaks TLS
+    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true")]
+    pub openai_tls: Option<bool>,
+}
+
+impl ServeArguments {
+    /// What the flags change in a configuration.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            listen: self.listen,
+            admin: self.admin,
+            proxy_port: self.proxy_port,
+            metrics_port: self.metrics_port,
+            openai_domain: self.openai_domain.clone(),
+            openai_port: self.openai_port,
+            openai_tls: self.openai_tls,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn parse(line: &str) -> Arguments {
+        Arguments::try_parse_from(line.split_whitespace()).unwrap()
+    }
+
+    #[track_caller]
+    fn serve(line: &str) -> Overrides {
+        let arguments = parse(line);
+        match arguments.command {
+            None => arguments.serve.overrides(),
+            Some(Command::Serve(serve)) => serve.overrides(),
+            Some(other) => panic!("`{line}` is {other:?}"),
+        }
+    }
+
+    #[test]
+    fn serving_is_what_happens_without_a_subcommand() {
+        let listen = Some("127.0.0.1:1".parse().unwrap());
+        assert_eq!(serve("witgate --listen 127.0.0.1:1").listen, listen);
+        assert_eq!(serve("witgate serve --listen 127.0.0.1:1").listen, listen);
+    }
+
+    // parity: 49
+    #[test]
+    fn the_earlier_systems_flags_are_understood() {
+        let overrides = serve(
+            "witgate --proxy-port 1 --metrics-port 2 --openai-domain a.example --openai-port 3 --openai-tls false",
+        );
+        assert_eq!((overrides.proxy_port, overrides.metrics_port), (Some(1), Some(2)));
+        assert_eq!(overrides.openai_domain.as_deref(), Some("a.example"));
+        assert_eq!((overrides.openai_port, overrides.openai_tls), (Some(3), Some(false)));
+        assert_eq!(serve("witgate --openai-tls").openai_tls, Some(true));
+    }
+
+    #[test]
+    fn the_configuration_may_stand_on_either_side_of_the_subcommand() {
+        assert_eq!(parse("witgate --config a.yaml check").config, Some("a.yaml".into()));
+        assert_eq!(parse("witgate check --config a.yaml").config, Some("a.yaml".into()));
+    }
+
+    #[test]
+    fn simulate_has_the_defaults_of_the_published_numbers() {
+        let Some(Command::Simulate { nodes, blocks, json, .. }) = parse("witgate simulate --trace t").command
+        else {
+            panic!("not a simulation");
+        };
+        assert_eq!((nodes, blocks, json), (8, 3000, false));
+    }
+
+    #[test]
+    fn a_flag_that_would_be_ignored_is_refused() {
+        assert!(parse("witgate --listen 127.0.0.1:1 serve").flags_stand_where_they_count().is_err());
+        assert!(parse("witgate --listen 127.0.0.1:1").flags_stand_where_they_count().is_ok());
+        assert!(parse("witgate --config a.yaml check").flags_stand_where_they_count().is_ok());
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,1 +1,1103 @@
-//! Tests.
+//! What users get wrong, what the earlier systems' users bring along, and what no input may do.
+
+use std::path::Path;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use crate::config::check::values;
+use crate::config::defaults::log_filter;
+use crate::config::diagnostic::{Diagnostic, Diagnostics};
+use crate::config::env::{Environment, ExpandFault, expand};
+use crate::config::{
+    Config, ModelMatch, Origin, Overrides, PriorityMode, Strategy, Target, load, load_text, locate,
+};
+
+const UPSTREAM: &str = "upstreams:\n  - name: a\n    base_url: http://a\n";
+
+fn environment(pairs: &[(&str, &str)]) -> Environment {
+    pairs.iter().copied().collect()
+}
+
+fn read(text: &str, pairs: &[(&str, &str)]) -> Result<(Config, Vec<Diagnostic>), Diagnostics> {
+    load_text(text, Path::new("c.yaml"), &environment(pairs), &Overrides::default())
+}
+
+#[track_caller]
+fn accepted(text: &str, pairs: &[(&str, &str)]) -> Config {
+    match read(text, pairs) {
+        Ok((config, warnings)) if warnings.is_empty() => config,
+        Ok((_, warnings)) => panic!("{}", Diagnostics { all: warnings }),
+        Err(diagnostics) => panic!("{diagnostics}"),
+    }
+}
+
+/// The diagnostics of a text, exactly, behind a first line break.
+#[track_caller]
+fn refused(text: &str, expected: &str) {
+    match read(text, &[("SECRET", "hunter2")]) {
+        Ok(_) => panic!("accepted:\n{text}"),
+        Err(diagnostics) => assert_eq!(format!("\n{diagnostics}"), expected),
+    }
+}
+
+/// The same for lines behind an upstream of three lines, `a`.
+#[track_caller]
+fn refused_after_upstream(text: &str, expected: &str) {
+    refused(&format!("{UPSTREAM}{text}"), expected);
+}
+
+// parity: 51
+#[test]
+fn text_that_is_no_usable_yaml_is_refused_at_its_place() {
+    refused(
+        "server: {listen: [",
+        r"
+c.yaml:2:1: this is not YAML: while parsing a node, did not find expected node content
+  = check the indentation and the quotes on this line and the one before
+",
+    );
+    refused(
+        "server:\n\tlisten: x",
+        r"
+c.yaml:2:2: this is not YAML: tabs disallowed within this context (block indentation)
+  |  listen: x
+  |  ^
+  = check the indentation and the quotes on this line and the one before
+",
+    );
+    refused_after_upstream(
+        "---\nupstreams:\n  - name: a\n    base_url: http://a",
+        r"
+c.yaml:4:1: a second document begins here
+  | ---
+  | ^^^
+  = keep one document per file
+",
+    );
+    refused_after_upstream(
+        "    name: b",
+        r"
+c.yaml:4:5: `name` is written twice
+  |     name: b
+  |     ^^^^
+  = remove this one or the one on line 2
+",
+    );
+    refused(
+        "upstreams: &a [*a]",
+        r"
+c.yaml:1:16: this alias stands inside its own anchor
+  | upstreams: &a [*a]
+  |                ^^
+",
+    );
+}
+
+#[test]
+fn an_unknown_or_missing_key_names_what_is_known() {
+    refused_after_upstream(
+        "routnig: { strategy: random }",
+        r"
+c.yaml:4:1: `routnig` is not a key of the file
+  | routnig: { strategy: random }
+  | ^^^^^^^
+  = did you mean `routing`?
+",
+    );
+    refused_after_upstream(
+        "models_cache: { banana: 1 }",
+        r"
+c.yaml:4:17: `banana` is not a key of `models_cache`
+  | models_cache: { banana: 1 }
+  |                 ^^^^^^
+  = known are `ttl`, `ttl_seconds`
+",
+    );
+    refused(
+        "server: { listen: 127.0.0.1:1 }",
+        r"
+c.yaml:1:1: there are no `upstreams`
+  | server: { listen: 127.0.0.1:1 }
+  | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  = add an upstream; `base_url: builtin:echo` needs no key and no network
+",
+    );
+    refused(
+        "upstreams: []",
+        r"
+c.yaml:1:12: `upstreams` is empty
+  | upstreams: []
+  |            ^^
+  = add one; `base_url: builtin:echo` needs no key
+",
+    );
+    refused(
+        "upstreams: { a: http://a }",
+        r"
+c.yaml:1:12: `upstreams` must be a list, each item beginning with `- `, not a mapping
+  | upstreams: { a: http://a }
+  |            ^^^^^^^^^^^^^^^
+",
+    );
+    refused(
+        "upstreams:\n  - name: a",
+        r"
+c.yaml:2:5: `base_url` is missing in one of `upstreams`
+  |   - name: a
+  |     ^^^^^^^
+  = add `base_url: …`
+",
+    );
+    refused(
+        "server: { listen: x, admin: y }\nupstreams:\n  - { nam: a, base_url: http://a }",
+        r"
+c.yaml:1:19: `listen` must be an address and a port such as `127.0.0.1:8000`, not `x`
+  | server: { listen: x, admin: y }
+  |                   ^
+c.yaml:1:29: `admin` must be an address and a port such as `127.0.0.1:8000`, not `y`
+  | server: { listen: x, admin: y }
+  |                             ^
+c.yaml:3:5: `name` is missing in one of `upstreams`
+  |   - { nam: a, base_url: http://a }
+  |     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  = add `name: …`
+c.yaml:3:7: `nam` is not a key of one of `upstreams`
+  |   - { nam: a, base_url: http://a }
+  |       ^^^
+  = did you mean `name`?
+",
+    );
+}
+
+#[test]
+fn a_base_url_must_be_one() {
+    refused(
+        "upstreams:\n  - { name: a, base_url: localhost:11434 }",
+        r"
+c.yaml:2:26: `base_url` must begin with `http://` or `https://`
+  |   - { name: a, base_url: localhost:11434 }
+  |                          ^^^^^^^^^^^^^^^
+  = write it like `https://api.openai.com/v1`
+",
+    );
+    refused(
+        "upstreams:\n  - name: a\n    base_url: \"[https://a/v1](https://a/v1)\"",
+        r##"
+c.yaml:3:15: `base_url` is not a URL
+  |     base_url: "[https://a/v1](https://a/v1)"
+  |               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  = this is a Markdown link; write the URL alone
+"##,
+    );
+    refused(
+        "upstreams:\n  - name: a\n    base_url: [https://a/v1](https://a/v1)",
+        r"
+c.yaml:3:29: this is not YAML: while parsing a block mapping, did not find expected key
+  |     base_url: [https://a/v1](https://a/v1)
+  |                             ^
+  = this is a Markdown link; write the URL alone
+",
+    );
+    refused(
+        "upstreams:\n  - { name: a, base_url: \"http://user:hunter2@a\" }",
+        r"
+c.yaml:2:26: `base_url` must not hold a user or password
+  |   - { name: a, base_url: *********************** }
+  |                          ^^^^^^^^^^^^^^^^^^^^^^^
+  = write the credential as `api_key`
+",
+    );
+    refused(
+        "upstreams:\n  - { name: a, base_url: https://a/v1/chat/completions }",
+        r"
+c.yaml:2:26: `base_url` is the address of one endpoint
+  |   - { name: a, base_url: https://a/v1/chat/completions }
+  |                          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  = end it before the endpoint's path, mostly at `/v1`
+",
+    );
+    refused(
+        "upstreams:\n  - { name: a, base_url: builtin:eco }",
+        r"
+c.yaml:2:26: there is no built-in upstream `builtin:eco`
+  |   - { name: a, base_url: builtin:eco }
+  |                          ^^^^^^^^^^^
+  = did you mean `builtin:echo`?
+",
+    );
+}
+
+#[test]
+fn names_defaults_and_fallbacks_must_fit_each_other() {
+    refused_after_upstream(
+        "  - { name: a, base_url: http://b }",
+        r"
+c.yaml:4:13: the upstream `a` is defined twice
+  |   - { name: a, base_url: http://b }
+  |             ^
+  = the first is on line 2; names are part of the routing hash
+",
+    );
+    refused_after_upstream(
+        "    default: true\n  - { name: b, base_url: http://b, default: true }",
+        r"
+c.yaml:5:36: two upstreams are `default: true`
+  |   - { name: b, base_url: http://b, default: true }
+  |                                    ^^^^^^^
+  = the first is on line 4; unknown paths can go to one only
+",
+    );
+    refused_after_upstream(
+        "    model_match: { value: [x] }\n    fallback: azure_backup\n  - { name: azure_bakup, base_url: http://b, model_match: { value: [y] } }",
+        r"
+c.yaml:5:15: the fallback `azure_backup` is neither a model that an upstream takes nor an upstream
+  |     fallback: azure_backup
+  |               ^^^^^^^^^^^^
+  = did you mean the upstream `azure_bakup`?
+",
+    );
+}
+
+#[test]
+fn a_value_that_does_not_fit_says_what_would() {
+    refused_after_upstream(
+        "    model_match: { type: keywrod, value: [x] }",
+        r"
+c.yaml:4:26: `type` must be `keyword`, `exact` or `prefix`, not `keywrod`
+  |     model_match: { type: keywrod, value: [x] }
+  |                          ^^^^^^^
+  = did you mean `keyword`?
+",
+    );
+    refused_after_upstream(
+        "    model_match: { value: [] }",
+        r"
+c.yaml:4:27: `value` is empty, so no model would match
+  |     model_match: { value: [] }
+  |                           ^^
+  = remove `model_match` to take every model
+",
+    );
+    refused_after_upstream(
+        "    timeouts: { connect: 10 }",
+        r"
+c.yaml:4:26: `connect` must be a duration such as `10s`, `100ms`, `5m` or `1h`, not `10`
+  |     timeouts: { connect: 10 }
+  |                          ^^
+  = add the unit: `10s`
+",
+    );
+    refused_after_upstream(
+        "server: { request_body_max: 64MB }",
+        r"
+c.yaml:4:29: `request_body_max` must be a size such as `64MiB`, `1GiB` or a number of bytes, not `64MB`
+  | server: { request_body_max: 64MB }
+  |                             ^^^^
+  = sizes are powers of two: write `KiB`, `MiB` or `GiB`
+",
+    );
+    refused_after_upstream(
+        "    priority: \"10\"",
+        r##"
+c.yaml:4:15: `priority` must be a whole number from 0 to 1000000, not `10`
+  |     priority: "10"
+  |               ^^^^
+  = remove the quotes
+"##,
+    );
+    refused_after_upstream(
+        "    priority: -1",
+        r"
+c.yaml:4:15: `priority` must be a whole number from 0 to 1000000, not `-1`
+  |     priority: -1
+  |               ^^
+",
+    );
+    refused_after_upstream(
+        "    enabled: yes",
+        r"
+c.yaml:4:14: `enabled` must be `true` or `false`, not `yes`
+  |     enabled: yes
+  |              ^^^
+",
+    );
+    refused_after_upstream(
+        "    special_prefix: true",
+        r"
+c.yaml:4:21: `special_prefix` must be a text, not `true`
+  |     special_prefix: true
+  |                     ^^^^
+  = put it in quotes if the text is meant
+",
+    );
+    refused_after_upstream(
+        "    extra_body: '{\"a\": '",
+        r##"
+c.yaml:4:17: `extra_body` is not a JSON object
+  |     extra_body: '{"a": '
+  |                 ^^^^^^^^
+  = write a mapping, or a JSON object in single quotes
+"##,
+    );
+    refused_after_upstream(
+        "retry: { on: [connect, 200] }",
+        r"
+c.yaml:4:24: an item of `on` must be `connect`, `timeout`, `5xx`, `empty`, `malformed` or a status from 400 to 599, not `200`
+  | retry: { on: [connect, 200] }
+  |                        ^^^
+",
+    );
+    refused_after_upstream(
+        "server: { listen: 8000 }",
+        r"
+c.yaml:4:19: `listen` must be an address and a port such as `127.0.0.1:8000`, not `8000`
+  | server: { listen: 8000 }
+  |                   ^^^^
+",
+    );
+    refused_after_upstream(
+        "server: { cors: { origins: [app.example.com] } }",
+        r"
+c.yaml:4:29: `app.example.com` is not an origin
+  | server: { cors: { origins: [app.example.com] } }
+  |                             ^^^^^^^^^^^^^^^
+  = write it like `https://app.example.com`, or `*` for any
+",
+    );
+    refused_after_upstream(
+        "server: { tls: { cert: a.pem, key: b.pem } }",
+        r"
+c.yaml:4:24: there is no file `a.pem`
+  | server: { tls: { cert: a.pem, key: b.pem } }
+  |                        ^^^^^
+  = paths are relative to the folder of the configuration file
+c.yaml:4:36: there is no file `b.pem`
+  | server: { tls: { cert: a.pem, key: b.pem } }
+  |                                    ^^^^^
+  = paths are relative to the folder of the configuration file
+",
+    );
+    refused_after_upstream(
+        "check_config: { enabled: true }\nrouting: { strategy: nope }",
+        r"
+c.yaml:4:1: warning: `check_config` has no effect
+  | check_config: { enabled: true }
+  | ^^^^^^^^^^^^
+  = earlier systems ignored it too; it can be removed
+c.yaml:5:22: `strategy` must be `deterministic`, `voting`, `random`, `round_robin`, `least_in_flight`, `failover` or `least_connections`, not `nope`
+  | routing: { strategy: nope }
+  |                      ^^^^
+",
+    );
+}
+
+#[test]
+fn headers_that_are_not_the_operators_are_refused() {
+    refused_after_upstream(
+        "    headers: { Authorization: Bearer sk-1 }",
+        r"
+c.yaml:4:16: the header `authorization` cannot be set here
+  |     headers: { Authorization: *********** }
+  |                ^^^^^^^^^^^^^
+  = write the credential as `api_key`
+",
+    );
+    refused_after_upstream(
+        "    headers: { connection: close }",
+        r"
+c.yaml:4:16: the header `connection` cannot be set here
+  |     headers: { connection: close }
+  |                ^^^^^^^^^^
+  = it belongs to the connection, not to the request
+",
+    );
+    refused_after_upstream(
+        "    headers: { \"x y\": z }",
+        r##"
+c.yaml:4:16: `x y` is not a header's name
+  |     headers: { "x y": z }
+  |                ^^^^^
+  = names are letters, digits and `-`
+"##,
+    );
+}
+
+#[test]
+fn expansion_names_what_is_missing_and_shows_no_value() {
+    refused_after_upstream(
+        "    api_key: ${NOPE}",
+        r"
+c.yaml:4:14: the environment variable `NOPE` is not set
+  |     api_key: ${NOPE}
+  |              ^^^^^^^
+  = set it, or give a default: `${NOPE:-…}`
+",
+    );
+    refused_after_upstream(
+        "    api_key: ${NOPE",
+        r"
+c.yaml:4:14: `${` has no closing `}`
+  |     api_key: ${NOPE
+  |              ^^^^^^
+  = close it, or write `$${` for the characters themselves
+",
+    );
+    refused_after_upstream(
+        "    priority: ${SECRET}",
+        r"
+c.yaml:4:15: `priority` must be a whole number from 0 to 1000000, not `${SECRET}`
+  |     priority: ${SECRET}
+  |               ^^^^^^^^^
+",
+    );
+}
+
+#[test]
+fn keys_of_later_features_are_checked_and_refused() {
+    refused_after_upstream(
+        "audit: { enabled: true }",
+        r"
+c.yaml:4:1: `audit` is not supported yet
+  | audit: { enabled: true }
+  | ^^^^^
+  = remove it
+",
+    );
+    refused_after_upstream(
+        "commit: { events_max: many }",
+        r"
+c.yaml:4:1: `commit` is not supported yet
+  | commit: { events_max: many }
+  | ^^^^^^
+  = remove it
+c.yaml:4:23: `events_max` must be a whole number from 0 to 1000000, not `many`
+  | commit: { events_max: many }
+  |                       ^^^^
+",
+    );
+    refused_after_upstream(
+        "    dialect: anthropic",
+        r"
+c.yaml:4:14: `dialect: anthropic` is not supported yet
+  |     dialect: anthropic
+  |              ^^^^^^^^^
+  = use `openai`
+",
+    );
+    refused_after_upstream(
+        "state: redis://:pw@h",
+        r"
+c.yaml:4:8: `state: redis://…` is not supported yet
+  | state: *************
+  |        ^^^^^^^^^^^^^
+  = use `memory`
+",
+    );
+    refused_after_upstream(
+        "    timeouts: { first_token: 1s }",
+        r"
+c.yaml:4:17: `first_token` is not supported yet
+  |     timeouts: { first_token: 1s }
+  |                 ^^^^^^^^^^^
+  = remove it
+",
+    );
+    refused_after_upstream(
+        "health_check: { enabled: true }",
+        r"
+c.yaml:4:1: `health_check` is not supported yet
+  | health_check: { enabled: true }
+  | ^^^^^^^^^^^^
+  = remove it
+",
+    );
+}
+
+#[test]
+fn two_spellings_of_one_key_are_refused() {
+    refused_after_upstream(
+        "openai_clients:\n  - { name: b, base_url: http://b }",
+        r"
+c.yaml:4:1: `openai_clients` and `upstreams` are two spellings of one key
+  | openai_clients:
+  | ^^^^^^^^^^^^^^
+  = keep `upstreams` on line 1 and remove this
+",
+    );
+    refused_after_upstream(
+        "routing: { strategy: random }\nload_balancing: { strategy: least_connections }",
+        r"
+c.yaml:5:19: `load_balancing.strategy` and `routing.strategy` are two spellings of one key
+  | load_balancing: { strategy: least_connections }
+  |                   ^^^^^^^^
+  = keep `routing.strategy` on line 4 and remove this
+",
+    );
+    refused_after_upstream(
+        "models_cache: { ttl: 1s, ttl_seconds: 1 }",
+        r"
+c.yaml:4:26: `models_cache.ttl_seconds` and `models_cache.ttl` are two spellings of one key
+  | models_cache: { ttl: 1s, ttl_seconds: 1 }
+  |                          ^^^^^^^^^^^
+  = keep `models_cache.ttl` on line 4 and remove this
+",
+    );
+}
+
+#[test]
+fn listeners_must_be_safe_and_apart() {
+    refused_after_upstream(
+        "server:\n  admin: 0.0.0.0:9090",
+        r"
+c.yaml:5:10: the admin listener `0.0.0.0:9090` can be reached from other machines
+  |   admin: 0.0.0.0:9090
+  |          ^^^^^^^^^^^^
+  = set `server.admin_token`, or listen on 127.0.0.1
+",
+    );
+    refused_after_upstream(
+        "server: { listen: 127.0.0.1:1, admin: 127.0.0.1:1 }",
+        r"
+c.yaml:4:39: both listeners are at `127.0.0.1:1`
+  | server: { listen: 127.0.0.1:1, admin: 127.0.0.1:1 }
+  |                                       ^^^^^^^^^^^
+  = give `server.admin` a port of its own
+",
+    );
+}
+
+#[test]
+fn secrets_are_blanked_out_wherever_they_stand() {
+    refused(
+        "upstreams:\n  - { name: a, base_url: x, api_key: sk-secret }",
+        r"
+c.yaml:2:26: `base_url` must begin with `http://` or `https://`
+  |   - { name: a, base_url: x, api_key: ********* }
+  |                          ^
+  = write it like `https://api.openai.com/v1`
+",
+    );
+    refused_after_upstream(
+        "    api_keys: [sk-1, sk-2]",
+        r"
+c.yaml:4:5: `api_keys` is not supported yet
+  |     api_keys: [****, ****]
+  |     ^^^^^^^^
+  = remove it
+",
+    );
+    refused(
+        "upstreams:\n  - name: a\n    api_key: \"sk-secret",
+        r##"
+c.yaml:3:14: this is not YAML: while scanning a quoted scalar, found unexpected end of stream
+  |     api_key: "*********
+  |              ^
+  = check the indentation and the quotes on this line and the one before
+"##,
+    );
+    refused_after_upstream(
+        "    api_key: file:nowhere",
+        r"
+c.yaml:4:14: the secret's file cannot be used: No such file or directory (os error 2)
+  |     api_key: file:nowhere
+  |              ^^^^^^^^^^^^
+  = the file must hold the secret alone and be readable by the gateway
+",
+    );
+}
+
+// parity: 26, 33
+#[test]
+fn the_sample_of_the_rust_system_loads_unchanged() {
+    let text = r#"openai_clients:
+  - name: "primary_gpt4"
+    api_key: "sk-xxxx"
+    base_url: "https://api.openai.com/v1"
+    model_match:
+      type: "keyword"
+      value: ["gpt-4"]
+    priority: 10
+    fallback: "azure_backup"
+
+  - name: "azure_backup"
+    api_key: "azure-key"
+    base_url: "https://azure-endpoint.com/v1"
+    model_match:
+      type: "exact"
+      value: ["gpt-4-backup"]
+    priority: 1
+"#;
+    let config = accepted(text, &[]);
+    let primary = &config.upstreams[0];
+    assert_eq!(primary.target, Target::Http("https://api.openai.com/v1".parse().unwrap()));
+    assert_eq!(primary.api_key.as_ref().map(|key| key.expose()), Some("sk-xxxx"));
+    assert_eq!(primary.model_match, ModelMatch::Keyword(vec!["gpt-4".to_owned()]));
+    assert_eq!((primary.priority, &*primary.fallback), (10, &["azure_backup".to_owned()][..]));
+    assert_eq!(config.upstreams[1].model_match, ModelMatch::Exact(vec!["gpt-4-backup".to_owned()]));
+}
+
+// parity: 26, 27, 33, 34
+#[test]
+fn the_sample_of_the_python_system_loads_unchanged() {
+    let text = r#"openai_clients:
+  - name: "official_openai"
+    api_key: "${OPENAI_API_KEY}"
+    base_url: "https://api.openai.com/v1"
+    priority: 1
+    model_match:
+      type: "keyword"
+      value: ["gpt-4", "gpt-3.5-turbo"]
+    fallback: "deepseek-chat-fallback"
+  - name: "deepseek_api"
+    api_key: "${DEEPSEEK_API_KEY}"
+    base_url: "https://api.deepseek.com"
+    priority: 2
+    model_match:
+      type: "exact"
+      value: ["deepseek-chat", "deepseek-reasoner"]
+    special_prefix: "<think>"
+    stop: ["<|endoftext|>"]
+  - name: "deepseek_api_fallback_client"
+    api_key: "${DEEPSEEK_API_KEY}"
+    base_url: "https://api.deepseek.com"
+    priority: 999
+    model_match:
+      type: "exact"
+      value: ["deepseek-chat-fallback"]
+    fallback: False
+"#;
+    let config = accepted(text, &[("OPENAI_API_KEY", "sk-1"), ("DEEPSEEK_API_KEY", "sk-2")]);
+    assert_eq!(config.upstreams[0].fallback, ["deepseek-chat-fallback"]);
+    assert_eq!(config.upstreams[1].api_key.as_ref().map(|key| key.expose()), Some("sk-2"));
+    assert_eq!(config.upstreams[1].special_prefix.as_deref(), Some("<think>"));
+    assert_eq!(config.upstreams[1].stop, ["<|endoftext|>"]);
+    assert!(config.upstreams[2].fallback.is_empty());
+    assert_eq!(config.upstreams[2].priority, 999);
+}
+
+// parity: 38, 39, 41
+#[test]
+fn the_earlier_systems_other_spellings_are_understood() {
+    let text = format!(
+        "{UPSTREAM}load_balancing: {{ strategy: least_connections }}\nmodels_cache: {{ ttl_seconds: 0 }}\n\
+         check_config: {{ enabled: true }}\nperformance_test: [1]\n"
+    );
+    let (config, warnings) = read(&text, &[]).unwrap();
+    assert_eq!(config.routing.strategy, Strategy::LeastInFlight);
+    assert_eq!(config.models_cache_ttl, Duration::ZERO);
+    assert_eq!(warnings.len(), 2);
+}
+
+// parity: 28, 30, 31
+#[test]
+fn what_an_upstream_leaves_out_has_the_documented_default() {
+    let config = accepted(&format!("{UPSTREAM}    api_key: \"\"\n    model_match: {{ value: x }}\n"), &[]);
+    let upstream = &config.upstreams[0];
+    assert_eq!(upstream.api_key, None);
+    assert_eq!(upstream.priority, 1);
+    assert_eq!(upstream.model_match, ModelMatch::Keyword(vec!["x".to_owned()]));
+    assert_eq!(accepted(UPSTREAM, &[]).upstreams[0].model_match, ModelMatch::Any);
+}
+
+// parity: 33
+#[test]
+fn every_form_of_fallback_is_accepted() {
+    for (written, read) in [
+        ("a", vec!["a"]),
+        ("[a, some-model]", vec!["a", "some-model"]),
+        ("false", vec![]),
+        ("False", vec![]),
+        ("null", vec![]),
+        ("[]", vec![]),
+    ] {
+        assert_eq!(
+            accepted(&format!("{UPSTREAM}    fallback: {written}\n"), &[]).upstreams[0].fallback,
+            read
+        );
+    }
+}
+
+#[test]
+fn mutual_fallbacks_are_legal() {
+    let text = "upstreams:\n\
+                - { name: a, base_url: http://a, model_match: { value: x }, fallback: y }\n\
+                - { name: b, base_url: http://b, model_match: { value: y }, fallback: x }\n";
+    accepted(text, &[]);
+}
+
+// parity: 34, 36
+#[test]
+fn stop_and_extra_body_have_two_forms() {
+    let of = |lines: &str| accepted(&format!("{UPSTREAM}{lines}"), &[]).upstreams.remove(0);
+    assert_eq!(of("    stop: end\n").stop, ["end"]);
+    assert_eq!(of("    stop: [a, b]\n").stop, ["a", "b"]);
+    let pairs = [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "{\"c\":[true,null]}".to_owned())];
+    assert_eq!(of("    extra_body: { a: 1, b: { c: [true, null] } }\n").extra_body, pairs);
+    assert_eq!(of("    extra_body: '{\"a\": 1, \"b\":{\"c\":[true,null]}}'\n").extra_body, pairs);
+}
+
+#[test]
+fn a_number_in_extra_body_keeps_its_text() {
+    let of = |body: &str| {
+        accepted(&format!("{UPSTREAM}    extra_body: {body}\n"), &[]).upstreams.remove(0).extra_body
+    };
+    for text in ["0.70", "1e-7", "9007199254740993", "123456789012345678901234567890"] {
+        assert_eq!(of(&format!("{{ n: {text} }}")), [("n".to_owned(), text.to_owned())]);
+        assert_eq!(of(&format!("'{{\"n\": {text}}}'")), [("n".to_owned(), text.to_owned())]);
+    }
+}
+
+// parity: 73
+#[test]
+fn a_trailing_star_of_a_prefix_is_dropped() {
+    let text = format!("{UPSTREAM}    model_match: {{ type: prefix, value: [gpt-*, o1] }}\n");
+    assert_eq!(
+        accepted(&text, &[]).upstreams[0].model_match,
+        ModelMatch::Prefix(vec!["gpt-".to_owned(), "o1".to_owned()])
+    );
+}
+
+#[test]
+fn anchors_and_merge_keys_repeat_what_they_name() {
+    let text = "upstreams:\n\
+                - &first { name: a, base_url: http://a, timeouts: { connect: 1s }, priority: 3 }\n\
+                - { <<: *first, name: b, priority: 4 }\n";
+    let config = accepted(text, &[]);
+    assert_eq!(config.upstreams[1].timeouts.connect, Duration::from_secs(1));
+    assert_eq!((&*config.upstreams[1].name, config.upstreams[1].priority), ("b", 4));
+}
+
+#[test]
+fn aliases_cannot_blow_up() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..20 {
+        let below = vec![format!("*a{}", level - 1); 10].join(", ");
+        text.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+    }
+    let diagnostics = read(&text, &[]).unwrap_err().to_string();
+    assert!(diagnostics.contains("too many values"), "{diagnostics}");
+}
+
+#[test]
+fn nesting_is_bounded() {
+    let diagnostics = read(&"[".repeat(200), &[]).unwrap_err().to_string();
+    assert!(diagnostics.contains("nests deeper than 32 levels"), "{diagnostics}");
+}
+
+// parity: 27
+#[test]
+fn variables_expand_inside_values() {
+    let set = environment(&[("A", "1"), ("EMPTY", "")]);
+    let expands =
+        |text: &str, expected: &str| assert_eq!(expand(text, &set).as_deref(), Ok(expected), "{text}");
+    expands("x${A}y${A}", "x1y1");
+    expands("${NOPE:-d}", "d");
+    expands("${EMPTY:-d}", "d");
+    expands("${NOPE:-}", "");
+    expands("${EMPTY}", "");
+    expands("$${A}", "${A}");
+    expands("$A {A} $", "$A {A} $");
+    assert_eq!(expand("${NOPE}", &set), Err(ExpandFault::Unset("NOPE".to_owned())));
+    assert_eq!(expand("${A", &set), Err(ExpandFault::Unclosed));
+    assert_eq!(expand("${}", &set), Err(ExpandFault::Name(String::new())));
+    assert_eq!(expand("${1A}", &set), Err(ExpandFault::Name("1A".to_owned())));
+}
+
+#[test]
+fn an_unquoted_expansion_is_typed_again_and_a_quoted_one_stays_text() {
+    let plain = format!("{UPSTREAM}    priority: ${{P}}\n    enabled: ${{E}}\n");
+    let config = accepted(&plain, &[("P", "7"), ("E", "false")]);
+    assert_eq!((config.upstreams[0].priority, config.upstreams[0].is_enabled), (7, false));
+    assert!(read(&format!("{UPSTREAM}    priority: \"${{P}}\"\n"), &[("P", "7")]).is_err());
+    let quoted = format!("{UPSTREAM}    special_prefix: \"${{P}}\"\n");
+    assert_eq!(accepted(&quoted, &[("P", "true")]).upstreams[0].special_prefix.as_deref(), Some("true"));
+}
+
+#[test]
+fn a_secret_may_stand_in_a_file_beside_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("key"), "sk-1\n").unwrap();
+    let path = folder.path().join("c.yaml");
+    std::fs::write(&path, format!("{UPSTREAM}    api_key: file:key\n")).unwrap();
+    let (config, _) = load(&Origin::File(path), &Environment::default(), &Overrides::default()).unwrap();
+    assert_eq!(config.upstreams[0].api_key.as_ref().map(|key| key.expose()), Some("sk-1"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let origin = Origin::File("/nowhere/c.yaml".into());
+    let diagnostics = load(&origin, &Environment::default(), &Overrides::default()).unwrap_err().to_string();
+    assert!(diagnostics.starts_with("/nowhere/c.yaml: cannot be read: "), "{diagnostics}");
+}
+
+#[test]
+fn a_file_that_is_too_large_or_not_text_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    let refused = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        load(&Origin::File(path.clone()), &Environment::default(), &Overrides::default())
+            .unwrap_err()
+            .all
+            .remove(0)
+    };
+    assert_eq!(refused(&vec![b'#'; (1 << 20) + 1]).message, "the file is larger than 1 MiB");
+    assert_eq!(refused(b"a: \xff").message, "byte 3 is not UTF-8");
+}
+
+// parity: 35
+#[test]
+fn the_effective_configuration_shows_no_secret() {
+    let text = format!(
+        "server: {{ admin_token: hunter1 }}\n{UPSTREAM}    api_key: hunter2\n    \
+         headers: {{ x-team: search, x-api-key: hunter3, x-other: \"${{OTHER}}\" }}\n"
+    );
+    let config = accepted(&text, &[("OTHER", "hunter4")]);
+    let shown = config.redacted().to_string();
+    assert!(shown.contains("search") && !shown.contains("hunter"), "{shown}");
+    assert!(!format!("{config:?}").contains("hunter"));
+}
+
+#[track_caller]
+fn embedded(pairs: &[(&str, &str)]) -> Config {
+    let (config, warnings) = load(&Origin::Embedded, &environment(pairs), &Overrides::default()).unwrap();
+    assert_eq!(warnings, []);
+    config
+}
+
+#[test]
+fn the_embedded_default_needs_nothing() {
+    let config = embedded(&[]);
+    assert_eq!(config.server.listen, "127.0.0.1:8000".parse().unwrap());
+    assert_eq!(config.upstreams.len(), 1);
+    assert_eq!(config.upstreams[0].target, Target::Echo);
+}
+
+/// The upstream that an embedded default asks first for a model, and its base URL.
+#[track_caller]
+fn first(config: &Config, model: &str) -> (String, String) {
+    assert_eq!(config.routing.priority_mode, PriorityMode::Rank);
+    let candidates = config.upstreams.iter().filter(|upstream| upstream.model_match.accepts(model));
+    let first = candidates.min_by_key(|upstream| upstream.priority).unwrap();
+    match &first.target {
+        Target::Http(uri) => (first.name.to_string(), uri.to_string()),
+        Target::Echo => (first.name.to_string(), "builtin:echo".to_owned()),
+    }
+}
+
+// parity: 72
+#[test]
+fn each_cloud_gets_the_models_that_are_its_own() {
+    let config = embedded(&[
+        ("OPENAI_API_KEY", "1"),
+        ("ANTHROPIC_API_KEY", "2"),
+        ("GEMINI_API_KEY", "3"),
+        ("OLLAMA_BASE", "http://o:11434"),
+    ]);
+    let asked = |model: &str| first(&config, model);
+    assert_eq!(asked("gpt-4o"), ("openai".into(), "https://api.openai.com/v1".into()));
+    assert_eq!(asked("o1-mini"), ("openai".into(), "https://api.openai.com/v1".into()));
+    assert_eq!(asked("claude-3-opus"), ("anthropic".into(), "https://api.anthropic.com/v1".into()));
+    assert_eq!(
+        asked("gemini-2.0"),
+        ("gemini".into(), "https://generativelanguage.googleapis.com/v1beta/openai".into())
+    );
+    assert_eq!(asked("qwen2.5-coder:7b"), ("ollama".into(), "http://o:11434/v1".into()));
+    assert_eq!(asked("echo"), ("echo".into(), "builtin:echo".into()));
+}
+
+// parity: 43
+#[test]
+fn one_variable_makes_a_gateway() {
+    let upstream = |pairs: &[(&str, &str)]| first(&embedded(pairs), "any").1;
+    assert_eq!(upstream(&[("UPSTREAM_URL", "http://u:8000")]), "http://u:8000/v1");
+    assert_eq!(upstream(&[("UPSTREAM_URL", "http://u:8000/api")]), "http://u:8000/api");
+    assert_eq!(upstream(&[("OLLAMA_BASE", "http://o:11434/")]), "http://o:11434/v1");
+    assert_eq!(upstream(&[("OPENAI_DOMAIN", "d")]), "https://d/v1");
+    assert_eq!(
+        upstream(&[("OPENAI_DOMAIN", "d"), ("OPENAI_PORT", "81"), ("OPENAI_TLS", "false")]),
+        "http://d:81/v1"
+    );
+    assert!(embedded(&[("UPSTREAM_URL", "http://u")]).upstreams[1].is_default);
+}
+
+// parity: 42
+#[test]
+fn the_earlier_systems_ports_are_heard() {
+    let listen = |pairs: &[(&str, &str)]| embedded(pairs).server.listen.to_string();
+    assert_eq!(listen(&[("SERVER_PORT", "1"), ("PORT", "2"), ("PROXY_PORT", "3")]), "127.0.0.1:1");
+    assert_eq!(listen(&[("PORT", "2"), ("PROXY_PORT", "3")]), "127.0.0.1:2");
+    assert_eq!(listen(&[("PROXY_PORT", "3"), ("HOST", "0.0.0.0")]), "0.0.0.0:3");
+    assert_eq!(embedded(&[("METRICS_PORT", "4")]).server.admin.to_string(), "127.0.0.1:4");
+}
+
+// parity: 44, 48
+#[test]
+fn the_earlier_systems_timers_are_heard() {
+    let variables = [
+        ("TIMEOUT", "300"),
+        ("CONNECT_TIMEOUT", "1.5"),
+        ("MAX_RETRIES", "3"),
+        ("RETRY_DELAY", "5"),
+        ("SHUTDOWN_TIMEOUT", "7"),
+    ];
+    let config = accepted(UPSTREAM, &variables);
+    let timeouts = config.upstreams[0].timeouts;
+    assert_eq!((timeouts.first_byte, timeouts.idle), (Duration::from_secs(300), Duration::from_secs(300)));
+    assert_eq!(timeouts.connect, Duration::from_millis(1500));
+    assert_eq!((config.retry.attempts_max, config.retry.same_upstream), (3, 2));
+    assert_eq!(
+        (config.retry.backoff, config.retry.backoff_max),
+        (Duration::from_secs(5), Duration::from_secs(5))
+    );
+    assert_eq!(config.server.shutdown_grace, Duration::from_secs(7));
+}
+
+#[test]
+fn a_file_beats_the_environment_and_flags_beat_both() {
+    let text = format!("server: {{ listen: 127.0.0.1:1 }}\n{UPSTREAM}");
+    assert_eq!(accepted(&text, &[("PORT", "2")]).server.listen.port(), 1);
+    let overrides = Overrides { proxy_port: Some(3), ..Overrides::default() };
+    let (config, _) =
+        load_text(&text, Path::new("c.yaml"), &environment(&[("PORT", "2")]), &overrides).unwrap();
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:3");
+    let overrides = Overrides { admin: Some("0.0.0.0:1".parse().unwrap()), ..Overrides::default() };
+    assert!(load_text(&text, Path::new("c.yaml"), &Environment::default(), &overrides).is_err());
+}
+
+#[test]
+fn a_malformed_variable_is_named() {
+    for (name, value) in [
+        ("PORT", "http"),
+        ("HOST", "example.com"),
+        ("METRICS_PORT", "70000"),
+        ("TIMEOUT", "soon"),
+        ("MAX_RETRIES", "0"),
+        ("RETRY_DELAY", "-1"),
+        ("LOG_LEVEL", "loud"),
+        ("UPSTREAM_URL", "localhost:8000"),
+        ("OPENAI_PORT", "x"),
+        ("OPENAI_TLS", "perhaps"),
+        ("OPENAI_API_KEY", "a\nb"),
+    ] {
+        let result = load(&Origin::Embedded, &environment(&[(name, value)]), &Overrides::default());
+        let diagnostics = result.expect_err(name).to_string();
+        assert!(diagnostics.starts_with(&format!("environment: `{name}` ")), "{diagnostics}");
+        assert_eq!(diagnostics.matches("environment:").count(), 1, "{diagnostics}");
+    }
+}
+
+#[test]
+fn a_variable_of_a_later_feature_is_a_warning() {
+    let (_, warnings) = read(UPSTREAM, &[("REDIS_URL", "redis://:pw@r")]).unwrap();
+    assert_eq!(
+        Diagnostics { all: warnings }.to_string(),
+        "environment: warning: `REDIS_URL` is not supported yet and has no effect\n  = unset it\n"
+    );
+}
+
+// parity: 48
+#[test]
+fn the_log_filter_prefers_the_more_precise_variable() {
+    assert_eq!(log_filter(&environment(&[])), "info");
+    assert_eq!(log_filter(&environment(&[("LOG_LEVEL", "WARNING")])), "warn");
+    assert_eq!(
+        log_filter(&environment(&[("LOG_LEVEL", "DEBUG"), ("RUST_LOG", "witgate=trace")])),
+        "witgate=trace"
+    );
+}
+
+#[test]
+fn the_flag_names_the_file_before_the_variable_does() {
+    let set = environment(&[("WITGATE_CONFIG", "b.yaml")]);
+    assert_eq!(locate(Some(Path::new("a.yaml")), &set), Origin::File("a.yaml".into()));
+    assert_eq!(locate(None, &set), Origin::File("b.yaml".into()));
+}
+
+#[test]
+fn durations_and_sizes_have_units() {
+    assert_eq!(values::duration("100ms"), Some(Duration::from_millis(100)));
+    assert_eq!(values::duration("5m"), Some(Duration::from_secs(300)));
+    assert_eq!(values::duration("1h"), Some(Duration::from_secs(3600)));
+    assert_eq!(values::duration("10"), None);
+    assert_eq!(values::duration("99999999999h"), None);
+    assert_eq!(values::size("512KiB"), Some(512 << 10));
+    assert_eq!(values::size("1GiB"), Some(1 << 30));
+    assert_eq!(values::size("17"), Some(17));
+    assert_eq!(values::size("1MB"), None);
+    assert_eq!(values::size("99999999999TiB"), None);
+    assert_eq!(values::percent("20%"), Some(20.0));
+    assert_eq!(values::rate("100/1m"), Some((100, Duration::from_secs(60))));
+}
+
+/// Every file of `config/`, which is what users copy from.
+fn shipped() -> Vec<std::path::PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect()
+}
+
+#[test]
+fn every_shipped_file_loads_without_a_warning() {
+    let set = environment(&[("OPENAI_API_KEY", "1"), ("SECONDARY_API_KEY", "2")]);
+    assert!(shipped().len() >= 4);
+    for path in shipped() {
+        let (_, warnings) =
+            load(&Origin::File(path), &set, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(warnings, []);
+    }
+}
+
+#[test]
+fn the_reference_shows_the_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/config.yaml");
+    let reference = accepted(&std::fs::read_to_string(path).unwrap(), &[]);
+    let minimal = accepted(UPSTREAM, &[]);
+    assert_eq!(reference.server, minimal.server);
+    assert_eq!(reference.routing, minimal.routing);
+    assert_eq!(reference.retry, minimal.retry);
+    assert_eq!(reference.models_cache_ttl, minimal.models_cache_ttl);
+    assert_eq!(reference.upstreams[0].timeouts, minimal.upstreams[0].timeouts);
+    assert_eq!(reference.upstreams[0].clean, minimal.upstreams[0].clean);
+}
+
+fn reference() -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/config.yaml")).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn no_text_panics(text in "[ -~\n\t\u{0}é\u{feff}]{0,200}") {
+        let _ = read(&text, &[]).map_err(|diagnostics| diagnostics.to_string());
+    }
+
+    #[test]
+    fn no_yaml_like_text_panics(words in prop::collection::vec(prop::sample::select(vec![
+        "upstreams", "server", "name", "- ", ": ", ":", "\n", "\n  ", "\n    ", "{", "}", "[", "]", ",", "\"", "'", "|", ">",
+        "&a ", "*a", "<<: ", "${", "}", "?", "!!str ", "!x ", "%", "---\n", "...\n", "# ", "api_key", "0", "~", "é", "\r\n",
+    ]), 0..60)) {
+        let _ = read(&words.concat(), &[]).map_err(|diagnostics| diagnostics.to_string());
+    }
+
+    #[test]
+    fn no_mutation_of_the_reference_panics(
+        at in any::<prop::sample::Index>(),
+        length in 0usize..40,
+        inserted in "[ -~\n]{0,8}",
+    ) {
+        let mut characters: Vec<char> = reference().chars().collect();
+        let from = at.index(characters.len());
+        let to = (from + length).min(characters.len());
+        characters.splice(from..to, inserted.chars());
+        let text: String = characters.into_iter().collect();
+        let _ = read(&text, &[]).map_err(|diagnostics| diagnostics.to_string());
+    }
+
+    #[test]
+    fn expansion_leaves_text_without_braces_alone(text in "[^{]{0,50}") {
+        prop_assert_eq!(expand(&text, &Environment::default()), Ok(text));
+    }
+}

@@ -41,7 +41,8 @@ async fn respond(gateway: &Arc<Gateway>, head: &request::Parts) -> Result<(Statu
     check_host(head, server, gateway)?;
     let path = head.uri.path();
     if path == "/healthz" {
-        return only(&Method::GET, head).map(|()| (StatusCode::OK, HeaderMap::new(), Bytes::from_static(b"OK")));
+        return only(&Method::GET, head)
+            .map(|()| (StatusCode::OK, HeaderMap::new(), Bytes::from_static(b"OK")));
     }
     check_token(head, server.admin_token.as_ref())?;
     match path {
@@ -95,7 +96,8 @@ fn check_token(head: &request::Parts, token: Option<&Secret>) -> Result<()> {
 
 /// What changes something comes as JSON, which a foreign page cannot send without asking, and from no foreign page.
 fn check_writer(head: &request::Parts) -> Result<()> {
-    let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let content_type =
+        head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     if !content_type.starts_with("application/json") {
         let message = "send `content-type: application/json`";
         return Err(Error::new(ErrorKind::InvalidRequest, message));

@@ -51,7 +51,8 @@ fn take_query_key(request: &mut Parts) -> Option<Secret> {
     let path = request.uri.path();
     let kept = if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) };
     let mut parts = std::mem::take(&mut request.uri).into_parts();
-    parts.path_and_query = Some(PathAndQuery::try_from(kept).expect("a part of a valid path and query is valid"));
+    parts.path_and_query =
+        Some(PathAndQuery::try_from(kept).expect("a part of a valid path and query is valid"));
     request.uri = http::Uri::from_parts(parts).expect("only the query got shorter");
     Some(key)
 }
@@ -82,7 +83,12 @@ mod tests {
         check("/v1/models", &[("authorization", "bearer  sk-1")], Some("sk-1"), "/v1/models");
         check("/v1/models", &[("authorization", "Basic abc")], None, "/v1/models");
         check("/v1/models", &[("x-api-key", "a"), ("cookie", "s=1")], Some("a"), "/v1/models");
-        check("/v1/models", &[("x-goog-api-key", "g"), ("authorization", "Bearer b")], Some("b"), "/v1/models");
+        check(
+            "/v1/models",
+            &[("x-goog-api-key", "g"), ("authorization", "Bearer b")],
+            Some("b"),
+            "/v1/models",
+        );
         check("/v1/models?key=k", &[], Some("k"), "/v1/models");
         check("/v1/models?a=1&key=k&b=2", &[], Some("k"), "/v1/models?a=1&b=2");
         check("/v1/models?key=", &[], None, "/v1/models");

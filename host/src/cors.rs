@@ -12,7 +12,8 @@ const MAX_AGE_S: HeaderValue = HeaderValue::from_static("600");
 
 /// Whether the request is a browser's question and not a call.
 pub(crate) fn is_preflight(head: &request::Parts) -> bool {
-    head.method == Method::OPTIONS && head.headers.contains_key(header::ORIGIN)
+    head.method == Method::OPTIONS
+        && head.headers.contains_key(header::ORIGIN)
         && head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 

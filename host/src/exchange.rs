@@ -81,7 +81,11 @@ pub(crate) struct Activity {
 impl Activity {
     /// Starts counting.
     pub(crate) fn new() -> Self {
-        Self { seed: RandomState::new().hash_one("witgate"), next: AtomicU64::new(0), running: AtomicUsize::new(0) }
+        Self {
+            seed: RandomState::new().hash_one("witgate"),
+            next: AtomicU64::new(0),
+            running: AtomicUsize::new(0),
+        }
     }
 
     /// How many exchanges are running.
@@ -182,14 +186,22 @@ impl Exchange {
                 let tried = self.tried();
                 match error.kind.blame() {
                     Blame::Client => line!(info, kind, error = %error, cause, tried, "request refused"),
-                    Blame::Upstream | Blame::Gateway => line!(warn, kind, error = %error, cause, tried, "request failed"),
+                    Blame::Upstream | Blame::Gateway => {
+                        line!(warn, kind, error = %error, cause, tried, "request failed")
+                    }
                 }
             }
             Outcome::Cancelled => line!(info, kind = ErrorKind::Cancelled.code(), "client left"),
             Outcome::Complete => {
                 let usage = self.usage.unwrap_or_default();
                 let first_token_ms = self.first_token.map(|time| time.as_secs_f64() * 1e3);
-                line!(debug, tokens_in = usage.input, tokens_out = usage.output, first_token_ms, "request complete");
+                line!(
+                    debug,
+                    tokens_in = usage.input,
+                    tokens_out = usage.output,
+                    first_token_ms,
+                    "request complete"
+                );
             }
         }
     }

@@ -233,15 +233,23 @@ impl BodyReader {
             len_announced,
             len: 0,
         };
-        if len_announced.is_some_and(|len| len > reader.bytes_max) { Err(reader.too_large()) } else { Ok(reader) }
+        if len_announced.is_some_and(|len| len > reader.bytes_max) {
+            Err(reader.too_large())
+        } else {
+            Ok(reader)
+        }
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>> {
         loop {
             let frame = tokio::time::timeout(BODY_IDLE_MAX, self.body.frame()).await;
-            let frame = frame.map_err(|_| Error::new(ErrorKind::RequestTimeout, "the request body did not arrive in time"))?;
+            let frame = frame.map_err(|_| {
+                Error::new(ErrorKind::RequestTimeout, "the request body did not arrive in time")
+            })?;
             let Some(frame) = frame else { return Ok(None) };
-            let broken = |error| Error::new(ErrorKind::InvalidRequest, "the request body broke off").with_source(error);
+            let broken = |error| {
+                Error::new(ErrorKind::InvalidRequest, "the request body broke off").with_source(error)
+            };
             let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
             self.len += data.len() as u64;
             if self.len > self.bytes_max {
@@ -249,7 +257,9 @@ impl BodyReader {
             }
             if !self.share.take(data.len(), self.buffered_bytes_max) {
                 let message = "the gateway holds as many bytes of requests as it may, try again";
-                return Err(Error::new(ErrorKind::Overloaded, message).with_retry_after(Duration::from_secs(1)));
+                return Err(
+                    Error::new(ErrorKind::Overloaded, message).with_retry_after(Duration::from_secs(1))
+                );
             }
             return Ok(Some(data));
         }
@@ -270,7 +280,8 @@ impl BodyReader {
     }
 
     fn too_large(&self) -> Error {
-        let message = format!("the request body is larger than {} bytes, the most this gateway takes", self.bytes_max);
+        let message =
+            format!("the request body is larger than {} bytes, the most this gateway takes", self.bytes_max);
         Error::new(ErrorKind::RequestTooLarge, message)
     }
 }
@@ -384,8 +395,7 @@ fn reply_response(reply: Reply, snapshot: &Snapshot, mut exchange: Box<Exchange>
     if let Ok(timing) = HeaderValue::try_from(format!("gw;dur={own_ms:.3}")) {
         headers.append(SERVER_TIMING, timing);
     }
-    let manner =
-        Manner { keepalive: snapshot.config.server.keepalive, compat: snapshot.config.error_compat };
+    let manner = Manner { keepalive: snapshot.config.server.keepalive, compat: snapshot.config.error_compat };
     let idle = upstream.settings.timeouts.idle;
     let body = Body::from_reply(content, place, deadline, idle, manner).ending(exchange);
     let mut response = Response::new(body);
@@ -395,7 +405,11 @@ fn reply_response(reply: Reply, snapshot: &Snapshot, mut exchange: Box<Exchange>
 }
 
 /// The only place where an error becomes a response.
-pub(crate) fn error_response(error: Error, compat: ErrorCompat, mut exchange: Box<Exchange>) -> Response<Body> {
+pub(crate) fn error_response(
+    error: Error,
+    compat: ErrorCompat,
+    mut exchange: Box<Exchange>,
+) -> Response<Body> {
     let status = openai::error_status(&error, compat);
     let mut headers = json_headers();
     if let ErrorKind::MethodNotAllowed(allowed) = &error.kind {

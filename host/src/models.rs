@@ -146,7 +146,8 @@ fn configured(upstream: &Upstream) -> Vec<Model> {
         ModelMatch::Exact(names) => names,
         _ => &[],
     };
-    let aliases = settings.models.iter().map(|(name, _)| name).filter(|name| settings.model_match.accepts(name));
+    let aliases =
+        settings.models.iter().map(|(name, _)| name).filter(|name| settings.model_match.accepts(name));
     exact.iter().chain(aliases).map(|name| Model::configured(name, &settings.name)).collect()
 }
 

@@ -74,7 +74,8 @@ impl Reloader {
         let source = self.source.clone();
         // Files are read and certificates parsed; neither belongs on a thread that serves.
         let built = tokio::task::spawn_blocking(move || build(&source, &before)).await;
-        let built = built.unwrap_or_else(|_| Err("the gateway failed while it read the configuration".to_owned()));
+        let built =
+            built.unwrap_or_else(|_| Err("the gateway failed while it read the configuration".to_owned()));
         let mut status = self.status();
         status.read = read;
         status.at = SystemTime::now();

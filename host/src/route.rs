@@ -161,9 +161,7 @@ impl Routes {
     /// An upstream that takes everything comes last because it would otherwise hide every upstream's name.
     pub fn fallback<'a>(&self, name: &'a str) -> Option<Fallback<'a>> {
         let mut enabled = self.members.iter().enumerate().filter(|(_, member)| member.is_enabled);
-        if enabled
-            .clone()
-            .any(|(_, member)| member.models != ModelMatch::Any && member.models.accepts(name))
+        if enabled.clone().any(|(_, member)| member.models != ModelMatch::Any && member.models.accepts(name))
         {
             return Some(Fallback::Model(name));
         }

@@ -50,7 +50,9 @@ pub(crate) enum Surface {
 pub(crate) async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("`{address}` is taken by another program; stop it or choose another address with `{setting}`")
+            format!(
+                "`{address}` is taken by another program; stop it or choose another address with `{setting}`"
+            )
         }
         io::ErrorKind::AddrNotAvailable => {
             format!("`{address}` is no address of this machine; choose another one with `{setting}`")
@@ -143,12 +145,16 @@ async fn requests(
     let builder = builder();
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut first_head = pin!(tokio::time::sleep_until(due));
+    let mut is_first_head_due = true;
     loop {
         tokio::select! {
             biased;
             ended = serving.as_mut() => return ended.map_err(|error| error.to_string()),
-            () = &mut first_head, if !has_begun.load(Ordering::Relaxed) => {
-                return Err("no request in time".to_owned());
+            () = &mut first_head, if is_first_head_due => {
+                is_first_head_due = false;
+                if !has_begun.load(Ordering::Relaxed) {
+                    return Err("no request in time".to_owned());
+                }
             }
             () = drain.cancelled() => break,
         }

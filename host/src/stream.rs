@@ -224,7 +224,9 @@ impl Streaming {
                     if let Some(exchange) = &mut exchange {
                         exchange.usage = self.filter.as_ref().and_then(|filter| filter.seen().usage);
                         match &self.abort {
-                            Some(error) => exchange.fail(Error::new(error.kind.clone(), error.message.clone())),
+                            Some(error) => {
+                                exchange.fail(Error::new(error.kind.clone(), error.message.clone()))
+                            }
                             None => exchange.complete(),
                         }
                     }
@@ -261,22 +263,26 @@ impl Streaming {
         if self.is_over { Step::End } else { Step::Wait }
     }
 
+    /// The upstream ended its answer in an orderly way.
     fn finish(&mut self) {
         self.is_over = true;
-        let Some(filter) = &mut self.filter else { return };
-        match filter.finish(&mut self.ready) {
-            Ending::Complete => {}
-            Ending::Truncated => {
-                self.fail(Error::new(ErrorKind::StreamBroken, "the upstream ended its stream before the answer was over"));
-            }
+        if self.filter.is_some() {
+            let message = "the upstream ended its stream before the answer was over";
+            self.fail(Error::new(ErrorKind::StreamBroken, message));
         }
     }
 
-    /// Ends the stream with an error that the client can read, if the stream has a grammar for that.
+    /// Ends the stream: what the filter still holds is delivered. Unless the answer was over, the client is told of the
+    /// error, if its stream has a grammar for that and the upstream has not told it already.
     fn fail(&mut self, error: Error) {
         self.is_over = true;
-        if self.filter.is_some() {
-            self.ready.push(openai::error_event(&error, self.manner.compat));
+        if let Some(filter) = &mut self.filter {
+            if filter.finish(&mut self.ready) == Ending::Complete {
+                return;
+            }
+            if filter.seen().error.is_none() {
+                self.ready.push(openai::error_event(&error, self.manner.compat));
+            }
         }
         self.abort = Some(error);
     }

@@ -32,7 +32,9 @@ pub(crate) fn server(files: &ServerTls) -> Result<Arc<ServerConfig>, String> {
         .expect("the provider supports the default versions")
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .map_err(|error| format!("`{}` and `{}` do not fit: {error}", files.cert.display(), files.key.display()))?;
+        .map_err(|error| {
+            format!("`{}` and `{}` do not fit: {error}", files.cert.display(), files.key.display())
+        })?;
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
     Ok(Arc::new(config))
 }
@@ -44,36 +46,39 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
-/// Builds what an upstream's certificate is verified with: the system's authorities, or Mozilla's where the system
-/// has none, and the upstream's own `tls.ca`.
-///
-/// # Errors
-///
-/// A message that names the file which cannot be read.
-pub(crate) fn client(&self, settings: &UpstreamTls) -> Result<Arc<ClientConfig>, String> {
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .expect("the provider supports the default versions");
-    let mut config = if settings.is_insecure {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider()))).with_no_client_auth()
-    } else {
-        builder.with_root_certificates(self.roots(settings.ca.as_deref())?).with_no_client_auth()
-    };
-    config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
-    Ok(Arc::new(config))
-}
-
-fn roots(&self, further: Option<&Path>) -> Result<RootCertStore, String> {
-    let mut roots = self.system.get_or_init(system_roots).clone();
-    if let Some(path) = further {
-        for certificate in certificates(path)? {
-            roots
-                .add(certificate)
-                .map_err(|error| format!("`{}` holds an unusable certificate: {error}", path.display()))?;
-        }
+    /// Builds what an upstream's certificate is verified with: the system's authorities, or Mozilla's where the system
+    /// has none, and the upstream's own `tls.ca`.
+    ///
+    /// # Errors
+    ///
+    /// A message that names the file which cannot be read.
+    pub(crate) fn client(&self, settings: &UpstreamTls) -> Result<Arc<ClientConfig>, String> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider supports the default versions");
+        let mut config = if settings.is_insecure {
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(AcceptAny(provider())))
+                .with_no_client_auth()
+        } else {
+            builder.with_root_certificates(self.roots(settings.ca.as_deref())?).with_no_client_auth()
+        };
+        config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
+        Ok(Arc::new(config))
     }
-    Ok(roots)
-}
+
+    fn roots(&self, further: Option<&Path>) -> Result<RootCertStore, String> {
+        let mut roots = self.system.get_or_init(system_roots).clone();
+        if let Some(path) = further {
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|error| {
+                    format!("`{}` holds an unusable certificate: {error}", path.display())
+                })?;
+            }
+        }
+        Ok(roots)
+    }
 }
 
 fn system_roots() -> RootCertStore {

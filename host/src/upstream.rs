@@ -69,7 +69,11 @@ impl Upstream {
     /// # Errors
     ///
     /// A message when a certificate authority's file cannot be read.
-    pub(crate) fn new(settings: config::Upstream, before: Option<&Self>, trust: &Trust) -> Result<Self, String> {
+    pub(crate) fn new(
+        settings: config::Upstream,
+        before: Option<&Self>,
+        trust: &Trust,
+    ) -> Result<Self, String> {
         // A file of authorities may have changed though its name has not.
         let is_same_place = |before: &&Self| {
             before.settings.target == settings.target
@@ -88,7 +92,8 @@ impl Upstream {
             }
             config::Target::Echo => ("localhost".to_owned(), String::new()),
         };
-        let host = HeaderValue::try_from(host).map_err(|_| "its host is not a valid header value".to_owned())?;
+        let host =
+            HeaderValue::try_from(host).map_err(|_| "its host is not a valid header value".to_owned())?;
         let credential = settings.api_key.as_ref().map(bearer).transpose()?;
         Ok(Self { settings, state, credential, host, base_path, pool })
     }

@@ -15,15 +15,21 @@ fn sources(path: &Path) -> Vec<PathBuf> {
 fn check(modules: &[&str], forbidden: &[&str]) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     for module in modules {
-        let files: Vec<PathBuf> =
-            [source.join(module), source.join(format!("{module}.rs"))].iter().flat_map(|path| sources(path)).collect();
+        let files: Vec<PathBuf> = [source.join(module), source.join(format!("{module}.rs"))]
+            .iter()
+            .flat_map(|path| sources(path))
+            .collect();
         assert!(!files.is_empty(), "there is no module `{module}`");
         for file in files {
             let text = fs::read_to_string(&file).unwrap();
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
             for (number, line) in code.enumerate() {
                 for word in forbidden {
-                    assert!(!line.contains(word), "{}: `{word}` in line {number} of code: {line}", file.display());
+                    assert!(
+                        !line.contains(word),
+                        "{}: `{word}` in line {number} of code: {line}",
+                        file.display()
+                    );
                 }
             }
         }
@@ -38,7 +44,24 @@ fn pure_modules_know_no_socket_and_no_clock() {
 
 #[test]
 fn only_wire_names_a_vendors_fields() {
-    let fields = ["\"choices\"", "\"finish_reason\"", "\"messages\"", "\"stream_options\"", "\"max_tokens\"", "\"usage\""];
-    let others = ["gateway", "stream", "exchange", "snapshot", "models", "auth", "server", "upstream/dispatch", "upstream/pool"];
+    let fields = [
+        "\"choices\"",
+        "\"finish_reason\"",
+        "\"messages\"",
+        "\"stream_options\"",
+        "\"max_tokens\"",
+        "\"usage\"",
+    ];
+    let others = [
+        "gateway",
+        "stream",
+        "exchange",
+        "snapshot",
+        "models",
+        "auth",
+        "server",
+        "upstream/dispatch",
+        "upstream/pool",
+    ];
     check(&others, &fields);
 }

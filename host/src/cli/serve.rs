@@ -159,14 +159,15 @@ fn print_banner(config: &Config, main: &TcpListener, admin: &TcpListener) -> Res
             Target::Echo => "in this process".to_owned(),
             Target::Http(base) => base.to_string(),
         };
-        let found = upstream.found_by.map(|variable| format!(", found by {variable}")).unwrap_or_default();
+        let found = upstream.found_by.map(|variable| format!(" ({variable})")).unwrap_or_default();
         println!("upstream {}: {place}{found}", upstream.name);
     }
     println!("listening on {scheme}://{main}");
     println!("admin on http://{}", address(admin)?);
     let has_echo = config.upstreams.iter().any(|upstream| upstream.target == Target::Echo);
     if has_echo {
-        let body = r#"{"model":"echo","stream":true,"messages":[{"role":"user","content":"hello out there"}]}"#;
+        let body =
+            r#"{"model":"echo","stream":true,"messages":[{"role":"user","content":"hello out there"}]}"#;
         println!("try: curl -N {scheme}://{main}/v1/chat/completions -d '{body}'");
     }
     warn_if_open(config);
@@ -186,7 +187,9 @@ fn warn_if_open(config: &Config) {
 fn log_to_stderr(format: LogFormat, filter: String) {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr)
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => builder.with_target(false).init(),

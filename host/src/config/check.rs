@@ -4,7 +4,7 @@
 //! values are read and held against each other. A value that does not fit its schema has been reported by then and
 //! is read as if it were absent.
 
-pub mod schema;
+mod schema;
 pub mod values;
 
 use std::collections::BTreeMap;
@@ -106,7 +106,7 @@ struct Reader {
 
 impl Reader {
     fn config(&mut self, root: &Node, origin: Origin, defaults: &Defaults) -> Config {
-        let thinking_format = word(root, "thinking_format").and_then(thinking).unwrap_or_default();
+        let thinking_format = text(root, "thinking_format").and_then(thinking).unwrap_or_default();
         let upstreams = self.upstreams(root, thinking_format, defaults);
         Config {
             origin,
@@ -115,11 +115,11 @@ impl Reader {
             routing: self.routing(root),
             retry: retry(root.get("retry"), &defaults.retry),
             models_cache_ttl: self.models_cache_ttl(root).unwrap_or(defaults.models_cache_ttl),
-            error_compat: match word(root, "error_compat") {
+            error_compat: match text(root, "error_compat") {
                 Some("gpt_api") => ErrorCompat::GptApi,
                 _ => ErrorCompat::OpenAi,
             },
-            log_format: match root.get("log").and_then(|log| word(log, "format")) {
+            log_format: match root.get("log").and_then(|log| text(log, "format")) {
                 Some("json") => LogFormat::Json,
                 _ => LogFormat::Text,
             },
@@ -224,7 +224,7 @@ impl Reader {
                 Some("failover") => Strategy::Failover,
                 _ => Strategy::Deterministic,
             },
-            priority_mode: match root.get("routing").and_then(|routing| word(routing, "priority_mode")) {
+            priority_mode: match root.get("routing").and_then(|routing| text(routing, "priority_mode")) {
                 Some("rank") => PriorityMode::Rank,
                 _ => PriorityMode::Weight,
             },
@@ -270,7 +270,7 @@ impl Reader {
             name: Arc::from(text(node, "name").unwrap_or_default()),
             target: node.get("base_url").and_then(|url| self.target(url)).unwrap_or(Target::Echo),
             api_key: node.get("api_key").and_then(|key| self.secret(key)),
-            forwards_caller_key: word(node, "auth") == Some("forward"),
+            forwards_caller_key: text(node, "auth") == Some("forward"),
             model_match: node.get("model_match").map_or(ModelMatch::Any, |node| self.model_match(node)),
             models: pairs(node.get("models")),
             priority: integer(node, "priority").unwrap_or(1),
@@ -280,7 +280,7 @@ impl Reader {
             stop: texts(node.get("stop")),
             max_tokens: integer(node, "max_tokens"),
             special_prefix: text(node, "special_prefix").filter(|prefix| !prefix.is_empty()).map(Arc::from),
-            thinking_format: word(node, "thinking_format").and_then(thinking).unwrap_or(thinking_default),
+            thinking_format: text(node, "thinking_format").and_then(thinking).unwrap_or(thinking_default),
             timeouts: read_timeouts(node.get("timeouts"), timeouts),
             max_in_flight: integer(node, "max_in_flight").unwrap_or(0),
             is_enabled: flag(node, "enabled").unwrap_or(true),
@@ -329,7 +329,7 @@ impl Reader {
                 );
             }
         }
-        match word(node, "type") {
+        match text(node, "type") {
             Some("exact") => ModelMatch::Exact(words),
             Some("prefix") => ModelMatch::Prefix(
                 words.iter().map(|word| word.strip_suffix('*').unwrap_or(word).to_owned()).collect(),
@@ -555,11 +555,6 @@ fn thinking(word: &str) -> Option<ThinkingFormat> {
 
 fn text<'a>(node: &'a Node, name: &str) -> Option<&'a str> {
     node.get(name)?.scalar().filter(|scalar| !scalar.is_unresolved).map(|scalar| scalar.text.as_str())
-}
-
-/// The same as [`text`], for values from a closed list.
-fn word<'a>(node: &'a Node, name: &str) -> Option<&'a str> {
-    text(node, name)
 }
 
 fn texts(node: Option<&Node>) -> Vec<String> {

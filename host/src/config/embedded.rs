@@ -78,17 +78,14 @@ impl Offer<'_> {
         self.add("echo", "always there", Target::Echo, ModelMatch::Exact(models), None);
     }
 
-    /// OpenAI by its key, or whoever `OPENAI_DOMAIN` and its kin name, who then takes every model.
+    /// OpenAI by its key; when `OPENAI_DOMAIN` or its kin name somebody else, that is one of the catch-alls.
     fn openai(&mut self) {
-        let key = self.secret("OPENAI_API_KEY");
-        let domain = self.openai_domain();
-        if domain.is_some() {
-            // Added with the other catch-alls; it uses the same key.
+        if self.names_domain() {
             return;
         }
-        if key.is_some() {
+        if let Some(key) = self.secret("OPENAI_API_KEY") {
             let base = self.base("OPENAI_BASE_URL", "https://api.openai.com/v1");
-            self.prefixes("openai", "OPENAI_API_KEY", base, OPENAI_MODELS, key);
+            self.prefixes("openai", "OPENAI_API_KEY", base, OPENAI_MODELS, Some(key));
         }
     }
 
@@ -185,10 +182,7 @@ impl Offer<'_> {
         let secret = self.environment.filled(name)?;
         if http::HeaderValue::from_str(secret).is_err() {
             let message = format!("`{name}` must be one line of printable characters");
-            let diagnostic = Diagnostic::error("environment", message).help("look for a stray line break");
-            if !self.found.contains(&diagnostic) {
-                self.found.push(diagnostic);
-            }
+            self.found.push(Diagnostic::error("environment", message).help("look for a stray line break"));
             return None;
         }
         Some(Secret::new(secret))
@@ -223,14 +217,19 @@ impl Offer<'_> {
         }
     }
 
+    fn names_domain(&self) -> bool {
+        let variables = ["OPENAI_DOMAIN", "OPENAI_PORT", "OPENAI_TLS"];
+        self.overrides.names_openai() || variables.iter().any(|name| self.environment.filled(name).is_some())
+    }
+
     /// The base URL by `OPENAI_DOMAIN`, `OPENAI_PORT` and `OPENAI_TLS` or their flags; none when none is given.
     fn openai_domain(&mut self) -> Option<Target> {
+        if !self.names_domain() {
+            return None;
+        }
         let variable = |name| self.environment.filled(name);
         let (domain, port, tls) =
             (variable("OPENAI_DOMAIN"), variable("OPENAI_PORT"), variable("OPENAI_TLS"));
-        if !self.overrides.names_openai() && domain.is_none() && port.is_none() && tls.is_none() {
-            return None;
-        }
         let domain = self.overrides.openai_domain.as_deref().or(domain).unwrap_or("api.openai.com");
         let port = match (self.overrides.openai_port, port) {
             (Some(port), _) => port,

@@ -831,6 +831,21 @@ fn a_file_that_cannot_be_read_is_named() {
     assert!(diagnostics.starts_with("/nowhere/c.yaml: cannot be read: "), "{diagnostics}");
 }
 
+#[test]
+fn a_file_that_is_too_large_or_not_text_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    let refused = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        load(&Origin::File(path.clone()), &Environment::default(), &Overrides::default())
+            .unwrap_err()
+            .all
+            .remove(0)
+    };
+    assert_eq!(refused(&vec![b'#'; (1 << 20) + 1]).message, "the file is larger than 1 MiB");
+    assert_eq!(refused(b"a: \xff").message, "byte 3 is not UTF-8");
+}
+
 // parity: 35
 #[test]
 fn the_effective_configuration_shows_no_secret() {
@@ -969,6 +984,7 @@ fn a_malformed_variable_is_named() {
         let result = load(&Origin::Embedded, &environment(&[(name, value)]), &Overrides::default());
         let diagnostics = result.expect_err(name).to_string();
         assert!(diagnostics.starts_with(&format!("environment: `{name}` ")), "{diagnostics}");
+        assert_eq!(diagnostics.matches("environment:").count(), 1, "{diagnostics}");
     }
 }
 

@@ -31,10 +31,13 @@ pub(super) enum Io {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// What moves bytes between the socket and an exchange whenever it is polled.
+type Driver = Pin<Box<http1::Connection<TokioIo<Io>, RequestBody>>>;
+
 /// A connection that serves one exchange at a time.
 pub(super) struct Http1 {
     sender: http1::SendRequest<RequestBody>,
-    driver: Option<Pin<Box<http1::Connection<TokioIo<Io>, RequestBody>>>>,
+    driver: Option<Driver>,
     /// Whether it has served an exchange before.
     pub(super) is_reused: bool,
     /// When it was put back last.
@@ -117,10 +120,7 @@ impl Http1 {
 }
 
 /// Lets the connection make progress; one that has ended is taken away.
-fn drive(
-    driver: &mut Option<Pin<Box<http1::Connection<TokioIo<Io>, RequestBody>>>>,
-    context: &mut Context<'_>,
-) {
+fn drive(driver: &mut Option<Driver>, context: &mut Context<'_>) {
     if let Some(connection) = driver
         && connection.as_mut().poll(context).is_ready()
     {
@@ -181,11 +181,7 @@ impl AsyncRead for Io {
 }
 
 impl AsyncWrite for Io {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
@@ -226,9 +222,6 @@ impl AsyncWrite for Io {
 }
 
 /// Waits for a future with a bound; zero waits without one.
-pub(super) async fn within<T>(
-    limit: std::time::Duration,
-    work: impl Future<Output = T>,
-) -> Option<T> {
+pub(super) async fn within<T>(limit: std::time::Duration, work: impl Future<Output = T>) -> Option<T> {
     if limit.is_zero() { Some(work.await) } else { tokio::time::timeout(limit, work).await.ok() }
 }

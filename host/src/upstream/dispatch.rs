@@ -28,10 +28,10 @@ use crate::snapshot::Snapshot;
 use crate::upstream::connection::within;
 use crate::upstream::inflate::Inflate;
 use crate::upstream::{Answer, AnswerBody, InFlight, RequestBody, Rest, Upstream};
+use crate::wire::Endpoint;
 use crate::wire::openai::answer;
 use crate::wire::openai::stream::Rules;
 use crate::wire::openai::{self, Edits};
-use crate::wire::Endpoint;
 
 /// The largest whole answer that is held in memory because it has to be changed, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -126,13 +126,16 @@ impl Job {
     fn is_whole(&self) -> bool {
         match &self.payload {
             Payload::Json(_) => true,
-            Payload::Form { rest, .. } | Payload::Opaque { rest, .. } => rest.as_ref().is_none_or(Rest::is_whole),
+            Payload::Form { rest, .. } | Payload::Opaque { rest, .. } => {
+                rest.as_ref().is_none_or(Rest::is_whole)
+            }
         }
     }
 
     fn body(&self, upstream: &Upstream, model: &str) -> RequestBody {
         let settings = &upstream.settings;
-        let known_as = settings.models.iter().find(|(name, _)| name == model).map_or(model, |(_, there)| there);
+        let known_as =
+            settings.models.iter().find(|(name, _)| name == model).map_or(model, |(_, there)| there);
         let alias = (known_as != &*self.model).then_some(known_as);
         match &self.payload {
             Payload::Json(request) => RequestBody::from_segments(request.encode(&Edits {
@@ -337,7 +340,10 @@ fn first_target(job: &Job, snapshot: &Snapshot) -> Result<Target> {
         return Ok(Target::Upstream(upstream, job.model.clone()));
     }
     if snapshot.routes.candidates(&job.model).is_empty() {
-        return Err(Error::new(ErrorKind::ModelNotFound, format!("The model `{}` does not exist.", job.model)));
+        return Err(Error::new(
+            ErrorKind::ModelNotFound,
+            format!("The model `{}` does not exist.", job.model),
+        ));
     }
     Ok(Target::Model(job.model.clone()))
 }
@@ -347,7 +353,9 @@ fn ranking(model: &Arc<str>, job: &Job, snapshot: &Snapshot, exchange: &Exchange
     let routes = &snapshot.routes;
     let candidates = routes.candidates(model);
     let prompt = match (&job.payload, routes.reads(&candidates)) {
-        (Payload::Json(request), reads @ (Reads::Prefix | Reads::Users)) => request.prompt(reads == Reads::Users),
+        (Payload::Json(request), reads @ (Reads::Prefix | Reads::Users)) => {
+            request.prompt(reads == Reads::Users)
+        }
         _ => Prompt::default(),
     };
     let keying = Keying { tenant: "", model };
@@ -420,9 +428,9 @@ async fn attempt(job: &Job, upstream: &Arc<Upstream>, place: InFlight, model: &s
     };
     match deadline {
         None => work.await,
-        Some(deadline) => tokio::time::timeout_at(deadline, work)
-            .await
-            .unwrap_or_else(|_| Err(Error::new(ErrorKind::UpstreamTimeout, "the upstream took too long in total"))),
+        Some(deadline) => tokio::time::timeout_at(deadline, work).await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::UpstreamTimeout, "the upstream took too long in total"))
+        }),
     }
 }
 
@@ -488,10 +496,7 @@ async fn read(
 
 impl Source {
     /// Polls for the next bytes.
-    pub(crate) fn poll_data(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes>>> {
+    pub(crate) fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
         loop {
             let data = match ready!(self.body.poll_data(context)) {
                 Some(Ok(data)) => data,

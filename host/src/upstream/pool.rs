@@ -103,16 +103,19 @@ impl Pool {
         loop {
             let connected = match self.take() {
                 Some(connected) => connected,
-                None => within(connect_limit, self.connect())
-                    .await
-                    .unwrap_or_else(|| Err(unreachable("the upstream did not accept a connection in time")))?,
+                None => within(connect_limit, self.connect()).await.unwrap_or_else(|| {
+                    Err(unreachable("the upstream did not accept a connection in time"))
+                })?,
             };
             let was_idle = matches!(&connected, Connected::Http2(_))
                 || matches!(&connected, Connected::Http1(connection) if connection.is_reused);
             let sent = within(first_byte_limit, self.exchange(connected, make())).await;
             match sent {
                 None => {
-                    return Err(Error::new(ErrorKind::UpstreamTimeout, "the upstream did not answer in time"));
+                    return Err(Error::new(
+                        ErrorKind::UpstreamTimeout,
+                        "the upstream did not answer in time",
+                    ));
                 }
                 Some(Ok(answer)) => return Ok(answer),
                 Some(Err(failure)) if failure.is_unsent && was_idle => continue,
@@ -120,7 +123,8 @@ impl Pool {
                     return Err(unreachable("the upstream closed the connection").with_source(failure.error));
                 }
                 Some(Err(failure)) => {
-                    let message = "the upstream closed the connection before it answered or sent invalid HTTP";
+                    let message =
+                        "the upstream closed the connection before it answered or sent invalid HTTP";
                     return Err(Error::new(ErrorKind::UpstreamInvalid, message).with_source(failure.error));
                 }
             }
@@ -137,7 +141,10 @@ impl Pool {
                 let (response, connection) = connection.send(request).await?;
                 let (head, body) = response.into_parts();
                 let connection = Some(Box::new(connection));
-                Ok(Answer { head, body: AnswerBody(Delivery::Http1 { body, connection, pool: self.clone() }) })
+                Ok(Answer {
+                    head,
+                    body: AnswerBody(Delivery::Http1 { body, connection, pool: self.clone() }),
+                })
             }
             Connected::Http2(mut connection) => {
                 let response = connection.send(self.with_authority(request)).await?;
@@ -201,11 +208,10 @@ impl Pool {
             let connection = Http1::handshake(Io::Plain(stream)).await;
             return connection.map(Connected::Http1).map_err(failed_handshake);
         };
-        let stream = tls
-            .connector
-            .connect(tls.name.clone(), stream)
-            .await
-            .map_err(|error| unreachable("the TLS handshake with the upstream failed").with_source(error))?;
+        let stream =
+            tls.connector.connect(tls.name.clone(), stream).await.map_err(|error| {
+                unreachable("the TLS handshake with the upstream failed").with_source(error)
+            })?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::ALPN_HTTP2);
         let io = Io::Tls(Box::new(stream));
         if !is_http2 {

@@ -8,7 +8,7 @@ use crate::config::diagnostic::Problem;
 use crate::config::file::{Key, Node, Plain, Scalar, Span, Value};
 
 /// One key of a mapping.
-pub struct Field {
+struct Field {
     name: &'static str,
     shape: Shape,
     state: State,
@@ -24,7 +24,7 @@ enum State {
 }
 
 /// What a value must look like.
-pub enum Shape {
+enum Shape {
     Bool,
     Integer(i64, i64),
     Number(f64, f64),
@@ -75,7 +75,7 @@ const SMALL: Shape = Shape::Integer(0, 1_000_000);
 const ROTATED: Shape = Shape::OneOf(&["monthly", "daily", "never"], &[]);
 
 /// The whole file.
-pub const ROOT: &[Field] = &[
+const ROOT: &[Field] = &[
     key("server", Shape::Mapping(SERVER)),
     key("upstreams", Shape::List(UPSTREAM)),
     key("openai_clients", Shape::List(UPSTREAM)),
@@ -312,7 +312,7 @@ const METRICS: &[Field] = &[key("compat", Shape::Bool)];
 const OTLP: &[Field] = &[key("endpoint", Shape::Text)];
 
 /// Holds a tree against the schema and reports everything that does not fit.
-pub fn walk(root: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn walk(root: &Node, problems: &mut Vec<Problem>) {
     mapping(root, root.span, "the file", ROOT, problems);
 }
 

@@ -89,7 +89,9 @@ mod tests {
 
     #[test]
     fn entries_stay_as_they_are() {
-        let body = Bytes::from_static(br#"{"object":"list","data":[{"id":"a","x":1e-7}, 5, {"n":1},{"id":"\u0062"}]}"#);
+        let body = Bytes::from_static(
+            br#"{"object":"list","data":[{"id":"a","x":1e-7}, 5, {"n":1},{"id":"\u0062"}]}"#,
+        );
         let models = decode_list(&body).unwrap();
         assert_eq!(models.iter().map(|model| &*model.id).collect::<Vec<_>>(), ["a", "b"]);
         let expected = br#"{"object":"list","data":[{"id":"a","x":1e-7},{"id":"\u0062"}]}"#;

@@ -158,6 +158,14 @@ impl Reply {
         )
     }
 
+    /// Replaces the status.
+    pub fn status(mut self, status: u16) -> Self {
+        if let Some((known, _)) = &mut self.head {
+            *known = status;
+        }
+        self
+    }
+
     /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         if let Some((_, headers)) = &mut self.head {

@@ -9,6 +9,8 @@
 //!   `--- split 3` (writes of three bytes), `--- gzip`, `--- close`;
 //! - `expect.response` and `expect.upstream`: what must come out; `UPDATE=1` rewrites them;
 //! - `README.md`: why the case exists and the parity rows it covers.
+//!
+//! A case without `request.http` shows what `witgate check` says: `expect.output`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,9 +29,11 @@ fn main() {
     let mut trials = Vec::new();
     for topic in folders(&root) {
         for case in folders(&topic) {
+            let name = case.strip_prefix(&root).expect("it was found there").display().to_string();
             if case.join("request.http").exists() {
-                let name = case.strip_prefix(&root).expect("it was found there").display().to_string();
                 trials.push(Trial::test(name, move || run(&case)));
+            } else if case.join("config.yaml").exists() {
+                trials.push(Trial::test(name, move || check(&case)));
             }
         }
     }
@@ -44,6 +48,21 @@ fn folders(path: &Path) -> Vec<PathBuf> {
         .collect();
     folders.sort();
     folders
+}
+
+/// A folder without a request: what `witgate check` says about its configuration.
+fn check(case: &Path) -> Result<(), Failed> {
+    let output = witgate_tests::gateway::command()
+        .current_dir(case)
+        .args(["check", "--config", "config.yaml"])
+        .output()?;
+    let text = format!(
+        "exit code {}\n{}{}",
+        output.status.code().unwrap_or(-1),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    compare(&case.join("expect.output"), &text).map_or(Ok(()), |problem| Err(problem.into()))
 }
 
 /// A request to one of the upstreams, in order of arrival over all of them.

@@ -5,7 +5,10 @@
 
 pub mod client;
 pub mod gateway;
+pub mod http2;
 pub mod sse;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 pub mod upstream;
 

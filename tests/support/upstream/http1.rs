@@ -79,6 +79,7 @@ async fn take(writer: &mut WriteHalf<Wire>, step: &Step, framing: Framing) -> io
         }
         Step::Pause(time) => tokio::time::sleep(*time).await,
         Step::Wait(gate) => gate.passed().await,
+        Step::Tell(gate) => gate.open(),
         Step::Cut => return Ok(Some(Next::Close)),
         Step::Reset => return Ok(Some(Next::Reset)),
         Step::Hang => std::future::pending().await,

@@ -46,6 +46,7 @@ async fn answer(
             Step::Pause(time) => tokio::time::sleep(*time).await,
             Step::Wait(gate) => gate.passed().await,
             Step::Hang => std::future::pending().await,
+            Step::Tell(gate) => gate.open(),
             Step::Bytes(_) | Step::Cut | Step::Reset => {}
         }
     }
@@ -67,6 +68,10 @@ async fn play(reply: Reply, sender: mpsc::Sender<io::Result<Bytes>>, mut departu
             Step::Bytes(bytes) => sender.send(Ok(bytes)).await.is_ok(),
             Step::Pause(time) => until_closed(&sender, tokio::time::sleep(time)).await,
             Step::Wait(gate) => until_closed(&sender, gate.passed()).await,
+            Step::Tell(gate) => {
+                gate.open();
+                true
+            }
             Step::Hang => until_closed(&sender, std::future::pending()).await,
             Step::Cut | Step::Reset => {
                 departure.is_armed = false;

@@ -31,6 +31,12 @@ impl Gate {
         self.0.send_replace(true);
     }
 
+    /// Waits until it is open.
+    #[track_caller]
+    pub fn wait_open(&self, what: &str) {
+        crate::eventually(what, || self.0.borrow().then_some(()));
+    }
+
     pub(super) async fn passed(&self) {
         let mut seen = self.0.subscribe();
         // An error would say that the sender is gone, and `self` holds it.
@@ -47,6 +53,8 @@ pub enum Step {
     Pause(Duration),
     /// Waits until the test opens the gate.
     Wait(Gate),
+    /// Opens a gate, so that the test knows how far the answer is.
+    Tell(Gate),
     /// Closes the connection here, whatever was promised.
     Cut,
     /// Resets the connection here (RST).
@@ -199,6 +207,11 @@ impl Reply {
     /// Waits for the gate, here in the body.
     pub fn wait(self, gate: &Gate) -> Self {
         self.step(Step::Wait(gate.clone()))
+    }
+
+    /// Opens the gate, here in the body.
+    pub fn tell(self, gate: &Gate) -> Self {
+        self.step(Step::Tell(gate.clone()))
     }
 
     /// Goes silent, here in the body.

@@ -46,6 +46,7 @@ pub fn command() -> Command {
 pub struct Launch {
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
+    listens_by_itself: bool,
     files: Vec<(String, String)>,
 }
 
@@ -59,6 +60,12 @@ impl Launch {
     /// Adds a variable to the environment.
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Leaves it to the environment and other arguments where the main listener is.
+    pub fn listening_by_itself(mut self) -> Self {
+        self.listens_by_itself = true;
         self
     }
 
@@ -92,7 +99,7 @@ impl Launch {
 
     #[track_caller]
     fn run(self, mut command: Command, folder: TempDir) -> Gateway {
-        if !self.arguments.iter().any(|argument| argument == "--listen") {
+        if !self.listens_by_itself {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         command.args(["--admin", "127.0.0.1:0"]).args(self.arguments).envs(self.environment);

@@ -1,4 +1,87 @@
 //! witgate: a language-model gateway that operators extend with WebAssembly components.
+//!
+//! This page is the architecture. The library holds everything; the binary is a page.
+//!
+//! # The path of a request
+//!
+//! ```text
+//! server    accepts within bounds, TLS, HTTP/1.1 or HTTP/2, first head in time
+//! gateway   handle: one exchange begins; every error and every panic becomes a response here
+//!           respond, top to bottom:
+//!             cors, health     what is answered without an upstream
+//!             auth             the credential leaves the headers
+//!             wire::Endpoint   path -> endpoint; an unknown path goes to the default upstream or is a 404
+//!             models           the merged list of models
+//!             read_upload      the body, within the limits; wire reads it once: routing view and places to edit
+//!             dispatch         route ranks the candidates; one attempt after another until one has answered
+//! stream    the body of the response: upstream bytes -> events -> client bytes; owns the exchange to its end
+//! exchange  is dropped, whatever happened: that is the end, recorded once
+//! ```
+//!
+//! # Code map, in reading order
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `cli` | one file a subcommand, thin |
+//! | `server` | listeners, connections, drain |
+//! | `gateway` | the life of one request; the only module that knows all others |
+//! | `stream` | bodies of responses |
+//! | `exchange` | the facts of one request |
+//! | `snapshot`, `reload` | everything built from one configuration, and how it is replaced while serving |
+//! | [`route`] | model and prompt -> ranked upstreams; pure |
+//! | `auth`, `cors`, `health`, `models`, `admin` | what their names say |
+//! | `upstream` | one upstream: pool, connections, and `dispatch`, the attempts of one request |
+//! | [`wire`] | dialects: endpoints, the JSON scanner, requests, answers, event streams; pure |
+//! | [`chat`] | the neutral vocabulary between dialects |
+//! | [`config`] | text -> checked configuration, every problem at once; pure |
+//! | [`error`] | the one error of the request path |
+//! | [`builtin`] | the first-party plugins, compiled by the build script |
+//!
+//! # What is deliberately absent
+//!
+//! `wire`, `chat`, `route` and `config` import no tokio, no hyper and no clock: bytes and values in, values out.
+//! Nothing outside `wire` names a vendor's JSON field. `exchange` is written by many and read by none of the logic.
+//! There is no global state but the tracing subscriber, and no `unsafe`.
+//!
+//! # Decisions
+//!
+//! **Bodies are spliced, not rebuilt.** One pass over a request's bytes validates them and notes where the few edits
+//! go that a configuration can ask for; what is sent upstream is the client's bytes around small inserts, without a
+//! copy. Answers and events are treated the same way, which is what keeps number text, key order and unknown fields.
+//!
+//! **The exchange drives its upstream connection.** An HTTP/1.1 connection has no task of its own: the task that serves
+//! the client polls it. Nothing is handed between tasks for each event, everything readable is joined before the
+//! client is written to, and dropping the exchange closes the connection, so a client's departure reaches the
+//! upstream in the same moment. An idle connection that its peer has closed is noticed when it is taken.
+//!
+//! **The pool is ours, not hyper-util's**, because it has to know whether a byte of a request was sent: only what was
+//! certainly not sent is ever sent again to the same upstream.
+//!
+//! **Changes of files are found by content**, five times a second, not by file events: rename, rewrite in place, swapped
+//! symbolic links and mounted single files are then the same case, and a half-written file is never read.
+//!
+//! **The YAML tree is built from parser events** (saphyr-parser) and not through serde: positions, quoting and all
+//! problems at once need the tree.
 
+mod admin;
+mod auth;
+mod budget;
+pub mod builtin;
+pub mod chat;
+pub mod cli;
 pub mod config;
+mod cors;
 pub mod error;
+mod exchange;
+mod gateway;
+mod headers;
+mod health;
+mod models;
+mod reload;
+pub mod route;
+mod server;
+mod snapshot;
+mod stream;
+mod tls;
+pub mod upstream;
+pub mod wire;

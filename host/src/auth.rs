@@ -1,0 +1,90 @@
+//! Who is calling: the credential of a request, wherever the client's SDK puts it.
+
+use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+
+use crate::config::secret::Secret;
+
+/// Anthropic's header for a key.
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// Google's header for a key.
+const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+
+/// Who sent a request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Caller {
+    /// The key the request came with; it is in no header any more.
+    pub(crate) credential: Option<Secret>,
+}
+
+/// Takes the credential out of a request, so that nothing further on can send it by accident.
+///
+/// `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` and `?key=` are understood, in this order; all of them and
+/// cookies are removed.
+pub(crate) fn identify(request: &mut Parts) -> Caller {
+    let from_headers = bearer(&request.headers)
+        .or_else(|| text(&request.headers, &X_API_KEY))
+        .or_else(|| text(&request.headers, &X_GOOG_API_KEY));
+    for name in [&AUTHORIZATION, &X_API_KEY, &X_GOOG_API_KEY, &COOKIE] {
+        request.headers.remove(name);
+    }
+    let credential = from_headers.or_else(|| take_query_key(request)).filter(|key| !key.expose().is_empty());
+    Caller { credential }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<Secret> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| Secret::new(token.trim()))
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<Secret> {
+    Some(Secret::new(headers.get(name)?.to_str().ok()?))
+}
+
+/// Removes `key` from the query and gives its value.
+fn take_query_key(request: &mut Parts) -> Option<Secret> {
+    let query = request.uri.query()?;
+    let (keys, others): (Vec<&str>, Vec<&str>) = query.split('&').partition(|pair| pair.starts_with("key="));
+    let key = keys.first().map(|pair| Secret::new(&pair["key=".len()..]))?;
+    let path = request.uri.path();
+    let kept = if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) };
+    let mut parts = std::mem::take(&mut request.uri).into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(kept).expect("a part of a valid path and query is valid"));
+    request.uri = http::Uri::from_parts(parts).expect("only the query got shorter");
+    Some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(uri: &str, headers: &[(&str, &str)], credential: Option<&str>, uri_after: &str) {
+        let mut builder = Request::builder().uri(uri);
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        let (mut parts, ()) = builder.body(()).unwrap().into_parts();
+        let caller = identify(&mut parts);
+        assert_eq!(caller.credential.as_ref().map(Secret::expose), credential);
+        assert_eq!(parts.uri.to_string(), uri_after);
+        assert!(parts.headers.is_empty(), "{:?}", parts.headers);
+    }
+
+    #[test]
+    fn a_credential_is_found_and_removed_wherever_it_is() {
+        check("/v1/models", &[], None, "/v1/models");
+        check("/v1/models", &[("authorization", "Bearer sk-1")], Some("sk-1"), "/v1/models");
+        check("/v1/models", &[("authorization", "bearer  sk-1")], Some("sk-1"), "/v1/models");
+        check("/v1/models", &[("authorization", "Basic abc")], None, "/v1/models");
+        check("/v1/models", &[("x-api-key", "a"), ("cookie", "s=1")], Some("a"), "/v1/models");
+        check("/v1/models", &[("x-goog-api-key", "g"), ("authorization", "Bearer b")], Some("b"), "/v1/models");
+        check("/v1/models?key=k", &[], Some("k"), "/v1/models");
+        check("/v1/models?a=1&key=k&b=2", &[], Some("k"), "/v1/models?a=1&b=2");
+        check("/v1/models?key=", &[], None, "/v1/models");
+    }
+}

@@ -1,0 +1,231 @@
+//! `witgate explain`: why a request goes where it goes.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::chat::Prompt;
+use crate::config::Strategy;
+use crate::route::anchor::Anchor;
+use crate::route::{Choice, Keying, Reads, Routes};
+
+/// Says in a small table which upstreams would be tried for a request, in which order and why.
+///
+/// Strategies that draw, count or take turns are shown as they would begin: nothing in flight, first turn, and
+/// a draw that is the same each time, so that two explanations can be compared.
+pub fn explain(routes: &Routes, keying: Keying<'_>, prompt: &Prompt<'_>) -> String {
+    let candidates = routes.candidates(keying.model);
+    let choices = routes.rank(&candidates, keying, prompt, |_| 0, || EXAMPLE_DRAW).into_choices();
+    let name = |choice: &Choice| &*routes.members()[choice.upstream].name;
+    let choice = choices.first().map_or("none: no enabled upstream accepts this model", name);
+    let facts = [
+        ["model", keying.model].map(str::to_owned),
+        ["strategy", strategy_name(routes.routing().strategy)].map(str::to_owned),
+        ["anchor".to_owned(), anchor(routes.reads(&candidates), keying, prompt)],
+        ["choice", choice].map(str::to_owned),
+    ];
+    let mut rows = vec![["", "upstream", "priority", "tier", "standing", "score"].map(str::to_owned)];
+    rows.extend((1..).zip(&choices).map(|(place, choice): (usize, _)| {
+        let member = &routes.members()[choice.upstream];
+        [
+            place.to_string(),
+            member.name.to_string(),
+            member.priority.to_string(),
+            choice.tier.to_string(),
+            format!("{:.3}", choice.standing),
+            format!("{:.6}", choice.score),
+        ]
+    }));
+    if choices.is_empty() { align(&facts) } else { format!("{}\n{}", align(&facts), align(&rows)) }
+}
+
+/// Guesses from the keys of a request the path it would be posted to.
+///
+/// # Errors
+///
+/// The request is not a JSON object, or has none of the keys that tell.
+pub fn path_of(request: &[u8]) -> Result<&'static str, String> {
+    let request: Value =
+        serde_json::from_slice(request).map_err(|error| format!("request is not JSON: {error}"))?;
+    let surface = SURFACES.iter().find(|(key, _)| request.get(key).is_some());
+    surface.map(|(_, path)| *path).ok_or_else(|| {
+        "request has none of `messages`, `prompt` and `input`; give the body of a chat, completion or embedding"
+            .to_owned()
+    })
+}
+
+/// A key that only one surface requires, and its path.
+const SURFACES: [(&str, &str); 3] =
+    [("messages", "/v1/chat/completions"), ("prompt", "/v1/completions"), ("input", "/v1/embeddings")];
+
+/// What is drawn where a request would draw.
+const EXAMPLE_DRAW: u64 = 0;
+
+fn anchor(reads: Reads, keying: Keying<'_>, prompt: &Prompt<'_>) -> String {
+    match (reads, Anchor::of_prefix(keying, &prompt.prefix)) {
+        (Reads::Nothing, _) => "none: the choice does not depend on the text".to_owned(),
+        (Reads::Prefix | Reads::Users, Some(anchor)) => anchor.to_string(),
+        (Reads::Prefix | Reads::Users, None) => {
+            "none: there is no text, so that every request is a draw".to_owned()
+        }
+    }
+}
+
+fn strategy_name(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::Deterministic => "deterministic",
+        Strategy::Voting => "voting",
+        Strategy::Random => "random",
+        Strategy::RoundRobin => "round_robin",
+        Strategy::LeastInFlight => "least_in_flight",
+        Strategy::Failover => "failover",
+    }
+}
+
+/// Lays rows out in columns two spaces apart.
+fn align<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+    let widths: [usize; COLUMNS] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    let mut table = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            write!(line, "{cell:<width$}  ").expect("a String takes all");
+        }
+        table.push_str(line.trim_end());
+        table.push('\n');
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+    use crate::config::{ModelMatch, PriorityMode, Routing};
+    use crate::route::Member;
+
+    #[track_caller]
+    fn check(strategy: Strategy, model: &str, texts: &[&'static str], expected: &str) {
+        let member = |(name, priority): (&str, u32)| Member {
+            name: name.into(),
+            models: ModelMatch::Prefix(vec!["gpt-".to_owned()]),
+            priority,
+            is_enabled: true,
+        };
+        let members = [("openai", 10), ("azure_backup", 1), ("spare", 0)].map(member).to_vec();
+        let routes = Routes::with_members(members, Routing { strategy, priority_mode: PriorityMode::Weight });
+        let prompt = Prompt {
+            prefix: texts.iter().map(|text| Cow::Borrowed(text.as_bytes())).collect(),
+            users: texts.iter().map(|&text| Cow::Borrowed(text)).collect(),
+        };
+        let explained = explain(&routes, Keying { tenant: "", model }, &prompt);
+        assert_eq!(explained.trim_end(), expected.trim(), "\n{explained}");
+    }
+
+    #[test]
+    fn the_explanation_shows_candidates_scores_anchor_and_choice() {
+        check(
+            Strategy::Deterministic,
+            "gpt-4o",
+            &["be brief", "hello"],
+            "
+model     gpt-4o
+strategy  deterministic
+anchor    9fcc1e4d8e34afce
+choice    openai
+
+   upstream      priority  tier  standing  score
+1  openai        10        0     0.000     0.394222
+2  azure_backup  1         0     0.000     0.463269
+3  spare         0         1     0.000     0.315588
+",
+        );
+    }
+
+    #[test]
+    fn voting_shows_its_votes() {
+        check(
+            Strategy::Voting,
+            "gpt-4o",
+            &["hello", "and then?"],
+            "
+model     gpt-4o
+strategy  voting
+anchor    78c06fff2faf60f1
+choice    openai
+
+   upstream      priority  tier  standing  score
+1  openai        10        0     -14.000   0.179181
+2  azure_backup  1         0     0.000     0.091342
+3  spare         0         1     0.000     2.123400
+",
+        );
+    }
+
+    #[test]
+    fn a_request_without_text_says_that_it_draws() {
+        check(
+            Strategy::Deterministic,
+            "gpt-4o",
+            &[],
+            "
+model     gpt-4o
+strategy  deterministic
+anchor    none: there is no text, so that every request is a draw
+choice    openai
+
+   upstream      priority  tier  standing  score
+1  openai        10        0     0.000     0.011059
+2  azure_backup  1         0     0.000     0.433761
+3  spare         0         1     0.000     0.217516
+",
+        );
+    }
+
+    #[test]
+    fn a_strategy_that_does_not_hash_says_so() {
+        check(
+            Strategy::Failover,
+            "gpt-4o",
+            &["hello"],
+            "
+model     gpt-4o
+strategy  failover
+anchor    none: the choice does not depend on the text
+choice    openai
+
+   upstream      priority  tier  standing  score
+1  openai        10        0     0.000     0.000000
+2  azure_backup  1         0     0.000     0.000000
+3  spare         0         1     0.000     0.000000
+",
+        );
+    }
+
+    #[test]
+    fn a_model_that_nobody_accepts_has_no_choice() {
+        check(
+            Strategy::Deterministic,
+            "claude",
+            &["hello"],
+            "
+model     claude
+strategy  deterministic
+anchor    none: the choice does not depend on the text
+choice    none: no enabled upstream accepts this model
+",
+        );
+    }
+
+    #[test]
+    fn the_path_is_guessed_from_the_keys() {
+        assert_eq!(path_of(br#"{"model":"m","messages":[]}"#), Ok("/v1/chat/completions"));
+        assert_eq!(path_of(br#"{"model":"m","prompt":"p"}"#), Ok("/v1/completions"));
+        assert_eq!(path_of(br#"{"model":"m","input":"i"}"#), Ok("/v1/embeddings"));
+        assert!(path_of(br#"{"model":"m"}"#).is_err());
+        assert!(path_of(b"[1]").is_err());
+        assert!(path_of(b"{").is_err());
+    }
+}

@@ -1,0 +1,196 @@
+//! `witgate serve`: listens until it is told to stop.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::budget::Budget;
+use crate::config::{Config, Input, LogFormat, Origin, Target};
+use crate::exchange::Activity;
+use crate::gateway::Gateway;
+use crate::health;
+use crate::reload::Reloader;
+use crate::server::{self, Surface};
+use crate::snapshot::{Snapshot, Snapshots};
+
+/// How often idle upstream connections are looked at.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
+/// The status of a process that was told twice to stop. Source: the shells' 128 + SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// Runs the gateway.
+///
+/// # Errors
+///
+/// A message when it cannot start.
+pub fn run(input: Input) -> Result<ExitCode, String> {
+    let (config, warnings) = input.load().map_err(|problems| problems.to_string())?;
+    log_to_stderr(config.log_format, input.log_filter());
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    runtime()?.block_on(serve(input, config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One thread where there is one processor: handing tasks from thread to thread would only cost.
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut builder = match processors {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().build().map_err(|error| format!("the runtime cannot start: {error}"))
+}
+
+async fn serve(input: Input, config: Config) -> Result<(), String> {
+    let main = server::bind(config.server.listen, "--listen").await?;
+    let admin = server::bind(config.server.admin, "--admin").await?;
+    let snapshot = Snapshot::build(config, None)?;
+    let config = snapshot.config.clone();
+    let gateway = Arc::new(Gateway {
+        reloader: Reloader::new(input, &config),
+        snapshots: Snapshots::new(snapshot),
+        activity: Arc::new(Activity::new()),
+        budget: Budget::new(),
+        health: health::State::new(),
+        admin_address: address(&admin)?,
+    });
+    print_banner(&config, &main, &admin)?;
+    let (tasks, drain) = (TaskTracker::new(), CancellationToken::new());
+    let mut signals = Signals::new()?;
+    for (listener, surface) in [(main, Surface::Main), (admin, Surface::Admin)] {
+        tasks.spawn(server::serve(listener, surface, gateway.clone(), tasks.clone(), drain.clone()));
+    }
+    tasks.spawn(watch(gateway.clone(), drain.clone()));
+    tasks.spawn(prune(gateway.clone(), drain.clone()));
+    while signals.next().await == Heard::Hangup {
+        // A refusal is logged; the running configuration is kept.
+        let _ = gateway.reloader.reload(&gateway).await;
+    }
+    gateway.health.drain();
+    drain.cancel();
+    tasks.close();
+    let grace = gateway.snapshots.current().config.server.shutdown_grace;
+    tracing::info!(running = gateway.activity.running(), grace_s = grace.as_secs(), "draining");
+    tokio::select! {
+        () = tasks.wait() => tracing::info!("stopped"),
+        () = tokio::time::sleep(grace) => {
+            tracing::warn!(running = gateway.activity.running(), "stopped before every exchange was over");
+        }
+        () = signals.stop_again() => std::process::exit(INTERRUPTED),
+    }
+    Ok(())
+}
+
+async fn watch(gateway: Arc<Gateway>, stop: CancellationToken) {
+    let watched = gateway.clone();
+    watched.reloader.watch(gateway, stop).await;
+}
+
+async fn prune(gateway: Arc<Gateway>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PRUNE_INTERVAL) => {}
+        }
+        for upstream in &gateway.snapshots.current().upstreams {
+            upstream.prune();
+        }
+    }
+}
+
+/// The signals the gateway listens to.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+#[derive(PartialEq, Eq)]
+enum Heard {
+    Stop,
+    Hangup,
+}
+
+impl Signals {
+    fn new() -> Result<Self, String> {
+        let open = |kind| signal(kind).map_err(|error| format!("cannot listen to signals: {error}"));
+        Ok(Self {
+            interrupt: open(SignalKind::interrupt())?,
+            terminate: open(SignalKind::terminate())?,
+            hangup: open(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Heard {
+        tokio::select! {
+            _ = self.interrupt.recv() => Heard::Stop,
+            _ = self.terminate.recv() => Heard::Stop,
+            _ = self.hangup.recv() => Heard::Hangup,
+        }
+    }
+
+    async fn stop_again(&mut self) {
+        while self.next().await == Heard::Hangup {}
+    }
+}
+
+fn address(listener: &TcpListener) -> Result<std::net::SocketAddr, String> {
+    listener.local_addr().map_err(|error| format!("the listener has no address: {error}"))
+}
+
+/// Says what was found and gives a line that works.
+fn print_banner(config: &Config, main: &TcpListener, admin: &TcpListener) -> Result<(), String> {
+    let scheme = if config.server.tls.is_some() { "https" } else { "http" };
+    let main = address(main)?;
+    println!("witgate {}", env!("CARGO_PKG_VERSION"));
+    match &config.origin {
+        Origin::File(path) => println!("configuration {}", path.display()),
+        Origin::Embedded => println!("configuration embedded default (give your own with --config FILE)"),
+    }
+    for upstream in &config.upstreams {
+        let place = match &upstream.target {
+            Target::Echo => "in this process".to_owned(),
+            Target::Http(base) => base.to_string(),
+        };
+        let found = upstream.found_by.map(|variable| format!(", found by {variable}")).unwrap_or_default();
+        println!("upstream {}: {place}{found}", upstream.name);
+    }
+    println!("listening on {scheme}://{main}");
+    println!("admin on http://{}", address(admin)?);
+    let has_echo = config.upstreams.iter().any(|upstream| upstream.target == Target::Echo);
+    if has_echo {
+        let body = r#"{"model":"echo","stream":true,"messages":[{"role":"user","content":"hello out there"}]}"#;
+        println!("try: curl -N {scheme}://{main}/v1/chat/completions -d '{body}'");
+    }
+    warn_if_open(config);
+    Ok(())
+}
+
+/// Anybody who reaches the listener could spend the upstreams' keys.
+fn warn_if_open(config: &Config) {
+    if config.is_open_to_anybody() {
+        tracing::warn!(
+            listen = %config.server.listen,
+            "anybody who reaches this address can use the upstreams' keys: bind to loopback or put an authenticating proxy before it"
+        );
+    }
+}
+
+fn log_to_stderr(format: LogFormat, filter: String) {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => builder.with_target(false).init(),
+        LogFormat::Json => builder.json().with_target(false).flatten_event(true).init(),
+    }
+}

@@ -1,0 +1,243 @@
+//! The facts of one request, from its first byte to the last byte of the answer.
+//!
+//! An exchange is written by many and read by none of the logic. Whoever owns it decides how long it lives: first
+//! `gateway`, then the body of the response. When it is dropped it ends, once: there, and only there, it is recorded.
+//! Its outcome starts as `Cancelled`, so that a client that leaves at any point is recorded truthfully.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use tokio::time::Instant;
+
+use crate::chat::Usage;
+use crate::error::{Blame, Error, ErrorKind};
+
+/// The header that carries a request's id, in both directions.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest id that is taken over from a client.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// One request and what became of it.
+pub(crate) struct Exchange {
+    /// The client's id if it sent a sane one, else a new one.
+    pub(crate) id: HeaderValue,
+    /// The endpoint's label, or `-`.
+    pub(crate) endpoint: &'static str,
+    /// The model the client asked for.
+    pub(crate) model: Option<Arc<str>>,
+    /// Whether the client asked for a stream.
+    pub(crate) is_stream: bool,
+    /// One entry for each attempt, in order.
+    pub(crate) attempts: Vec<Attempt>,
+    /// The status sent to the client; none before there is one.
+    pub(crate) status: Option<StatusCode>,
+    /// What the upstream counted.
+    pub(crate) usage: Option<Usage>,
+    /// From the start to the first content.
+    pub(crate) first_token: Option<Duration>,
+    /// Time that passed waiting for the client's body or for an upstream.
+    pub(crate) waited: Duration,
+    outcome: Outcome,
+    started: Instant,
+    activity: Arc<Activity>,
+}
+
+/// One try at one upstream.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    /// The upstream's name.
+    pub(crate) upstream: Arc<str>,
+    /// The status it answered, if it did.
+    pub(crate) status: Option<StatusCode>,
+    /// What went wrong otherwise.
+    pub(crate) error: Option<Error>,
+    /// From the first byte sent to the head of the answer or the failure.
+    pub(crate) took: Duration,
+}
+
+/// How an exchange ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The client left before the end.
+    Cancelled,
+    /// The answer was sent whole.
+    Complete,
+    /// It failed; the client was told if that was still possible.
+    Failed(Error),
+}
+
+/// What all exchanges of a process share: ids and counts.
+pub(crate) struct Activity {
+    seed: u64,
+    next: AtomicU64,
+    running: AtomicUsize,
+}
+
+impl Activity {
+    /// Starts counting.
+    pub(crate) fn new() -> Self {
+        Self { seed: RandomState::new().hash_one("witgate"), next: AtomicU64::new(0), running: AtomicUsize::new(0) }
+    }
+
+    /// How many exchanges are running.
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// An id that no other exchange of this process has and hardly any of another: 32 hexadecimal digits.
+    fn fresh_id(&self) -> HeaderValue {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{:016x}{:016x}", self.seed, scramble(number ^ self.seed.rotate_left(32)));
+        HeaderValue::try_from(id).expect("hexadecimal digits are a valid header value")
+    }
+}
+
+/// Spreads consecutive numbers over all 64 bits, one to one.
+/// Source: Vigna's splitmix64 (public domain), the finalizer.
+fn scramble(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+impl Exchange {
+    /// Begins an exchange for a request with these headers.
+    pub(crate) fn begin(headers: &HeaderMap, activity: &Arc<Activity>) -> Self {
+        activity.running.fetch_add(1, Ordering::Relaxed);
+        let id = headers.get(REQUEST_ID).filter(|id| is_sane(id)).cloned();
+        Self {
+            id: id.unwrap_or_else(|| activity.fresh_id()),
+            endpoint: "-",
+            model: None,
+            is_stream: false,
+            attempts: Vec::new(),
+            status: None,
+            usage: None,
+            first_token: None,
+            waited: Duration::ZERO,
+            outcome: Outcome::Cancelled,
+            started: Instant::now(),
+            activity: activity.clone(),
+        }
+    }
+
+    /// A number nobody can foresee, for draws and jitter.
+    pub(crate) fn draw(&self) -> u64 {
+        let number = self.activity.next.fetch_add(1, Ordering::Relaxed);
+        scramble(number ^ self.activity.seed)
+    }
+
+    /// Time since the start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The first content reached the client.
+    pub(crate) fn note_first_token(&mut self) {
+        if self.first_token.is_none() {
+            self.first_token = Some(self.elapsed());
+        }
+    }
+
+    /// The answer was sent whole.
+    pub(crate) fn complete(&mut self) {
+        if matches!(self.outcome, Outcome::Cancelled) {
+            self.outcome = Outcome::Complete;
+        }
+    }
+
+    /// The exchange failed.
+    pub(crate) fn fail(&mut self, error: Error) {
+        self.outcome = Outcome::Failed(error);
+    }
+
+    /// The attempts in words, for the log.
+    fn tried(&self) -> String {
+        let words: Vec<String> = self.attempts.iter().map(ToString::to_string).collect();
+        words.join(", ")
+    }
+
+    fn record(&self) {
+        let status = self.status.map_or(0, |status| status.as_u16());
+        let upstream = self.attempts.last().map_or("-", |attempt| &attempt.upstream);
+        let id = self.id.to_str().unwrap_or("-");
+        let model = self.model.as_deref().unwrap_or("-");
+        let duration_ms = self.elapsed().as_secs_f64() * 1e3;
+        let attempts = self.attempts.len();
+        macro_rules! line {
+            ($level:ident, $($field:tt)*) => {
+                tracing::$level!(id, endpoint = self.endpoint, model, upstream, status, attempts, duration_ms, $($field)*)
+            };
+        }
+        match &self.outcome {
+            Outcome::Failed(error) => {
+                let cause = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
+                let kind = error.kind.code();
+                let tried = self.tried();
+                match error.kind.blame() {
+                    Blame::Client => line!(info, kind, error = %error, cause, tried, "request refused"),
+                    Blame::Upstream | Blame::Gateway => line!(warn, kind, error = %error, cause, tried, "request failed"),
+                }
+            }
+            Outcome::Cancelled => line!(info, kind = ErrorKind::Cancelled.code(), "client left"),
+            Outcome::Complete => {
+                let usage = self.usage.unwrap_or_default();
+                let first_token_ms = self.first_token.map(|time| time.as_secs_f64() * 1e3);
+                line!(debug, tokens_in = usage.input, tokens_out = usage.output, first_token_ms, "request complete");
+            }
+        }
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: ", self.upstream)?;
+        match (&self.status, &self.error) {
+            (Some(status), _) => write!(formatter, "status {}", status.as_u16())?,
+            (None, Some(error)) => formatter.write_str(error.kind.code())?,
+            (None, None) => formatter.write_str("aborted")?,
+        }
+        write!(formatter, " after {} ms", self.took.as_millis())
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.activity.running.fetch_sub(1, Ordering::Relaxed);
+        self.record();
+    }
+}
+
+/// Whether a client's id can be put into a log and a header again.
+fn is_sane(id: &HeaderValue) -> bool {
+    let bytes = id.as_bytes();
+    (1..=REQUEST_ID_BYTES_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_million_ids_are_unique() {
+        // parity: 152
+        let activity = Activity::new();
+        let ids: HashSet<HeaderValue> = (0..1_000_000).map(|_| activity.fresh_id()).collect();
+        assert_eq!(ids.len(), 1_000_000);
+    }
+
+    #[test]
+    fn only_a_sane_id_is_taken_over() {
+        for (id, sane) in [("a-1", true), ("", false), ("a b", false), (&*"x".repeat(129), false)] {
+            assert_eq!(is_sane(&HeaderValue::from_str(id).unwrap()), sane, "{id}");
+        }
+    }
+}

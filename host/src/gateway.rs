@@ -1,0 +1,445 @@
+//! The life of one request, from head to answer; the only module that knows all the others.
+
+use std::borrow::Cow;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode, request};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::auth;
+use crate::budget::{Budget, Share};
+use crate::config::{ErrorCompat, Server};
+use crate::cors;
+use crate::error::{Error, ErrorKind, Result};
+use crate::exchange::{Activity, Exchange, REQUEST_ID};
+use crate::headers;
+use crate::health;
+use crate::models;
+use crate::reload::Reloader;
+use crate::snapshot::{Snapshot, Snapshots};
+use crate::stream::{Body, Manner};
+use crate::upstream::Rest;
+use crate::upstream::dispatch::{Job, Payload, Reply, dispatch};
+use crate::wire::multipart::{Form, Progress};
+use crate::wire::{Endpoint, openai};
+
+/// Which upstream answered.
+const X_UPSTREAM: HeaderName = HeaderName::from_static("x-witgate-upstream");
+/// How many attempts it took.
+const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-witgate-attempts");
+/// The request id an upstream gave its own answer.
+const X_UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-witgate-upstream-request-id");
+/// Source: W3C Server Timing, section 3.
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+/// The longest silence in the middle of a client's body.
+const BODY_IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// The gateway: what every connection shares.
+pub(crate) struct Gateway {
+    /// What the current configuration says.
+    pub(crate) snapshots: Snapshots,
+    /// Ids and counts.
+    pub(crate) activity: Arc<Activity>,
+    /// Bytes of bodies held in memory.
+    pub(crate) budget: Arc<Budget>,
+    /// How the configuration is read again.
+    pub(crate) reloader: Reloader,
+    /// Whether it is draining, and since when it runs.
+    pub(crate) health: health::State,
+    /// Where the admin listener is.
+    pub(crate) admin_address: SocketAddr,
+}
+
+/// What the steps of a request come to.
+enum Answer {
+    /// An upstream's.
+    Reply(Reply),
+    /// The gateway's own.
+    Own(StatusCode, HeaderMap, Bytes),
+    /// A stream whose upstream has not answered yet.
+    Early(Body),
+}
+
+/// What reading a request's body has come to.
+struct Upload {
+    payload: Payload,
+    model: Arc<str>,
+    is_stream: bool,
+    share: Share,
+}
+
+impl Gateway {
+    /// Answers one request. Never fails: from here on every error is a response, and a panic is a 500.
+    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let snapshot = self.snapshots.current();
+        let mut exchange = Box::new(Exchange::begin(request.headers(), &self.activity));
+        let id = exchange.id.clone();
+        let origin = origin_of(request.headers());
+        let answered = caught(self.respond(&snapshot, &mut exchange, request)).await;
+        let outcome = answered.unwrap_or_else(|| Err(Error::new(ErrorKind::Internal, "the gateway failed")));
+        let mut response = match outcome {
+            Ok(answer) => answer.into_response(&snapshot, exchange),
+            Err(error) => error_response(error, snapshot.config.error_compat, exchange),
+        };
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, id);
+        if let Some(asked) = origin {
+            cors::allow(&asked, &snapshot.config.server.cors_origins, headers);
+        }
+        response
+    }
+
+    async fn respond(
+        self: &Arc<Self>,
+        snapshot: &Arc<Snapshot>,
+        exchange: &mut Box<Exchange>,
+        request: Request<Incoming>,
+    ) -> Result<Answer> {
+        let (mut head, body) = request.into_parts();
+        if cors::is_preflight(&head) {
+            let (status, headers) = cors::preflight(&head.headers, &snapshot.config.server.cors_origins);
+            return Ok(Answer::Own(status, headers, Bytes::new()));
+        }
+        if let Some((status, headers, body)) = health::answer(&head, snapshot, self) {
+            return Ok(Answer::Own(status, headers, body));
+        }
+        let caller = auth::identify(&mut head);
+        let Some((endpoint, rest)) = Endpoint::of(head.uri.path()) else {
+            let job = unknown_path_job(&head, body, caller, exchange)?;
+            return dispatch(&job, snapshot, exchange).await.map(Answer::Reply);
+        };
+        exchange.endpoint = endpoint.label();
+        allow_method(endpoint.methods(), &head.method)?;
+        if matches!(endpoint, Endpoint::Models | Endpoint::Model) {
+            self.reloader.reload_for_models(self).await;
+            let list = models::answer(self.snapshots.current(), caller, rest).await?;
+            return Ok(Answer::Own(StatusCode::OK, json_headers(), list));
+        }
+        let upload = self.read_upload(endpoint, &head, body, &snapshot.config.server, exchange).await?;
+        exchange.model = Some(upload.model.clone());
+        exchange.is_stream = upload.is_stream;
+        let job = Job {
+            method: head.method,
+            endpoint: Some(endpoint),
+            path: Cow::Borrowed(endpoint.upstream_path()),
+            query: head.uri.query().map(str::to_owned),
+            headers: upstream_headers(head.headers, exchange),
+            payload: upload.payload,
+            caller,
+            model: upload.model,
+        };
+        if upload.is_stream && snapshot.config.server.keepalive_early {
+            return self.respond_early(job, upload.share, snapshot, exchange).await;
+        }
+        dispatch(&job, snapshot, exchange).await.map(Answer::Reply)
+    }
+
+    /// Waits for an upstream, but not longer than `keepalive` without a byte to the client.
+    async fn respond_early(
+        &self,
+        job: Job,
+        share: Share,
+        snapshot: &Arc<Snapshot>,
+        exchange: &mut Box<Exchange>,
+    ) -> Result<Answer> {
+        let keepalive = snapshot.config.server.keepalive;
+        let manner = Manner { keepalive, compat: snapshot.config.error_compat };
+        // The exchange moves into the future; what stays behind is replaced when the answer is there or dropped.
+        let moved = std::mem::replace(exchange, Box::new(Exchange::begin(&HeaderMap::new(), &self.activity)));
+        let snapshot = snapshot.clone();
+        let mut answering = Box::pin(async move {
+            let mut exchange = moved;
+            let _share = share;
+            let outcome = dispatch(&job, &snapshot, &mut exchange).await;
+            (outcome, exchange)
+        });
+        let in_time = if keepalive.is_zero() {
+            Some(answering.as_mut().await)
+        } else {
+            tokio::time::timeout(keepalive, answering.as_mut()).await.ok()
+        };
+        match in_time {
+            Some((outcome, moved)) => {
+                *exchange = moved;
+                outcome.map(Answer::Reply)
+            }
+            None => Ok(Answer::Early(Body::early(answering, manner))),
+        }
+    }
+
+    /// Reads of a body what routing needs, and what an edit needs.
+    async fn read_upload(
+        &self,
+        endpoint: Endpoint,
+        head: &request::Parts,
+        body: Incoming,
+        server: &Server,
+        exchange: &mut Exchange,
+    ) -> Result<Upload> {
+        let mut reader = BodyReader::new(body, server, self.budget.share())?;
+        let began = Instant::now();
+        let upload = if endpoint.is_multipart() {
+            read_form(&head.headers, reader).await
+        } else {
+            let bytes = reader.read_to_end().await?;
+            let request = openai::decode(endpoint, bytes)?;
+            let (model, is_stream) = (Arc::from(request.model()), request.is_stream());
+            Ok(Upload { payload: Payload::Json(request), model, is_stream, share: reader.share })
+        };
+        exchange.waited += began.elapsed();
+        upload
+    }
+}
+
+/// Runs a future to its end, or to the panic that a defect causes; then there is no outcome.
+async fn caught<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+        polled.map_or(Poll::Ready(None), |poll| poll.map(Some))
+    })
+    .await
+}
+
+/// A client's body, read within the bounds.
+struct BodyReader {
+    body: Incoming,
+    share: Share,
+    bytes_max: u64,
+    buffered_bytes_max: u64,
+    len_announced: Option<u64>,
+    len: u64,
+}
+
+impl BodyReader {
+    fn new(body: Incoming, server: &Server, share: Share) -> Result<Self> {
+        let len_announced = body.size_hint().exact();
+        let reader = Self {
+            body,
+            share,
+            bytes_max: server.request_body_max,
+            buffered_bytes_max: server.buffered_bytes_max,
+            len_announced,
+            len: 0,
+        };
+        if len_announced.is_some_and(|len| len > reader.bytes_max) { Err(reader.too_large()) } else { Ok(reader) }
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            let frame = tokio::time::timeout(BODY_IDLE_MAX, self.body.frame()).await;
+            let frame = frame.map_err(|_| Error::new(ErrorKind::RequestTimeout, "the request body did not arrive in time"))?;
+            let Some(frame) = frame else { return Ok(None) };
+            let broken = |error| Error::new(ErrorKind::InvalidRequest, "the request body broke off").with_source(error);
+            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+            self.len += data.len() as u64;
+            if self.len > self.bytes_max {
+                return Err(self.too_large());
+            }
+            if !self.share.take(data.len(), self.buffered_bytes_max) {
+                let message = "the gateway holds as many bytes of requests as it may, try again";
+                return Err(Error::new(ErrorKind::Overloaded, message).with_retry_after(Duration::from_secs(1)));
+            }
+            return Ok(Some(data));
+        }
+    }
+
+    async fn read_to_end(&mut self) -> Result<Bytes> {
+        let Some(first) = self.read().await? else { return Ok(Bytes::new()) };
+        if self.body.is_end_stream() {
+            return Ok(first);
+        }
+        let capacity = self.len_announced.map_or(0, |len| len.min(self.bytes_max) as usize);
+        let mut all = BytesMut::with_capacity(capacity.max(first.len() * 2));
+        all.extend_from_slice(&first);
+        while let Some(more) = self.read().await? {
+            all.extend_from_slice(&more);
+        }
+        Ok(all.freeze())
+    }
+
+    fn too_large(&self) -> Error {
+        let message = format!("the request body is larger than {} bytes, the most this gateway takes", self.bytes_max);
+        Error::new(ErrorKind::RequestTooLarge, message)
+    }
+}
+
+/// Reads a form up to the part that names the model; the rest is passed on while it arrives.
+async fn read_form(headers: &HeaderMap, mut reader: BodyReader) -> Result<Upload> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let mut form = Form::new(content_type)?;
+    let mut read = BytesMut::new();
+    let (model, value) = loop {
+        match form.scan(&read)? {
+            Progress::Found { model, value } => break (model, value),
+            Progress::Absent => return Err(Error::invalid("model", "the form has no field `model`")),
+            Progress::More => match reader.read().await? {
+                Some(data) => read.extend_from_slice(&data),
+                None => return Err(Error::invalid("model", "the form broke off before a field `model`")),
+            },
+        }
+    };
+    let is_stream = form.is_stream();
+    let rest = (!reader.body.is_end_stream()).then(|| Rest::new(reader.body));
+    let payload = Payload::Form { head: read.freeze(), model: Some(value), rest, len: reader.len_announced };
+    Ok(Upload { payload, model: Arc::from(model), is_stream, share: reader.share })
+}
+
+/// A path nobody knows, for the upstream that takes such.
+fn unknown_path_job(
+    head: &request::Parts,
+    body: Incoming,
+    caller: auth::Caller,
+    exchange: &mut Exchange,
+) -> Result<Job> {
+    let unknown = || Error::new(ErrorKind::UnknownPath, format!("there is no path `{}`", head.uri.path()));
+    let path = head.uri.path().strip_prefix("/v1/").ok_or_else(unknown)?;
+    let is_dotted = |segment: &str| {
+        let plain = segment.replace("%2e", ".").replace("%2E", ".");
+        plain == "." || plain == ".."
+    };
+    if path.split('/').any(is_dotted) {
+        return Err(Error::new(ErrorKind::InvalidRequest, "the path must not hold `.` or `..` segments"));
+    }
+    let len = body.size_hint().exact();
+    let rest = (!body.is_end_stream()).then(|| Rest::new(body));
+    exchange.endpoint = "passthrough";
+    Ok(Job {
+        method: head.method.clone(),
+        endpoint: None,
+        path: Cow::Owned(format!("/{path}")),
+        query: head.uri.query().map(str::to_owned),
+        headers: upstream_headers(head.headers.clone(), exchange),
+        payload: Payload::Opaque { rest, len },
+        caller,
+        model: Arc::from(""),
+    })
+}
+
+fn upstream_headers(mut headers: HeaderMap, exchange: &Exchange) -> HeaderMap {
+    headers::strip_for_upstream(&mut headers);
+    headers.insert(REQUEST_ID, exchange.id.clone());
+    headers
+}
+
+fn allow_method(allowed: &'static [Method], method: &Method) -> Result<()> {
+    if allowed.contains(method) {
+        return Ok(());
+    }
+    let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+    let message = format!("`{method}` is not allowed here, use {}", names.join(" or "));
+    Err(Error::new(ErrorKind::MethodNotAllowed(allowed.to_vec()), message))
+}
+
+impl Answer {
+    fn into_response(self, snapshot: &Snapshot, mut exchange: Box<Exchange>) -> Response<Body> {
+        match self {
+            Self::Own(status, headers, bytes) => {
+                exchange.status = Some(status);
+                let mut response = Response::new(Body::from_bytes(bytes).ending(exchange));
+                *response.status_mut() = status;
+                *response.headers_mut() = headers;
+                response
+            }
+            Self::Early(body) => {
+                // The exchange that matters is in the body; the stand-in must not be recorded as a client that left.
+                exchange.complete();
+                let mut response = Response::new(body);
+                let event_stream = HeaderValue::from_static("text/event-stream; charset=utf-8");
+                response.headers_mut().insert(header::CONTENT_TYPE, event_stream);
+                response
+            }
+            Self::Reply(reply) => reply_response(reply, snapshot, exchange),
+        }
+    }
+}
+
+fn reply_response(reply: Reply, snapshot: &Snapshot, mut exchange: Box<Exchange>) -> Response<Body> {
+    let Reply { status, mut headers, content, upstream, place, deadline } = reply;
+    exchange.status = Some(status);
+    if let Some(id) = headers.remove(REQUEST_ID) {
+        headers.insert(X_UPSTREAM_REQUEST_ID, id);
+    }
+    if snapshot.config.server.upstream_header
+        && let Ok(name) = HeaderValue::from_str(&upstream.settings.name)
+    {
+        headers.insert(X_UPSTREAM, name);
+    }
+    headers.insert(X_ATTEMPTS, HeaderValue::from(exchange.attempts.len()));
+    let own_ms = exchange.elapsed().saturating_sub(exchange.waited).as_secs_f64() * 1e3;
+    if let Ok(timing) = HeaderValue::try_from(format!("gw;dur={own_ms:.3}")) {
+        headers.append(SERVER_TIMING, timing);
+    }
+    let manner =
+        Manner { keepalive: snapshot.config.server.keepalive, compat: snapshot.config.error_compat };
+    let idle = upstream.settings.timeouts.idle;
+    let body = Body::from_reply(content, place, deadline, idle, manner).ending(exchange);
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// The only place where an error becomes a response.
+pub(crate) fn error_response(error: Error, compat: ErrorCompat, mut exchange: Box<Exchange>) -> Response<Body> {
+    let status = openai::error_status(&error, compat);
+    let mut headers = json_headers();
+    if let ErrorKind::MethodNotAllowed(allowed) = &error.kind {
+        let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+        let value = HeaderValue::try_from(names.join(", ")).expect("method names are valid header values");
+        headers.insert(header::ALLOW, value);
+    }
+    if let Some(wait) = error.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    }
+    if matches!(error.kind, ErrorKind::RequestTooLarge | ErrorKind::RequestTimeout) {
+        // The rest of the body is not going to be read.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if !exchange.attempts.is_empty() {
+        headers.insert(X_ATTEMPTS, HeaderValue::from(exchange.attempts.len()));
+    }
+    let body = openai::encode_error(&error, compat);
+    exchange.status = Some(status);
+    exchange.fail(error);
+    let mut response = Response::new(Body::from_bytes(body).ending(exchange));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// The headers of the gateway's own JSON answers.
+pub(crate) fn json_headers() -> HeaderMap {
+    HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))])
+}
+
+fn origin_of(headers: &HeaderMap) -> Option<HeaderMap> {
+    let origin = headers.get(header::ORIGIN)?;
+    Some(HeaderMap::from_iter([(header::ORIGIN, origin.clone())]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_outcome_and_not_the_end() {
+        assert_eq!(caught(async { 1 }).await, Some(1));
+        let work = async {
+            tokio::task::yield_now().await;
+            panic!("a defect")
+        };
+        assert_eq!(caught::<()>(work).await, None);
+    }
+}

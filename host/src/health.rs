@@ -1,0 +1,117 @@
+//! Whether the gateway is alive, ready and what it is: `/`, `/health`, `/healthz`, `/readyz`.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, StatusCode, request};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::gateway::{Gateway, json_headers};
+use crate::snapshot::Snapshot;
+use crate::upstream::{Condition, Upstream};
+
+/// What `/readyz` says where anybody may spend the upstreams' keys.
+const OPEN: &str = "ready, but anybody who reaches this listener can use the upstreams' keys";
+
+/// What the health endpoints know besides the snapshot.
+pub(crate) struct State {
+    started: Instant,
+    is_draining: AtomicBool,
+}
+
+impl State {
+    /// Starts the clock.
+    pub(crate) fn new() -> Self {
+        Self { started: Instant::now(), is_draining: AtomicBool::new(false) }
+    }
+
+    /// From now on `/readyz` says no.
+    pub(crate) fn drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Answers a request for one of the health endpoints; none for any other path or method.
+pub(crate) fn answer(
+    head: &request::Parts,
+    snapshot: &Snapshot,
+    gateway: &Gateway,
+) -> Option<(StatusCode, HeaderMap, Bytes)> {
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    match head.uri.path() {
+        "/healthz" => Some(text(StatusCode::OK, "OK")),
+        "/readyz" => Some(match obstacle(snapshot, gateway) {
+            None if snapshot.config.is_open_to_anybody() => text(StatusCode::OK, OPEN),
+            None => text(StatusCode::OK, "ready"),
+            Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason),
+        }),
+        "/" => Some(document(&service(snapshot))),
+        "/health" => Some(document(&health(snapshot, gateway))),
+        _ => None,
+    }
+}
+
+fn obstacle(snapshot: &Snapshot, gateway: &Gateway) -> Option<&'static str> {
+    if gateway.health.is_draining.load(Ordering::Relaxed) {
+        return Some("draining");
+    }
+    let is_usable = |upstream: &Upstream| upstream.settings.is_enabled;
+    (!snapshot.upstreams.iter().any(|upstream| is_usable(upstream))).then_some("no upstream is enabled")
+}
+
+fn service(snapshot: &Snapshot) -> Value {
+    let first = snapshot.upstreams.first();
+    json!({
+        "service": "witgate",
+        "version": env!("CARGO_PKG_VERSION"),
+        "status": "running",
+        "upstream": first.map(|upstream| &*upstream.settings.name),
+        "upstream_status": first.map_or("unknown", |upstream| upstream.state.condition().label()),
+        "upstream_latency_ms": first.map(|upstream| upstream.state.latency().as_secs_f64() * 1e3),
+    })
+}
+
+/// The first upstream under S5's names, and all of them in a list.
+fn health(snapshot: &Snapshot, gateway: &Gateway) -> Value {
+    let mut health = service(snapshot);
+    let upstreams: Vec<Value> = snapshot.upstreams.iter().map(|upstream| describe(upstream)).collect();
+    health["status"] = json!("ok");
+    health["active_requests"] = json!(gateway.activity.running());
+    health["uptime_seconds"] = json!(gateway.health.started.elapsed().as_secs());
+    health["upstreams"] = json!(upstreams);
+    health
+}
+
+fn describe(upstream: &Upstream) -> Value {
+    json!({
+        "name": &*upstream.settings.name,
+        "status": upstream.state.condition().label(),
+        "enabled": upstream.settings.is_enabled,
+        "in_flight": upstream.state.in_flight(),
+        "latency_ms": upstream.state.latency().as_secs_f64() * 1e3,
+    })
+}
+
+impl Condition {
+    /// S5's word for it.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+            Self::Failing => "degraded",
+        }
+    }
+}
+
+fn text(status: StatusCode, text: &'static str) -> (StatusCode, HeaderMap, Bytes) {
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    (status, HeaderMap::from_iter([(header::CONTENT_TYPE, plain)]), Bytes::from_static(text.as_bytes()))
+}
+
+fn document(value: &Value) -> (StatusCode, HeaderMap, Bytes) {
+    (StatusCode::OK, json_headers(), value.to_string().into())
+}

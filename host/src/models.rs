@@ -1,0 +1,170 @@
+//! The list of models: every upstream's own, filtered by what it is asked for, merged, and kept for a while.
+
+use std::borrow::Cow;
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::auth::Caller;
+use crate::config::ModelMatch;
+use crate::error::{Error, ErrorKind, Result};
+use crate::snapshot::Snapshot;
+use crate::upstream::Upstream;
+use crate::upstream::dispatch::{Job, Payload, ReplyContent, ask};
+use crate::wire::Endpoint;
+use crate::wire::openai::models::{self as list, Model};
+
+/// How long one upstream may take to say what it has.
+const FETCH_TIME_MAX: Duration = Duration::from_secs(5);
+/// How many callers' lists are kept at once.
+const LISTS_MAX: usize = 1024;
+
+/// The lists of one configuration, by what its upstreams would be asked with.
+pub(crate) struct ModelsCache {
+    ttl: Duration,
+    lists: Mutex<HashMap<u64, Entry>>,
+    hasher: RandomState,
+}
+
+#[derive(Clone)]
+struct Entry {
+    began: Instant,
+    /// None while the list is being fetched.
+    list: watch::Receiver<Option<Fetched>>,
+}
+
+/// A list, or what kept every upstream from giving one.
+type Fetched = Result<Arc<[Model]>, Arc<str>>;
+
+impl ModelsCache {
+    /// An empty cache that keeps lists for `ttl`; zero keeps them only while they are fetched.
+    pub(crate) fn new(ttl: Duration) -> Self {
+        Self { ttl, lists: Mutex::default(), hasher: RandomState::new() }
+    }
+
+    fn lists(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
+        self.lists.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// The entry for a caller, and the other end of it if somebody has to fetch the list.
+    fn entry(&self, key: u64) -> (Entry, Option<watch::Sender<Option<Fetched>>>) {
+        let mut lists = self.lists();
+        if let Some(entry) = lists.get(&key)
+            && (entry.list.borrow().is_none() || entry.began.elapsed() < self.ttl)
+        {
+            return (entry.clone(), None);
+        }
+        if lists.len() >= LISTS_MAX {
+            lists.retain(|_, entry| entry.list.borrow().is_none() || entry.began.elapsed() < self.ttl);
+        }
+        let (sender, receiver) = watch::channel(None);
+        let entry = Entry { began: Instant::now(), list: receiver };
+        if lists.len() < LISTS_MAX {
+            lists.insert(key, entry.clone());
+        }
+        (entry, Some(sender))
+    }
+}
+
+/// Answers `GET /v1/models`, or `GET /v1/models/{id}` where `id` is not empty.
+///
+/// # Errors
+///
+/// `UpstreamUnreachable` when no upstream gave a list, `ModelNotFound` for an id that is not in it.
+pub(crate) async fn answer(snapshot: Arc<Snapshot>, caller: Caller, id: &str) -> Result<Bytes> {
+    let models = aggregated(snapshot, caller).await?;
+    if id.is_empty() {
+        return Ok(list::encode_list(&models));
+    }
+    let found = models.iter().find(|model| model.id == id);
+    let missing = || Error::new(ErrorKind::ModelNotFound, format!("The model `{id}` does not exist."));
+    found.map(|model| model.raw.clone()).ok_or_else(missing)
+}
+
+async fn aggregated(snapshot: Arc<Snapshot>, caller: Caller) -> Result<Arc<[Model]>> {
+    let key = caller.credential.as_ref().map_or(0, |key| snapshot.models.hasher.hash_one(key.expose()));
+    let (mut entry, sender) = snapshot.models.entry(key);
+    if let Some(sender) = sender {
+        // A task of its own: the one who asked first may leave without taking the list from the others. It is
+        // bounded by FETCH_TIME_MAX, so a drain need not wait for it.
+        tokio::spawn(async move {
+            let fetched = fetch_all(&snapshot, Arc::new(caller)).await;
+            if fetched.is_err() || snapshot.models.ttl.is_zero() {
+                snapshot.models.lists().remove(&key);
+            }
+            sender.send_replace(Some(fetched));
+        });
+    }
+    let fetched = entry.list.wait_for(Option::is_some).await.ok().and_then(|list| list.clone());
+    match fetched {
+        Some(Ok(models)) => Ok(models),
+        Some(Err(message)) => Err(Error::new(ErrorKind::UpstreamUnreachable, &*message)),
+        None => Err(Error::new(ErrorKind::Internal, "the list of models could not be fetched")),
+    }
+}
+
+async fn fetch_all(snapshot: &Snapshot, caller: Arc<Caller>) -> Fetched {
+    let enabled = snapshot.upstreams.iter().filter(|upstream| upstream.settings.is_enabled);
+    let fetching: Vec<_> = enabled
+        .map(|upstream| {
+            let (task, caller) = (upstream.clone(), caller.clone());
+            (upstream, tokio::spawn(async move { fetch(&task, &caller).await }))
+        })
+        .collect();
+    let mut models = Vec::new();
+    let mut seen = HashSet::new();
+    let mut is_any_known = fetching.is_empty();
+    for (upstream, task) in fetching {
+        let listed = task.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a defect")));
+        is_any_known |= listed.is_ok() || !configured(upstream).is_empty();
+        let listed = listed.unwrap_or_else(|error| {
+            let upstream = &*upstream.settings.name;
+            tracing::debug!(upstream, %error, cause = ?error.source, "no list of models");
+            Vec::new()
+        });
+        let routable = listed.into_iter().filter(|model| upstream.settings.model_match.accepts(&model.id));
+        for model in routable.chain(configured(upstream)) {
+            if seen.insert(model.id.clone()) {
+                models.push(model);
+            }
+        }
+    }
+    if is_any_known { Ok(models.into()) } else { Err(Arc::from("no upstream gave a list of models")) }
+}
+
+/// The models whose full names the configuration tells: exact matches and the client's names of aliases.
+fn configured(upstream: &Upstream) -> Vec<Model> {
+    let settings = &upstream.settings;
+    let exact: &[String] = match &settings.model_match {
+        ModelMatch::Exact(names) => names,
+        _ => &[],
+    };
+    let aliases = settings.models.iter().map(|(name, _)| name).filter(|name| settings.model_match.accepts(name));
+    exact.iter().chain(aliases).map(|name| Model::configured(name, &settings.name)).collect()
+}
+
+async fn fetch(upstream: &Arc<Upstream>, caller: &Caller) -> Result<Vec<Model>> {
+    let job = Job {
+        method: Method::GET,
+        endpoint: Some(Endpoint::Models),
+        path: Cow::Borrowed(Endpoint::Models.upstream_path()),
+        query: None,
+        headers: HeaderMap::new(),
+        payload: Payload::Opaque { rest: None, len: None },
+        caller: caller.clone(),
+        model: Arc::from(""),
+    };
+    let asked = tokio::time::timeout(FETCH_TIME_MAX, ask(&job, upstream)).await;
+    let reply = asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::UpstreamTimeout, "no list in time")))?;
+    match reply.content {
+        ReplyContent::Whole(segments) if reply.status.is_success() => list::decode_list(&segments.concat().into()),
+        _ => Err(Error::new(ErrorKind::UpstreamInvalid, format!("status {}", reply.status))),
+    }
+}

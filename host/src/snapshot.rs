@@ -1,0 +1,80 @@
+//! Everything built from one configuration, swapped as a whole.
+//!
+//! A request takes the current snapshot once and keeps it to its end, so that a reload never touches what is running.
+//! What did not change is carried over: upstreams keep their connections and counters by name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+
+use crate::config::Config;
+use crate::models::ModelsCache;
+use crate::route::Routes;
+use crate::tls;
+use crate::upstream::Upstream;
+
+/// Everything built from one configuration.
+pub(crate) struct Snapshot {
+    /// The configuration itself.
+    pub(crate) config: Config,
+    /// Which upstreams take a model, and in which order.
+    pub(crate) routes: Routes,
+    /// The upstreams, in the order of the configuration.
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
+    /// The certificate of the main listener.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// The lists of models; new with every configuration.
+    pub(crate) models: ModelsCache,
+}
+
+/// The current snapshot.
+pub(crate) struct Snapshots {
+    current: ArcSwap<Snapshot>,
+}
+
+impl Snapshot {
+    /// Builds everything, taking over from `before` what did not change.
+    ///
+    /// # Errors
+    ///
+    /// A message when a certificate's file cannot be used; nothing has changed then.
+    pub(crate) fn build(config: Config, before: Option<&Self>) -> Result<Self, String> {
+        let known: HashMap<&str, &Arc<Upstream>> =
+            before.iter().flat_map(|before| &before.upstreams).map(|up| (&*up.settings.name, up)).collect();
+        let trust = tls::Trust::default();
+        let upstreams = config
+            .upstreams
+            .iter()
+            .map(|settings| match known.get(&*settings.name) {
+                Some(same) if same.settings == *settings && settings.tls.ca.is_none() => Ok(Arc::clone(same)),
+                before => {
+                    let before = before.map(|before| &***before);
+                    Upstream::new(settings.clone(), before, &trust).map(Arc::new)
+                }
+            })
+            .collect::<Result<_, String>>()?;
+        let tls = config.server.tls.as_ref().map(tls::server).transpose()?;
+        let routes = Routes::new(&config);
+        let models = ModelsCache::new(config.models_cache_ttl);
+        Ok(Self { config, routes, upstreams, tls, models })
+    }
+}
+
+impl Snapshots {
+    /// Starts with a snapshot.
+    pub(crate) fn new(first: Snapshot) -> Self {
+        Self { current: ArcSwap::from_pointee(first) }
+    }
+
+    /// The snapshot that a request beginning now uses to its end.
+    pub(crate) fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Lets requests that begin from now on use another snapshot.
+    pub(crate) fn swap(&self, next: Snapshot) {
+        self.current.store(Arc::new(next));
+    }
+}

@@ -1,0 +1,373 @@
+//! The bodies of responses: upstream bytes, what is done to them, client bytes, and the end.
+//!
+//! Everything that is ready is joined into one piece before the client is written to. A body owns its exchange; when
+//! it is finished or dropped, the exchange ends.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::config::ErrorCompat;
+use crate::error::{Error, ErrorKind, Result, Source as Cause};
+use crate::exchange::Exchange;
+use crate::upstream::InFlight;
+use crate::upstream::dispatch::{Reply, ReplyContent, SILENT, Source};
+use crate::wire::openai;
+use crate::wire::openai::stream::{Ending, Filter};
+
+/// Pieces that are ready together are joined up to this size, in bytes.
+const JOIN_BYTES_MAX: usize = 16 << 10;
+/// What a silent stream's client is sent; a comment, which every reader passes over.
+const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+
+/// The body of a response.
+pub(crate) struct Body {
+    content: Content,
+    exchange: Option<Box<Exchange>>,
+}
+
+enum Content {
+    /// In memory.
+    Whole(VecDeque<Bytes>),
+    /// From an upstream, as it comes.
+    Stream(Box<Streaming>),
+    /// A stream of which the client was sent the head before an upstream had answered.
+    Early(Box<Early>),
+}
+
+/// How a stream is treated, from the configuration.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner {
+    /// The silence after which the client is sent a comment; zero means never.
+    pub(crate) keepalive: Duration,
+    /// The shape of error events.
+    pub(crate) compat: ErrorCompat,
+}
+
+struct Streaming {
+    source: Source,
+    ready: Vec<Bytes>,
+    /// What looks into the events; none for bytes that are passed on as they are.
+    filter: Option<Filter>,
+    manner: Manner,
+    idle: Duration,
+    deadline: Option<Instant>,
+    last_read: Instant,
+    last_sent: Instant,
+    timer: Pin<Box<Sleep>>,
+    is_over: bool,
+    /// What a body without a grammar for errors ends with: an error, which closes the connection.
+    abort: Option<Error>,
+    _place: InFlight,
+}
+
+/// What is being waited for while the client is sent comments.
+pub(crate) type Answering = Pin<Box<dyn Future<Output = (Result<Reply>, Box<Exchange>)> + Send>>;
+
+struct Early {
+    answering: Answering,
+    manner: Manner,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// What the next step of a stream is.
+enum Step {
+    Data(Bytes),
+    Wait,
+    End,
+}
+
+impl Body {
+    /// A body in memory that belongs to no exchange.
+    pub(crate) fn from_bytes(bytes: impl Into<Bytes>) -> Self {
+        Self { content: Content::Whole(VecDeque::from([bytes.into()])), exchange: None }
+    }
+
+    /// Gives the body an exchange to end.
+    pub(crate) fn ending(mut self, exchange: Box<Exchange>) -> Self {
+        self.exchange = Some(exchange);
+        self
+    }
+
+    /// The body of an upstream's answer.
+    pub(crate) fn from_reply(
+        content: ReplyContent,
+        place: InFlight,
+        deadline: Option<Instant>,
+        idle: Duration,
+        manner: Manner,
+    ) -> Self {
+        let (source, first, filter) = match content {
+            ReplyContent::Whole(segments) => {
+                return Self { content: Content::Whole(segments.into()), exchange: None };
+            }
+            ReplyContent::Events { source, first, rules } => (source, first, Some(Filter::new(rules))),
+            ReplyContent::Opaque { source, first } => (source, first, None),
+        };
+        let now = Instant::now();
+        let mut streaming = Streaming {
+            source,
+            ready: Vec::new(),
+            filter,
+            manner,
+            idle,
+            deadline,
+            last_read: now,
+            last_sent: now,
+            timer: Box::pin(sleep_until(now)),
+            is_over: false,
+            abort: None,
+            _place: place,
+        };
+        streaming.take(first);
+        Self { content: Content::Stream(Box::new(streaming)), exchange: None }
+    }
+
+    /// A stream whose head was sent before there was an answer.
+    pub(crate) fn early(answering: Answering, manner: Manner) -> Self {
+        let timer = Box::pin(sleep_until(Instant::now()));
+        Self { content: Content::Early(Box::new(Early { answering, manner, timer })), exchange: None }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        loop {
+            match &mut self.content {
+                Content::Whole(segments) => {
+                    let segment = segments.pop_front();
+                    if segments.is_empty() {
+                        self.complete();
+                    }
+                    return Poll::Ready(segment.map(Ok));
+                }
+                Content::Stream(streaming) => {
+                    let step = ready!(streaming.poll(context, self.exchange.as_deref_mut()));
+                    return Poll::Ready(step);
+                }
+                Content::Early(early) => {
+                    let Poll::Ready((outcome, exchange)) = early.answering.as_mut().poll(context) else {
+                        return early.poll_comment(context).map(|comment| Some(Ok(comment)));
+                    };
+                    let manner = early.manner;
+                    self.exchange = Some(exchange);
+                    self.content = match outcome {
+                        Ok(reply) => reply.into_late_content(manner),
+                        Err(error) => {
+                            let event = openai::error_event(&error, manner.compat);
+                            if let Some(exchange) = &mut self.exchange {
+                                exchange.fail(error);
+                            }
+                            Content::Whole(VecDeque::from([event]))
+                        }
+                    };
+                }
+            }
+        }
+    }
+
+    fn complete(&mut self) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.complete();
+        }
+    }
+}
+
+impl Reply {
+    /// The rest of a stream whose head, a 200, has been sent already.
+    fn into_late_content(self, manner: Manner) -> Content {
+        let idle = self.upstream.settings.timeouts.idle;
+        if self.status.is_success() {
+            return Body::from_reply(self.content, self.place, self.deadline, idle, manner).content;
+        }
+        let message = format!("the upstream answered with status {}", self.status.as_u16());
+        let error = Error::new(ErrorKind::UpstreamInvalid, message);
+        Content::Whole(VecDeque::from([openai::error_event(&error, manner.compat)]))
+    }
+}
+
+impl Streaming {
+    /// Takes bytes from upstream; what the client is sent of them is ready then.
+    fn take(&mut self, bytes: Bytes) {
+        let Some(filter) = &mut self.filter else {
+            self.ready.extend((!bytes.is_empty()).then_some(bytes));
+            return;
+        };
+        if let Err(error) = filter.push(bytes, &mut self.ready) {
+            self.fail(error);
+        }
+    }
+
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        mut exchange: Option<&mut Exchange>,
+    ) -> Poll<Option<Result<Bytes>>> {
+        loop {
+            match self.step(context) {
+                Step::Data(bytes) => {
+                    self.last_sent = self.last_read;
+                    if let Some(exchange) = &mut exchange
+                        && exchange.first_token.is_none()
+                        && self.filter.as_ref().is_none_or(|filter| filter.seen().has_content)
+                    {
+                        exchange.note_first_token();
+                    }
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+                Step::End => {
+                    if let Some(exchange) = &mut exchange {
+                        exchange.usage = self.filter.as_ref().and_then(|filter| filter.seen().usage);
+                        match &self.abort {
+                            Some(error) => exchange.fail(Error::new(error.kind.clone(), error.message.clone())),
+                            None => exchange.complete(),
+                        }
+                    }
+                    let is_abortive = self.filter.is_none();
+                    return Poll::Ready(self.abort.take().filter(|_| is_abortive).map(Err));
+                }
+                Step::Wait => match self.poll_timers(context) {
+                    Poll::Ready(()) => {}
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    /// Takes all that upstream has ready, up to the joining bound.
+    fn step(&mut self, context: &mut Context<'_>) -> Step {
+        let mut size: usize = self.ready.iter().map(Bytes::len).sum();
+        while !self.is_over && size < JOIN_BYTES_MAX {
+            let before = self.ready.len();
+            match self.source.poll_data(context) {
+                Poll::Ready(Some(Ok(bytes))) => {
+                    self.last_read = Instant::now();
+                    self.take(bytes);
+                }
+                Poll::Ready(Some(Err(error))) => self.fail(broken(error)),
+                Poll::Ready(None) => self.finish(),
+                Poll::Pending => break,
+            }
+            size += self.ready[before..].iter().map(Bytes::len).sum::<usize>();
+        }
+        if !self.ready.is_empty() {
+            return Step::Data(join(&mut self.ready, size));
+        }
+        if self.is_over { Step::End } else { Step::Wait }
+    }
+
+    fn finish(&mut self) {
+        self.is_over = true;
+        let Some(filter) = &mut self.filter else { return };
+        match filter.finish(&mut self.ready) {
+            Ending::Complete => {}
+            Ending::Truncated => {
+                self.fail(Error::new(ErrorKind::StreamBroken, "the upstream ended its stream before the answer was over"));
+            }
+        }
+    }
+
+    /// Ends the stream with an error that the client can read, if the stream has a grammar for that.
+    fn fail(&mut self, error: Error) {
+        self.is_over = true;
+        if self.filter.is_some() {
+            self.ready.push(openai::error_event(&error, self.manner.compat));
+        }
+        self.abort = Some(error);
+    }
+
+    /// Waits for the first of the timers; ready when something has to be done.
+    fn poll_timers(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let idle_end = (!self.idle.is_zero()).then(|| self.last_read + self.idle);
+        let comments = self.filter.is_some() && !self.manner.keepalive.is_zero();
+        let comment_at = comments.then(|| self.last_sent.max(self.last_read) + self.manner.keepalive);
+        let Some(next) = [idle_end, self.deadline, comment_at].into_iter().flatten().min() else {
+            return Poll::Pending;
+        };
+        // The timer is left where it is while it would ring too early: then it is only looked at once per ring, not
+        // set anew for every event.
+        if self.timer.is_elapsed() || self.timer.deadline() > next {
+            self.timer.as_mut().reset(next);
+        }
+        ready!(self.timer.as_mut().poll(context));
+        let now = Instant::now();
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(idle_end) {
+            self.fail(Error::new(ErrorKind::StreamBroken, SILENT));
+        } else if is_due(self.deadline) {
+            self.fail(Error::new(ErrorKind::StreamBroken, "the upstream took too long in total"));
+        } else if is_due(comment_at) {
+            self.ready.push(Bytes::from_static(KEEP_ALIVE));
+            self.last_sent = now;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Early {
+    fn poll_comment(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
+        ready!(self.timer.as_mut().poll(context));
+        self.timer.as_mut().reset(Instant::now() + self.manner.keepalive);
+        Poll::Ready(Bytes::from_static(KEEP_ALIVE))
+    }
+}
+
+/// One piece of several; a single one is not copied.
+fn join(ready: &mut Vec<Bytes>, size: usize) -> Bytes {
+    if ready.len() == 1
+        && let Some(only) = ready.pop()
+    {
+        return only;
+    }
+    let mut joined = BytesMut::with_capacity(size);
+    for bytes in ready.drain(..) {
+        joined.extend_from_slice(&bytes);
+    }
+    joined.freeze()
+}
+
+fn broken(error: Error) -> Error {
+    Error { kind: ErrorKind::StreamBroken, ..error }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Cause;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        let this = self.get_mut();
+        // A defect that shows while an answer is streamed ends that answer and nothing else.
+        let polled = catch_unwind(AssertUnwindSafe(|| this.poll(context)));
+        let frame = ready!(polled.unwrap_or_else(|_| {
+            let error = Error::new(ErrorKind::Internal, "the gateway failed while it streamed the answer");
+            Poll::Ready(Some(Err(error)))
+        }));
+        Poll::Ready(frame.map(|data| data.map(Frame::data).map_err(Cause::from)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.content, Content::Whole(segments) if segments.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(segments) => {
+                SizeHint::with_exact(segments.iter().map(|segment| segment.len() as u64).sum())
+            }
+            Content::Stream(streaming) if streaming.filter.is_none() => {
+                let ready: usize = streaming.ready.iter().map(Bytes::len).sum();
+                let total = streaming.source.len_announced().map(|rest| rest + ready as u64);
+                total.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
+            Content::Stream(_) | Content::Early(_) => SizeHint::default(),
+        }
+    }
+}

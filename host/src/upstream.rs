@@ -1,0 +1,157 @@
+//! One configured upstream: where it is, how it is reached, and what is going on with it.
+
+mod body;
+mod connection;
+pub(crate) mod dispatch;
+pub mod echo;
+mod inflate;
+mod local;
+mod pool;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::HeaderValue;
+
+pub(crate) use crate::upstream::body::{RequestBody, Rest};
+pub(crate) use crate::upstream::pool::{Answer, AnswerBody};
+
+use crate::config;
+use crate::config::secret::Secret;
+use crate::tls::Trust;
+use crate::upstream::pool::Pool;
+
+/// An upstream as one configuration describes it.
+pub(crate) struct Upstream {
+    /// What the configuration says.
+    pub(crate) settings: config::Upstream,
+    /// What outlives a change of the configuration.
+    pub(crate) state: Arc<State>,
+    /// What requests to it carry as `Authorization`, if it has a key.
+    credential: Option<HeaderValue>,
+    /// What requests to it carry as `Host`.
+    host: HeaderValue,
+    /// The path of its base URL, without a trailing slash.
+    base_path: String,
+    /// The way there; kept by the next configuration if the address and the verification stay the same.
+    pool: Arc<Pool>,
+}
+
+/// What is known of an upstream from the traffic; carried over by name when the configuration changes.
+#[derive(Default)]
+pub(crate) struct State {
+    in_flight: AtomicUsize,
+    has_answered: AtomicBool,
+    is_failing: AtomicBool,
+    latency_us: AtomicU64,
+}
+
+/// Counts as one running exchange until it is dropped, which is when the last byte has been handed on.
+pub(crate) struct InFlight {
+    state: Arc<State>,
+}
+
+/// What the last attempts at an upstream came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// Nobody has asked it yet.
+    Unknown,
+    /// It answered the last attempt.
+    Healthy,
+    /// It failed the last attempt.
+    Failing,
+}
+
+impl Upstream {
+    /// Builds an upstream, taking over what `before` (the same name in the configuration before) has that still fits.
+    ///
+    /// # Errors
+    ///
+    /// A message when a certificate authority's file cannot be read.
+    pub(crate) fn new(settings: config::Upstream, before: Option<&Self>, trust: &Trust) -> Result<Self, String> {
+        // A file of authorities may have changed though its name has not.
+        let is_same_place = |before: &&Self| {
+            before.settings.target == settings.target
+                && before.settings.tls == settings.tls
+                && settings.tls.ca.is_none()
+        };
+        let pool = match before.filter(is_same_place) {
+            Some(before) => before.pool.clone(),
+            None => Arc::new(Pool::new(&settings.target, &settings.tls, trust)?),
+        };
+        let state = before.map_or_else(Arc::default, |before| before.state.clone());
+        let (host, base_path) = match &settings.target {
+            config::Target::Http(base) => {
+                let authority = pool::authority(base).map(|authority| authority.to_string());
+                (authority.unwrap_or_default(), base.path().trim_end_matches('/').to_owned())
+            }
+            config::Target::Echo => ("localhost".to_owned(), String::new()),
+        };
+        let host = HeaderValue::try_from(host).map_err(|_| "its host is not a valid header value".to_owned())?;
+        let credential = settings.api_key.as_ref().map(bearer).transpose()?;
+        Ok(Self { settings, state, credential, host, base_path, pool })
+    }
+
+    /// Takes one place, unless `max_in_flight` are taken.
+    pub(crate) fn enter(&self) -> Option<InFlight> {
+        let limit = self.settings.max_in_flight;
+        let count = self.state.in_flight.fetch_add(1, Ordering::Relaxed);
+        let place = InFlight { state: self.state.clone() };
+        (limit == 0 || count < limit).then_some(place)
+    }
+
+    /// Closes the connections that have been idle for too long.
+    pub(crate) fn prune(&self) {
+        self.pool.prune();
+    }
+}
+
+/// `Authorization: Bearer …`, marked so that nothing prints it and HTTP/2 does not put it into its table.
+fn bearer(key: &Secret) -> Result<HeaderValue, String> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose()))
+        .map_err(|_| "the key holds characters that a header cannot carry".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl State {
+    /// How many exchanges are running.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Notes the head of an answer and how long it took.
+    pub(crate) fn answered(&self, latency: Duration) {
+        self.latency_us.store(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.is_failing.store(false, Ordering::Relaxed);
+        self.has_answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes a failed attempt.
+    pub(crate) fn failed(&self) {
+        self.is_failing.store(true, Ordering::Relaxed);
+    }
+
+    /// What the last attempt came to.
+    pub(crate) fn condition(&self) -> Condition {
+        if self.is_failing.load(Ordering::Relaxed) {
+            Condition::Failing
+        } else if self.has_answered.load(Ordering::Relaxed) {
+            Condition::Healthy
+        } else {
+            Condition::Unknown
+        }
+    }
+
+    /// How long the last answer's head took.
+    pub(crate) fn latency(&self) -> Duration {
+        Duration::from_micros(self.latency_us.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -4,6 +4,7 @@
 //! may read, and a `source` that only the log may show. `wire::encode_error` turns it into a body, and nobody but
 //! `gateway` calls that.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ pub struct Error {
     /// How long the client should wait before it tries again.
     pub retry_after: Option<Duration>,
     /// The request's field the message is about, in OpenAI's `param`.
-    pub param: Option<&'static str>,
+    pub param: Option<Cow<'static, str>>,
 }
 
 /// The failures that somebody (client, retry, metric, operator) treats differently.
@@ -85,8 +86,8 @@ impl Error {
     }
 
     /// Makes a 400 about one field of the request.
-    pub fn invalid(param: &'static str, message: impl Into<String>) -> Self {
-        Self { param: Some(param), ..Self::new(ErrorKind::InvalidRequest, message) }
+    pub fn invalid(param: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { param: Some(param.into()), ..Self::new(ErrorKind::InvalidRequest, message) }
     }
 
     /// Adds the cause for the log.
@@ -159,9 +160,10 @@ impl ErrorKind {
             Self::Unauthenticated => "authentication_error",
             Self::Forbidden => "permission_error",
             Self::Overloaded => "overloaded_error",
-            Self::UpstreamUnreachable | Self::UpstreamTimeout | Self::UpstreamInvalid | Self::StreamBroken => {
-                "upstream_error"
-            }
+            Self::UpstreamUnreachable
+            | Self::UpstreamTimeout
+            | Self::UpstreamInvalid
+            | Self::StreamBroken => "upstream_error",
             Self::Internal => "internal_error",
         }
     }
@@ -179,9 +181,10 @@ impl ErrorKind {
             | Self::RequestTimeout
             | Self::Misdirected
             | Self::Cancelled => Blame::Client,
-            Self::UpstreamUnreachable | Self::UpstreamTimeout | Self::UpstreamInvalid | Self::StreamBroken => {
-                Blame::Upstream
-            }
+            Self::UpstreamUnreachable
+            | Self::UpstreamTimeout
+            | Self::UpstreamInvalid
+            | Self::StreamBroken => Blame::Upstream,
             Self::Overloaded | Self::Internal => Blame::Gateway,
         }
     }

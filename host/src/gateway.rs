@@ -189,7 +189,7 @@ impl Gateway {
     ) -> Result<Upload> {
         let mut reader = BodyReader::new(body, server, self.budget.share())?;
         let began = Instant::now();
-        let upload = if endpoint.is_multipart() {
+        let upload = if endpoint.is_multipart() && headers::Kind::of(&head.headers) != headers::Kind::Json {
             read_form(&head.headers, reader).await
         } else {
             let bytes = reader.read_to_end().await?;
@@ -281,7 +281,7 @@ async fn read_form(headers: &HeaderMap, mut reader: BodyReader) -> Result<Upload
     let mut form = Form::new(content_type)?;
     let mut read = BytesMut::new();
     let (model, value) = loop {
-        match form.scan(&read)? {
+        match form.scan(&read) {
             Progress::Found { model, value } => break (model, value),
             Progress::Absent => return Err(Error::invalid("model", "the form has no field `model`")),
             Progress::More => match reader.read().await? {
@@ -290,10 +290,10 @@ async fn read_form(headers: &HeaderMap, mut reader: BodyReader) -> Result<Upload
             },
         }
     };
-    let is_stream = form.is_stream();
     let rest = (!reader.body.is_end_stream()).then(|| Rest::new(reader.body));
     let payload = Payload::Form { head: read.freeze(), model: Some(value), rest, len: reader.len_announced };
-    Ok(Upload { payload, model: Arc::from(model), is_stream, share: reader.share })
+    // Whether a form asks for a stream shows in the answer's content type; the field may come after the file.
+    Ok(Upload { payload, model: Arc::from(model), is_stream: false, share: reader.share })
 }
 
 /// A path nobody knows, for the upstream that takes such.

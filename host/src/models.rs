@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::auth::Caller;
 use crate::config::ModelMatch;
 use crate::error::{Error, ErrorKind, Result};
+use crate::route::accepts;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
 use crate::upstream::dispatch::{Job, Payload, ReplyContent, ask};
@@ -129,7 +130,7 @@ async fn fetch_all(snapshot: &Snapshot, caller: Arc<Caller>) -> Fetched {
             tracing::debug!(upstream, %error, cause = ?error.source, "no list of models");
             Vec::new()
         });
-        let routable = listed.into_iter().filter(|model| upstream.settings.model_match.accepts(&model.id));
+        let routable = listed.into_iter().filter(|model| accepts(&upstream.settings.model_match, &model.id));
         for model in routable.chain(configured(upstream)) {
             if seen.insert(model.id.clone()) {
                 models.push(model);
@@ -146,7 +147,7 @@ fn configured(upstream: &Upstream) -> Vec<Model> {
         ModelMatch::Exact(names) => names,
         _ => &[],
     };
-    let aliases = settings.models.iter().map(|(name, _)| name).filter(|name| settings.model_match.accepts(name));
+    let aliases = settings.models.iter().map(|(name, _)| name).filter(|name| accepts(&settings.model_match, name));
     exact.iter().chain(aliases).map(|name| Model::configured(name, &settings.name)).collect()
 }
 

@@ -5,7 +5,6 @@
 //! if none gave any is it an error of the gateway.
 
 use std::borrow::Cow;
-use std::collections::{HashSet, VecDeque};
 use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,11 +19,11 @@ use tokio::time::Instant;
 
 use crate::auth::Caller;
 use crate::chat::Prompt;
-use crate::config::{Retry, RetryOn, ThinkingFormat};
+use crate::config::{ModelMatch, Retry, RetryOn, ThinkingFormat};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::{Attempt, Exchange};
 use crate::headers;
-use crate::route::{Fallback, Keying};
+use crate::route::{self, Fallback, Keying, Ranking, Reads};
 use crate::snapshot::Snapshot;
 use crate::upstream::connection::within;
 use crate::upstream::inflate::Inflate;
@@ -108,7 +107,7 @@ pub(crate) struct Source {
 }
 
 /// One place to try: an upstream, and the model it is asked for.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq)]
 struct Step {
     upstream: usize,
     model: Arc<str>,
@@ -222,39 +221,40 @@ impl Job {
 /// attempt's error when no upstream gave any answer.
 pub(crate) async fn dispatch(job: &Job, snapshot: &Snapshot, exchange: &mut Exchange) -> Result<Reply> {
     let retry = &snapshot.config.retry;
-    let mut steps = first_steps(job, snapshot, exchange)?;
-    let mut visited = HashSet::new();
-    let mut tried = Vec::new();
+    let first = first_target(job, snapshot)?;
+    // Short lists, as long as a request has attempts and hops: a set would cost more than it saves.
+    let mut targets = vec![first.clone()];
+    let mut steps = first.steps(job, snapshot, exchange);
+    let mut visited: Vec<Step> = Vec::new();
     let mut hops = 0;
     let mut last: Option<Failure> = None;
     loop {
-        while let Some(step) = steps.pop_front() {
+        for step in steps {
             if exchange.attempts.len() >= retry.attempts_max as usize || !job.is_whole() {
                 return settle(last);
             }
-            if !visited.insert(step.clone()) {
+            if visited.contains(&step) {
                 continue;
             }
-            let upstream = &snapshot.upstreams[step.upstream];
+            visited.push(step);
+            let Some(Step { upstream, model }) = visited.last() else { continue };
+            let upstream = &snapshot.upstreams[*upstream];
             let Some(place) = upstream.enter() else { continue };
-            tried.push(step.upstream);
-            match try_upstream(job, upstream, place, &step.model, retry, exchange).await {
+            match try_upstream(job, upstream, place, model, retry, exchange).await {
                 Ok(reply) => return Ok(reply),
                 Err(Failure::Error(error)) if !retry.on.covers_error(&error.kind) => return Err(error),
                 Err(failure) => last = Some(worse(last, failure)),
             }
         }
-        let next = tried.iter().flat_map(|index| &snapshot.upstreams[*index].settings.fallback);
-        let Some(next) = next.map(|name| fallback_steps(name, job, snapshot, exchange)).find(|steps| {
-            steps.iter().any(|step| !visited.contains(step))
-        }) else {
-            return settle(last);
-        };
         if hops >= retry.hops_max {
             return settle(last);
         }
         hops += 1;
-        steps = next;
+        let names = visited.iter().flat_map(|step| &snapshot.upstreams[step.upstream].settings.fallback);
+        let mut further = names.filter_map(|name| Target::of(name, job, snapshot));
+        let Some(target) = further.find(|target| !targets.contains(target)) else { return settle(last) };
+        targets.push(target.clone());
+        steps = target.steps(job, snapshot, exchange);
     }
 }
 
@@ -268,43 +268,91 @@ pub(crate) async fn ask(job: &Job, upstream: &Arc<Upstream>) -> Result<Reply> {
     attempt(job, upstream, place, &job.model).await
 }
 
-fn first_steps(job: &Job, snapshot: &Snapshot, exchange: &Exchange) -> Result<VecDeque<Step>> {
-    if job.endpoint.is_none() {
-        let default = snapshot.upstreams.iter().position(|up| up.settings.is_default && up.settings.is_enabled);
-        let upstream = default.ok_or_else(|| Error::new(ErrorKind::UnknownPath, "there is no such path"))?;
-        return Ok(VecDeque::from([Step { upstream, model: job.model.clone() }]));
+/// Where a request goes, or goes on to: whoever takes a model, or one upstream.
+#[derive(Clone, PartialEq, Eq)]
+enum Target {
+    Model(Arc<str>),
+    Upstream(usize, Arc<str>),
+}
+
+/// The places to try for one target, best first.
+struct Steps {
+    model: Arc<str>,
+    order: Order,
+}
+
+enum Order {
+    Ranked(Ranking),
+    One(Option<usize>),
+}
+
+impl Target {
+    /// What the configuration means by a name in `fallback`.
+    fn of(name: &str, job: &Job, snapshot: &Snapshot) -> Option<Self> {
+        Some(match snapshot.routes.fallback(name)? {
+            Fallback::Model(model) => Self::Model(Arc::from(model)),
+            Fallback::Upstream(upstream) => {
+                let matches = &snapshot.upstreams[upstream].settings.model_match;
+                // An upstream that was named does not have to know the model: then it is asked for its own.
+                let model = match matches {
+                    ModelMatch::Exact(names) if !route::accepts(matches, &job.model) => {
+                        names.first().map_or_else(|| job.model.clone(), |name| Arc::from(&**name))
+                    }
+                    _ => job.model.clone(),
+                };
+                Self::Upstream(upstream, model)
+            }
+        })
     }
-    let steps = ranked(&job.model, job, snapshot, exchange);
-    if steps.is_empty() {
+
+    fn steps(self, job: &Job, snapshot: &Snapshot, exchange: &Exchange) -> Steps {
+        match self {
+            Self::Upstream(upstream, model) => Steps { model, order: Order::One(Some(upstream)) },
+            Self::Model(model) => {
+                let order = Order::Ranked(ranking(&model, job, snapshot, exchange));
+                Steps { model, order }
+            }
+        }
+    }
+}
+
+impl Iterator for Steps {
+    type Item = Step;
+
+    fn next(&mut self) -> Option<Step> {
+        let upstream = match &mut self.order {
+            Order::Ranked(ranking) => ranking.next(),
+            Order::One(upstream) => upstream.take(),
+        }?;
+        Some(Step { upstream, model: self.model.clone() })
+    }
+}
+
+/// Where the request goes first; for an unknown path that is the default upstream.
+fn first_target(job: &Job, snapshot: &Snapshot) -> Result<Target> {
+    if job.endpoint.is_none() {
+        let is_default = |up: &Arc<Upstream>| up.settings.is_default && up.settings.is_enabled;
+        let default = snapshot.upstreams.iter().position(is_default);
+        let upstream = default.ok_or_else(|| Error::new(ErrorKind::UnknownPath, "there is no such path"))?;
+        return Ok(Target::Upstream(upstream, job.model.clone()));
+    }
+    if snapshot.routes.candidates(&job.model).is_empty() {
         return Err(Error::new(ErrorKind::ModelNotFound, format!("The model `{}` does not exist.", job.model)));
     }
-    Ok(steps)
+    Ok(Target::Model(job.model.clone()))
 }
 
 /// The candidates for a model, best first.
-fn ranked(model: &Arc<str>, job: &Job, snapshot: &Snapshot, exchange: &Exchange) -> VecDeque<Step> {
+fn ranking(model: &Arc<str>, job: &Job, snapshot: &Snapshot, exchange: &Exchange) -> Ranking {
     let routes = &snapshot.routes;
     let candidates = routes.candidates(model);
-    let prompt = match &job.payload {
-        Payload::Json(request) if routes.needs_prompt(&candidates) => request.prompt(routes.needs_users()),
+    let prompt = match (&job.payload, routes.reads(&candidates)) {
+        (Payload::Json(request), reads @ (Reads::Prefix | Reads::Users)) => request.prompt(reads == Reads::Users),
         _ => Prompt::default(),
     };
     let keying = Keying { tenant: "", model };
     let in_flight = |index: usize| snapshot.upstreams[index].state.in_flight();
-    let order = routes.rank(&candidates, &keying, &prompt, in_flight, || exchange.draw());
-    order.into_iter().map(|upstream| Step { upstream, model: model.clone() }).collect()
-}
-
-fn fallback_steps(name: &str, job: &Job, snapshot: &Snapshot, exchange: &Exchange) -> VecDeque<Step> {
-    match snapshot.routes.fallback(name) {
-        Some(Fallback::Model(model)) => ranked(&Arc::from(model), job, snapshot, exchange),
-        Some(Fallback::Upstream(upstream)) => {
-            let settings = &snapshot.upstreams[upstream].settings;
-            let model = settings.model_match.own_name(&job.model).map_or_else(|| job.model.clone(), Arc::from);
-            VecDeque::from([Step { upstream, model }])
-        }
-        None => VecDeque::new(),
-    }
+    routes.rank(&candidates, keying, &prompt, in_flight, || exchange.draw())
 }
 
 /// Attempts at one upstream: one, and further ones while nothing was sent.

@@ -39,7 +39,7 @@ pub(super) async fn respond(request: Request<RequestBody>) -> Answer {
         bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
     }
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (status, content_type, answer) = echo::answer(&path, &bytes, created);
+    let echo::Reply { status, content_type, answer } = echo::answer(&path, &bytes, created);
     let pieces = match answer {
         echo::Answer::Whole(body) => VecDeque::from([body]),
         echo::Answer::Stream(events) => events.into(),

@@ -1,0 +1,13 @@
+//! What clients and operators see of a running gateway that a folder case cannot say: time, order, signals, sockets.
+
+mod departure;
+mod environment;
+mod fuzz;
+mod models;
+mod reload;
+mod routing;
+mod shutdown;
+mod streaming;
+mod timeouts;
+mod transport;
+mod upload;

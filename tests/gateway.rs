@@ -97,7 +97,8 @@ fn run(case: &Path) -> Result<(), Failed> {
             text.replace(&upstream.address().to_string(), &format!("[upstream-{}]", index + 1))
         })
     };
-    let log = log.lock().map_err(|_| "an upstream panicked")?;
+    let mut log = log.lock().map_err(|_| "an upstream panicked")?;
+    sort_side_by_side(&mut log);
     let upstream: String = log.iter().map(|(number, request)| show_request(*number, request)).collect();
     let responses = compare(&case.join("expect.response"), &mask(responses.join("--- next\n")));
     let upstream = compare(&case.join("expect.upstream"), &mask(upstream));
@@ -124,6 +125,14 @@ fn upstream(index: usize, replies: Vec<Reply>, log: &Log) -> Upstream {
         log.lock().expect("nobody panics with it").push((index + 1, request.clone()));
         replies[request.number.min(replies.len() - 1)].clone()
     })
+}
+
+/// Puts requests that are made side by side, those for lists of models, in the upstreams' order.
+fn sort_side_by_side(log: &mut [(usize, Received)]) {
+    let is_list = |request: &Received| request.method == "GET" && request.target.ends_with("/models");
+    for run in log.chunk_by_mut(|(_, left), (_, right)| is_list(left) && is_list(right)) {
+        run.sort_by_key(|(number, _)| *number);
+    }
 }
 
 fn sections(text: &str) -> Vec<String> {

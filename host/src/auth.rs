@@ -29,7 +29,9 @@ pub(crate) fn identify(request: &mut Parts) -> Caller {
     for name in [&AUTHORIZATION, &X_API_KEY, &X_GOOG_API_KEY, &COOKIE] {
         request.headers.remove(name);
     }
-    let credential = from_headers.or_else(|| take_query_key(request)).filter(|key| !key.expose().is_empty());
+    // Taken out of the query in any case: it must not travel on beside a header either.
+    let from_query = take_query_key(request);
+    let credential = from_headers.or(from_query).filter(|key| !key.expose().is_empty());
     Caller { credential }
 }
 
@@ -92,5 +94,6 @@ mod tests {
         check("/v1/models?key=k", &[], Some("k"), "/v1/models");
         check("/v1/models?a=1&key=k&b=2", &[], Some("k"), "/v1/models?a=1&b=2");
         check("/v1/models?key=", &[], None, "/v1/models");
+        check("/v1/models?key=k&a=1", &[("authorization", "Bearer b")], Some("b"), "/v1/models?a=1");
     }
 }

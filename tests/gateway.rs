@@ -184,7 +184,7 @@ fn show_answer(status: u16, headers: &[(String, String)], body: &[u8], end: End)
     if let Some(id) = id.filter(|id| id.len() > 12) {
         body = body.replace(&id, "[id]");
     }
-    text.push_str(&mask_number(&body, "\"created\":"));
+    text.push_str(&mask_chat_id(&mask_number(&body, "\"created\":")));
     if !text.ends_with('\n') {
         text.push('\n');
     }
@@ -222,6 +222,20 @@ fn show_headers(headers: &[(String, String)]) -> String {
         .collect();
     lines.sort();
     lines.concat()
+}
+
+/// The ids that the echo upstream makes; the scripts' own are shorter.
+fn mask_chat_id(text: &str) -> String {
+    const PREFIX: &str = "\"chatcmpl-";
+    let mut parts = text.split(PREFIX);
+    let mut masked = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let id = part.bytes().take_while(u8::is_ascii_hexdigit).count();
+        masked.push_str(PREFIX);
+        masked.push_str(if id == 16 { "[id]" } else { &part[..id] });
+        masked.push_str(&part[id..]);
+    }
+    masked
 }
 
 fn mask_number(text: &str, before: &str) -> String {

@@ -218,7 +218,8 @@ fn tools() -> Reply {
 }
 
 fn tool_stream() -> Reply {
-    let mut reply = Reply::stream(std::iter::empty::<&str>());
+    let start = json!({"role": "assistant", "content": null});
+    let mut reply = Reply::stream([chunk(&start, None)]);
     for (index, city) in ["Paris", "Oslo"].iter().enumerate() {
         reply = reply.event(&chunk(&json!({"tool_calls": [tool_call(index as u32, "")]}), None));
         for piece in ["{\"city\":", &format!("\"{city}\""), "}"] {

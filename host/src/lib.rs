@@ -2,3 +2,5 @@
 
 pub mod config;
 pub mod error;
+
+mod builtin;

@@ -21,7 +21,8 @@ fn main() {
 }
 
 fn run() -> Result<(), String> {
-    let root = path_variable("CARGO_MANIFEST_DIR").parent().expect("host/ is a folder of the workspace").to_owned();
+    let root =
+        path_variable("CARGO_MANIFEST_DIR").parent().expect("host/ is a folder of the workspace").to_owned();
     let out = path_variable("OUT_DIR");
     for input in ["plugins", "wit", "sdk", "Cargo.toml", "Cargo.lock", "host/build.rs"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
@@ -37,7 +38,8 @@ fn path_variable(name: &str) -> PathBuf {
 }
 
 fn plugin_names(folder: &Path) -> Result<Vec<String>, String> {
-    let entries = fs::read_dir(folder).map_err(|error| format!("cannot read `{}`: {error}", folder.display()))?;
+    let entries =
+        fs::read_dir(folder).map_err(|error| format!("cannot read `{}`: {error}", folder.display()))?;
     let mut names: Vec<String> = entries
         .filter_map(|entry| entry.ok())
         .filter(|entry| entry.path().join("Cargo.toml").is_file())
@@ -68,7 +70,8 @@ fn require_target(root: &Path) -> Result<(), String> {
 
 fn has_target(root: &Path) -> bool {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let printed = Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]).current_dir(root).output();
+    let printed =
+        Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]).current_dir(root).output();
     printed.is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
 }
 
@@ -78,7 +81,10 @@ fn compile(root: &Path, names: &[String], target: &Path) -> Result<Vec<PathBuf>,
         return Ok(Vec::new());
     }
     let mut cargo = Command::new(path_variable("CARGO"));
-    cargo.current_dir(root).args(["build", "--profile", "plugin", "--target", TARGET, "--target-dir"]).arg(target);
+    cargo
+        .current_dir(root)
+        .args(["build", "--profile", "plugin", "--target", TARGET, "--target-dir"])
+        .arg(target);
     if root.join("Cargo.lock").is_file() {
         cargo.arg("--locked");
     }
@@ -98,8 +104,11 @@ fn compile(root: &Path, names: &[String], target: &Path) -> Result<Vec<PathBuf>,
 fn forget_outer_build(cargo: &mut Command) {
     for (name, _) in env::vars_os() {
         let Some(text) = name.to_str() else { continue };
-        let is_outer = matches!(text, "RUSTFLAGS" | "RUSTC_WRAPPER" | "RUSTC_WORKSPACE_WRAPPER" | "CARGO_INCREMENTAL")
-            || ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_", "CLIPPY_"].iter().any(|p| text.starts_with(p));
+        let is_outer =
+            matches!(text, "RUSTFLAGS" | "RUSTC_WRAPPER" | "RUSTC_WORKSPACE_WRAPPER" | "CARGO_INCREMENTAL")
+                || ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_", "CLIPPY_"]
+                    .iter()
+                    .any(|p| text.starts_with(p));
         if is_outer {
             cargo.env_remove(name);
         }
@@ -112,9 +121,11 @@ fn embed(names: &[String], components: &[PathBuf], out: &Path) -> Result<(), Str
     let mut table = String::from("pub static BUILTINS: &[(&str, &[u8])] = &[\n");
     for (name, component) in names.iter().zip(components) {
         let copy = out.join(name).with_extension("wasm");
-        fs::copy(component, &copy).map_err(|error| format!("no component `{}`: {error}", component.display()))?;
+        fs::copy(component, &copy)
+            .map_err(|error| format!("no component `{}`: {error}", component.display()))?;
         writeln!(table, "    ({name:?}, include_bytes!({copy:?})),").expect("a string takes all text");
     }
     table.push_str("];\n");
-    fs::write(out.join("builtin.rs"), table).map_err(|error| format!("cannot write the table of plugins: {error}"))
+    fs::write(out.join("builtin.rs"), table)
+        .map_err(|error| format!("cannot write the table of plugins: {error}"))
 }

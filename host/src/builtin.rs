@@ -30,7 +30,7 @@ mod tests {
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
                 Payload::End(_) => depth -= 1,
                 Payload::ComponentExportSection(section) if depth == 0 => {
-                    names.extend(section.into_iter().map(|export| export.unwrap().name.0.to_owned()));
+                    names.extend(section.into_iter().map(|export| export.unwrap().name.name.to_owned()));
                 }
                 _ => {}
             }

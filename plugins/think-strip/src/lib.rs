@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use strip::Stripper;
 use witgate_sdk::{
-    Action, Call, Channel, Finish, GuestTransformer, Lifecycle, Opened, Span, StreamText, TextBatch, Transformer,
-    Verdict, Wake,
+    Action, Call, Channel, Finish, GuestTransformer, Lifecycle, Opened, Span, StreamText, TextBatch,
+    Transformer, Verdict, Wake,
 };
 
 struct ThinkStrip;

@@ -58,7 +58,7 @@ impl GuestTransformer for Answer {
         let mut choices = self.choices.borrow_mut();
         let stripped = strip_batch(&mut choices, &batch);
         let is_done = choices.len() >= self.choices_expected && choices.values().all(Stripper::is_done);
-        let action = match (stripped.text == batch.text, is_done) {
+        let action = match (is_same(&stripped, &batch), is_done) {
             (true, true) => Action::Detach,
             (true, false) => Action::Unchanged,
             (false, true) => Action::DetachWith(stripped),
@@ -92,6 +92,11 @@ fn strip_batch(choices: &mut BTreeMap<u32, Stripper>, batch: &TextBatch) -> Text
     TextBatch { text, spans }
 }
 
+/// Says whether every span kept its text. Equal text alone is not enough: it may have moved from one choice to another.
+fn is_same(a: &TextBatch, b: &TextBatch) -> bool {
+    a.text == b.text && a.spans.iter().map(|span| span.len).eq(b.spans.iter().map(|span| span.len))
+}
+
 /// What the choices still hold back when the answer ends: one span each, none for a choice that holds nothing.
 fn remaining(choices: &mut BTreeMap<u32, Stripper>) -> TextBatch {
     let mut text = String::new();
@@ -105,4 +110,48 @@ fn remaining(choices: &mut BTreeMap<u32, Stripper>) -> TextBatch {
         }
     }
     TextBatch { text, spans }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(pieces: &[(u32, Channel, &str)]) -> TextBatch {
+        let spans = pieces
+            .iter()
+            .map(|&(choice, channel, text)| Span { choice, sub_index: 0, channel, len: text.len() as u32 })
+            .collect();
+        TextBatch { text: pieces.iter().map(|piece| piece.2).collect(), spans }
+    }
+
+    #[test]
+    fn choices_are_stripped_apart_and_only_their_content() {
+        let mut choices = BTreeMap::new();
+        let pieces = [
+            (0, Channel::Content, "<think>a"),
+            (1, Channel::Content, "b"),
+            (0, Channel::Reasoning, "<think>"),
+        ];
+        let stripped = strip_batch(&mut choices, &batch(&pieces));
+        assert_eq!(stripped.text, "b<think>");
+        assert_eq!(stripped.spans.iter().map(|span| span.len).collect::<Vec<_>>(), [0, 1, 7]);
+    }
+
+    #[test]
+    fn text_that_moved_between_choices_is_a_change() {
+        let mut choices = BTreeMap::new();
+        strip_batch(&mut choices, &batch(&[(0, Channel::Content, "<")]));
+        let next = batch(&[(0, Channel::Content, "<"), (1, Channel::Content, "<")]);
+        let stripped = strip_batch(&mut choices, &next);
+        assert_eq!(stripped.text, next.text);
+        assert!(!is_same(&stripped, &next));
+    }
+
+    #[test]
+    fn the_end_releases_what_each_choice_held_back() {
+        let mut choices = BTreeMap::new();
+        strip_batch(&mut choices, &batch(&[(0, Channel::Content, "<thi"), (1, Channel::Content, "a")]));
+        let rest = remaining(&mut choices);
+        assert_eq!((rest.text.as_str(), rest.spans.len(), rest.spans[0].choice), ("<thi", 1, 0));
+    }
 }

@@ -1,5 +1,6 @@
 //! The parts of the measurement. Each starts its own mock, floor and gateway, so that none inherits the memory of another, and takes turns
-//! between floor and gateway, so that what else the machine does falls on both; of its rounds it tells the median.
+//! between floor and gateway, so that what else the machine does falls on both; it tells the median of the half of the rounds in which
+//! other processes ran least.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::Result;
 use crate::load::{self, Load, Request, Times};
-use crate::process::{Cpus, Instructions, Process, raise_files_limit};
+use crate::process::{CpuTime, Cpus, Instructions, Process, machine_time, raise_files_limit};
 use crate::table::{Row, Table, Target, Unit};
 
 /// One question to the machine.
@@ -83,18 +84,18 @@ struct Pace {
 }
 
 const FULL: Pace = Pace {
-    rounds: 5,
-    warm_up: Duration::from_millis(500),
-    window: Duration::from_secs(2),
-    paced_rounds: 3,
-    paced_window: Duration::from_secs(4),
+    rounds: 14,
+    warm_up: Duration::from_millis(200),
+    window: Duration::from_millis(800),
+    paced_rounds: 5,
+    paced_window: Duration::from_secs(3),
     held: 5000,
 };
 
 const QUICK: Pace = Pace {
-    rounds: 3,
-    warm_up: Duration::from_millis(200),
-    window: Duration::from_millis(500),
+    rounds: 6,
+    warm_up: Duration::from_millis(100),
+    window: Duration::from_millis(300),
     paced_rounds: 1,
     paced_window: Duration::from_secs(1),
     held: 1000,
@@ -131,8 +132,9 @@ impl Bench {
                 self.measure(part).await.map_err(|error| format!("part `{}`: {error}", part.name()))?,
             );
         }
+        let disturbance = rows.iter().map(|row| row.disturbance).fold(0.0, f64::max);
         println!("\n{}", Table(rows));
-        println!("{}", self.circumstances()?);
+        println!("{}; other processes used up to {disturbance:.2} CPUs.", self.circumstances()?);
         Ok(())
     }
 
@@ -189,10 +191,11 @@ impl Bench {
         let rate = samples.medians(|window| window.events / window.seconds);
         let memory = samples.medians(|window| window.resident_bytes / 1e6);
         let what = format!("{STREAMS} streams at {} ms", STREAM_GAP.as_millis());
+        let asked = f64::from(STREAMS) / STREAM_GAP.as_secs_f64();
         Ok(vec![
             cpu.row(format!("CPU per event, {what}"), Unit::Microseconds, Target::Ratio(1.2)),
-            // Well below streams / gap, the load or the mock was short of CPU and the row above is of another load than it says.
-            rate.row(format!("events per second, {what}"), Unit::PerSecond, Target::None),
+            // Well below what was asked for, load or mock were short of CPU, and the row above is of less load than it says.
+            rate.row(format!("events per second of {asked:.0} asked for"), Unit::PerSecond, Target::None),
             memory.row(format!("memory, {what}"), Unit::Megabytes, Target::Most(80.0)),
         ])
     }
@@ -360,7 +363,7 @@ impl Bench {
             _ => "nothing pinned to a CPU, so the ratios are less steady".to_owned(),
         };
         let who = if self.is_noise { "; the floor in the place of the gateway" } else { "" };
-        Ok(format!("{model}; {placed}; medians of {} rounds{who}.", self.pace.rounds))
+        Ok(format!("{model}; {placed}; medians of the quieter half of {} rounds{who}", self.pace.rounds))
     }
 }
 
@@ -405,12 +408,37 @@ impl Pair {
     ) -> Result<Samples<T>> {
         let mut samples = Samples { floor: Vec::new(), gateway: Vec::new() };
         for _ in 0..rounds {
-            samples.floor.push(sample(&self.floor).await.map_err(|error| format!("the floor: {error}"))?);
-            samples
-                .gateway
-                .push(sample(&self.gateway).await.map_err(|error| format!("the gateway: {error}"))?);
+            let before = self.foreign()?;
+            let value = sample(&self.floor).await.map_err(|error| format!("the floor: {error}"))?;
+            samples.floor.push(Sample { value, disturbance: self.foreign()?.since(&before) });
+            let before = self.foreign()?;
+            let value = sample(&self.gateway).await.map_err(|error| format!("the gateway: {error}"))?;
+            samples.gateway.push(Sample { value, disturbance: self.foreign()?.since(&before) });
         }
         Ok(samples)
+    }
+
+    fn foreign(&self) -> Result<Foreign> {
+        let processes = [&self.mock, &self.floor, &self.gateway];
+        let mut ours = processes.into_iter().map(Process::cpu_time).collect::<Result<Vec<_>>>()?;
+        ours.push(CpuTime::own()?);
+        Ok(Foreign { time: Instant::now(), machine: machine_time()?, ours })
+    }
+}
+
+/// CPU time that is used and how much of it by us, at one moment.
+struct Foreign {
+    time: Instant,
+    machine: Duration,
+    ours: Vec<CpuTime>,
+}
+
+impl Foreign {
+    /// CPUs that others used between `earlier` and this.
+    fn since(&self, earlier: &Self) -> f64 {
+        let ours: Duration = self.ours.iter().zip(&earlier.ours).map(|(now, then)| now.since(then)).sum();
+        let others = (self.machine - earlier.machine).saturating_sub(ours);
+        others.as_secs_f64() / (self.time - earlier.time).as_secs_f64()
     }
 }
 
@@ -455,28 +483,49 @@ impl Quantiles {
 
 /// The rounds of both.
 struct Samples<T> {
-    floor: Vec<T>,
-    gateway: Vec<T>,
+    floor: Vec<Sample<T>>,
+    gateway: Vec<Sample<T>>,
+}
+
+struct Sample<T> {
+    value: T,
+    /// CPUs that were in use by others meanwhile.
+    disturbance: f64,
 }
 
 impl<T> Samples<T> {
     fn medians(&self, value: impl Fn(&T) -> f64) -> Medians {
-        let median = |samples: &[T]| {
-            let mut values: Vec<f64> = samples.iter().map(&value).collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
-        Medians { floor: median(&self.floor), gateway: median(&self.gateway) }
+        let (floor, gateway) = (quiet_half(&self.floor), quiet_half(&self.gateway));
+        Medians {
+            floor: median(&floor, &value),
+            gateway: median(&gateway, &value),
+            disturbance: floor.iter().chain(&gateway).map(|sample| sample.disturbance).fold(0.0, f64::max),
+        }
     }
+}
+
+/// The half of the samples in which others used least.
+fn quiet_half<T>(samples: &[Sample<T>]) -> Vec<&Sample<T>> {
+    let mut samples: Vec<&Sample<T>> = samples.iter().collect();
+    samples.sort_by(|one, other| one.disturbance.total_cmp(&other.disturbance));
+    samples.truncate(samples.len().div_ceil(2));
+    samples
+}
+
+fn median<T>(samples: &[&Sample<T>], value: impl Fn(&T) -> f64) -> f64 {
+    let mut values: Vec<f64> = samples.iter().map(|sample| value(&sample.value)).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 struct Medians {
     floor: f64,
     gateway: f64,
+    disturbance: f64,
 }
 
 impl Medians {
     fn row(self, name: String, unit: Unit, target: Target) -> Row {
-        Row { name, unit, floor: self.floor, gateway: self.gateway, target }
+        Row { name, unit, floor: self.floor, gateway: self.gateway, target, disturbance: self.disturbance }
     }
 }

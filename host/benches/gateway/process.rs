@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -62,15 +62,9 @@ impl Process {
         Err(format!("`{}` did not start to listen; it said:\n{said}", executable.display()).into())
     }
 
-    /// CPU time of all threads so far, user and system.
+    /// CPU time so far.
     pub(crate) fn cpu_time(&self) -> Result<CpuTime> {
-        let mut threads = Vec::new();
-        for thread in fs::read_dir(format!("/proc/{}/task", self.id()))? {
-            let path = thread?.path();
-            let nanoseconds = first_number(&fs::read_to_string(path.join("schedstat"))?)?;
-            threads.push((path, nanoseconds));
-        }
-        Ok(CpuTime { threads, ticks: self.ticks()? })
+        CpuTime::of(&self.id().to_string())
     }
 
     /// Memory that is resident, in bytes.
@@ -86,14 +80,6 @@ impl Process {
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
-
-    /// User and system time in clock ticks: coarse, but it keeps what ended threads used.
-    fn ticks(&self) -> Result<u64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
-        // The name, in parentheses, may hold anything; fields 14 and 15 of proc_pid_stat(5) are the 12th and 13th behind it.
-        let (_, fields) = stat.rsplit_once(')').ok_or("no name in the stat of a process")?;
-        fields.split_whitespace().skip(11).take(2).map(|field| Ok(field.parse::<u64>()?)).sum()
-    }
 }
 
 impl Drop for Process {
@@ -102,14 +88,35 @@ impl Drop for Process {
     }
 }
 
-/// What a process had used at one moment.
+/// CPU time that the threads of a process had used at one moment, user and system.
 pub(crate) struct CpuTime {
-    /// Nanoseconds on a CPU by thread. Source: Linux, Documentation/scheduler/sched-stats.rst, `/proc/<pid>/schedstat`.
-    threads: Vec<(std::path::PathBuf, u64)>,
+    /// Nanoseconds by thread. Source: Linux, Documentation/scheduler/sched-stats.rst, `/proc/<pid>/schedstat`.
+    threads: Vec<(PathBuf, u64)>,
+    /// Coarse, but it keeps what ended threads used.
     ticks: u64,
 }
 
 impl CpuTime {
+    /// Of this process.
+    pub(crate) fn own() -> Result<Self> {
+        Self::of("self")
+    }
+
+    fn of(id: &str) -> Result<Self> {
+        let mut threads = Vec::new();
+        for thread in fs::read_dir(format!("/proc/{id}/task"))? {
+            let path = thread?.path();
+            let nanoseconds = first_number(&fs::read_to_string(path.join("schedstat"))?)?;
+            threads.push((path, nanoseconds));
+        }
+        let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+        // The name, in parentheses, may hold anything; user and system time are the 12th and 13th field behind it.
+        // Source: proc_pid_stat(5), fields 14 and 15.
+        let (_, fields) = stat.rsplit_once(')').ok_or("no name in the stat of a process")?;
+        let ticks = fields.split_whitespace().skip(11).take(2).map(|field| Ok(field.parse::<u64>()?));
+        Ok(Self { threads, ticks: ticks.sum::<Result<u64>>()? })
+    }
+
     /// What was used between `earlier` and this.
     pub(crate) fn since(&self, earlier: &Self) -> Duration {
         let has_all =
@@ -118,10 +125,24 @@ impl CpuTime {
             let total = |time: &Self| time.threads.iter().map(|(_, nanoseconds)| nanoseconds).sum::<u64>();
             Duration::from_nanos(total(self).saturating_sub(total(earlier)))
         } else {
-            Duration::from_millis(10 * (self.ticks - earlier.ticks))
+            TICK * u32::try_from(self.ticks - earlier.ticks).unwrap_or(u32::MAX)
         }
     }
 }
+
+/// CPU time that the whole machine has used so far, what the host took from it included.
+///
+/// Source: proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal.
+pub(crate) fn machine_time() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).take(8);
+    let ticks = fields.map(str::parse).collect::<std::result::Result<Vec<u32>, _>>()?;
+    Ok(TICK
+        * ticks.iter().enumerate().filter(|(index, _)| !matches!(index, 3 | 4)).map(|(_, ticks)| ticks).sum())
+}
+
+/// The unit of times in `/proc`: `USER_HZ` is 100 on every Linux this runs on.
+const TICK: Duration = Duration::from_millis(10);
 
 /// Which CPU each side runs on; `None` where it is the scheduler's choice.
 #[derive(Clone, Copy, Debug, Default)]

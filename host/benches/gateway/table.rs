@@ -9,6 +9,8 @@ pub(crate) struct Row {
     pub(crate) floor: f64,
     pub(crate) gateway: f64,
     pub(crate) target: Target,
+    /// CPUs that other processes used at most while this was measured.
+    pub(crate) disturbance: f64,
 }
 
 #[derive(Clone, Copy)]

@@ -189,7 +189,7 @@ impl Bench {
             pair.alternate(self.pace.paced_rounds, async |process| self.pace_streams(process).await).await?;
         let cpu = samples.medians(|window| window.cpu_us / window.events);
         let rate = samples.medians(|window| window.events / window.seconds);
-        let memory = samples.medians(|window| window.resident_bytes / 1e6);
+        let memory = samples.firsts(|window| window.resident_bytes / 1e6);
         let what = format!("{STREAMS} streams at {} ms", STREAM_GAP.as_millis());
         let asked = f64::from(STREAMS) / STREAM_GAP.as_secs_f64();
         Ok(vec![
@@ -494,13 +494,20 @@ struct Sample<T> {
 }
 
 impl<T> Samples<T> {
-    fn medians(&self, value: impl Fn(&T) -> f64) -> Medians {
+    fn medians(&self, value: impl Fn(&T) -> f64) -> Figures {
         let (floor, gateway) = (quiet_half(&self.floor), quiet_half(&self.gateway));
-        Medians {
+        Figures {
             floor: median(&floor, &value),
             gateway: median(&gateway, &value),
             disturbance: floor.iter().chain(&gateway).map(|sample| sample.disturbance).fold(0.0, f64::max),
         }
+    }
+
+    /// The first round: for memory, of which a process keeps some from round to round.
+    fn firsts(&self, value: impl Fn(&T) -> f64) -> Figures {
+        let (floor, gateway) = (&self.floor[0], &self.gateway[0]);
+        let disturbance = floor.disturbance.max(gateway.disturbance);
+        Figures { floor: value(&floor.value), gateway: value(&gateway.value), disturbance }
     }
 }
 
@@ -518,13 +525,14 @@ fn median<T>(samples: &[&Sample<T>], value: impl Fn(&T) -> f64) -> f64 {
     values[values.len() / 2]
 }
 
-struct Medians {
+/// One figure for each.
+struct Figures {
     floor: f64,
     gateway: f64,
     disturbance: f64,
 }
 
-impl Medians {
+impl Figures {
     fn row(self, name: String, unit: Unit, target: Target) -> Row {
         Row { name, unit, floor: self.floor, gateway: self.gateway, target, disturbance: self.disturbance }
     }

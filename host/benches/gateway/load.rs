@@ -1,0 +1,234 @@
+//! The load: keep-alive connections that write prepared bytes and check every answer, at as little cost as may be.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::Result;
+use crate::message::Message;
+use crate::mock;
+
+/// What every connection of a load asks, and the length of the right answer.
+pub(crate) struct Request {
+    bytes: Vec<u8>,
+    answer_len: u64,
+}
+
+impl Request {
+    /// A chat of one message, answered whole; `body_len` is about the length of its JSON.
+    pub(crate) fn chat(body_len: usize) -> Self {
+        let line = "The quick brown fox jumps over the lazy dog and wonders what a tokenizer costs.\\n";
+        let prompt = line.repeat(body_len.div_ceil(line.len()) - 1);
+        let messages = format!(
+            r#"[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":"{prompt}"}}]"#
+        );
+        Self::post(
+            &format!(r#"{{"model":"mock","messages":{messages},"temperature":0.70}}"#),
+            mock::WHOLE_LEN,
+        )
+    }
+
+    /// A short chat, answered with so many events with a gap between two of them.
+    pub(crate) fn stream(events: usize, gap: Duration) -> Self {
+        let model = format!("stream:{events}:{}", gap.as_micros());
+        let messages = r#"[{"role":"user","content":"Count, please."}]"#;
+        Self::post(
+            &format!(r#"{{"model":"{model}","messages":{messages},"stream":true}}"#),
+            mock::stream_len(events),
+        )
+    }
+
+    fn post(body: &str, answer_len: u64) -> Self {
+        let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\naccept: */*\r\n";
+        Self { bytes: format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes(), answer_len }
+    }
+}
+
+/// Connections that ask again and again until they are told to stop.
+pub(crate) struct Load {
+    progress: Arc<Progress>,
+    connections: JoinSet<Result<()>>,
+}
+
+#[derive(Default)]
+struct Progress {
+    answers: AtomicU64,
+    body_bytes: AtomicU64,
+    is_last: AtomicBool,
+}
+
+/// What a load has received.
+#[derive(Clone, Copy)]
+pub(crate) struct Received {
+    pub(crate) answers: u64,
+    pub(crate) events: f64,
+}
+
+impl Load {
+    /// Opens the connections evenly over `ramp` and starts to ask.
+    pub(crate) fn start(address: SocketAddr, request: Request, connections: u32, ramp: Duration) -> Self {
+        let (request, progress) = (Arc::new(request), Arc::<Progress>::default());
+        let mut tasks = JoinSet::new();
+        for index in 0..connections {
+            let (request, progress) = (request.clone(), progress.clone());
+            tasks.spawn(async move {
+                sleep(ramp * index / connections).await;
+                repeat(&mut Connection::open(address).await?, &request, &progress).await
+            });
+        }
+        Self { progress, connections: tasks }
+    }
+
+    pub(crate) fn received(&self) -> Received {
+        let body_bytes = self.progress.body_bytes.load(Ordering::Relaxed);
+        Received {
+            answers: self.progress.answers.load(Ordering::Relaxed),
+            events: body_bytes as f64 / mock::EVENT_LEN as f64,
+        }
+    }
+
+    /// Makes the answer each connection is at its last; each has at least one.
+    pub(crate) fn wind_down(&self) {
+        self.progress.is_last.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for the last answers.
+    ///
+    /// # Errors
+    ///
+    /// An answer had another status than 200, the wrong length, or did not come.
+    pub(crate) async fn finish(mut self) -> Result<()> {
+        self.wind_down();
+        loop {
+            let ended = timeout(SILENCE_MAX, self.connections.join_next()).await;
+            match ended.map_err(|_| "answers did not come to an end")? {
+                Some(connection) => connection??,
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+async fn repeat(connection: &mut Connection, request: &Request, progress: &Progress) -> Result<()> {
+    loop {
+        let count = |len| {
+            progress.body_bytes.fetch_add(len, Ordering::Relaxed);
+        };
+        connection.exchange(request, count).await?;
+        progress.answers.fetch_add(1, Ordering::Relaxed);
+        if progress.is_last.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+    }
+}
+
+/// How long an answer may take to end.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Times of one exchange, in microseconds from before its request was written.
+pub(crate) struct Times {
+    pub(crate) first_event_us: f64,
+    pub(crate) complete_us: f64,
+}
+
+/// Asks over one connection for about `length` and returns the times of each exchange.
+pub(crate) async fn time(address: SocketAddr, request: &Request, length: Duration) -> Result<Vec<Times>> {
+    let mut connection = Connection::open(address).await?;
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < length {
+        times.push(timeout(SILENCE_MAX, connection.exchange(request, |_| ())).await??);
+    }
+    Ok(times)
+}
+
+/// Connections whose answers have begun and stay open; dropping them closes them.
+pub(crate) async fn hold(address: SocketAddr, request: &Request, connections: u32) -> Result<Vec<TcpStream>> {
+    let mut held = Vec::new();
+    for _ in 0..connections {
+        let mut connection = Connection::open(address).await?;
+        timeout(SILENCE_MAX, connection.begin(request)).await??;
+        held.push(connection.stream);
+    }
+    Ok(held)
+}
+
+struct Connection {
+    stream: TcpStream,
+    message: Message,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, message: Message::default(), buffer: vec![0; 16 * 1024] })
+    }
+
+    /// Sends the request and reads the answer to its end; `progress` is told of body bytes as they come.
+    async fn exchange(&mut self, request: &Request, mut progress: impl FnMut(u64)) -> Result<Times> {
+        let start = Instant::now();
+        self.send(request).await?;
+        let mut first_event_us = None;
+        let mut seen = 0;
+        loop {
+            let is_complete = self.read().await?;
+            let body_len = self.message.body_len();
+            if body_len >= mock::EVENT_LEN.min(request.answer_len) {
+                first_event_us.get_or_insert_with(|| microseconds(start.elapsed()));
+            }
+            progress(body_len - seen);
+            seen = body_len;
+            if is_complete {
+                break;
+            }
+        }
+        if seen != request.answer_len {
+            return Err(format!("an answer had {seen} bytes instead of {}", request.answer_len).into());
+        }
+        let complete_us = microseconds(start.elapsed());
+        Ok(Times { first_event_us: first_event_us.unwrap_or(complete_us), complete_us })
+    }
+
+    /// Sends the request and reads the first event.
+    async fn begin(&mut self, request: &Request) -> Result<()> {
+        self.send(request).await?;
+        while self.message.body_len() < mock::EVENT_LEN {
+            if self.read().await? {
+                return Err("a stream ended that should have been held".into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, request: &Request) -> Result<()> {
+        self.message.reset();
+        Ok(self.stream.write_all(&request.bytes).await?)
+    }
+
+    /// Reads what there is; true at the end of the answer.
+    async fn read(&mut self) -> Result<bool> {
+        let count = self.stream.read(&mut self.buffer).await?;
+        if count == 0 {
+            return Err("a connection was closed before its answer was complete".into());
+        }
+        let is_complete = self.message.advance(&self.buffer[..count])?;
+        let head = self.message.head();
+        if !head.is_empty() && !head.starts_with(b"HTTP/1.1 200 ") {
+            let shown = [head, &self.buffer[..count]].concat();
+            return Err(format!("an answer was not 200: {}", String::from_utf8_lossy(&shown)).into());
+        }
+        Ok(is_complete)
+    }
+}
+
+fn microseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}

@@ -1,0 +1,539 @@
+//! The parts of the measurement. Each starts its own mock, floor and gateway, so that none inherits the memory of another, and takes turns
+//! between floor and gateway, so that what else the machine does falls on both; it tells the median of the half of the rounds in which
+//! other processes ran least.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use crate::Result;
+use crate::load::{self, Load, Request, Times};
+use crate::process::{CpuTime, Cpus, Instructions, Process, machine_time, raise_files_limit};
+use crate::table::{Row, Table, Target, Unit};
+
+/// One question to the machine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Part {
+    Request,
+    Prompt,
+    Upstreams,
+    Paced,
+    Burst,
+    Latency,
+    FirstToken,
+    Idle,
+    Held,
+}
+
+impl Part {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Request,
+        Self::Prompt,
+        Self::Upstreams,
+        Self::Paced,
+        Self::Burst,
+        Self::Latency,
+        Self::FirstToken,
+        Self::Idle,
+        Self::Held,
+    ];
+
+    /// The name for `--only`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Prompt => "prompt",
+            Self::Upstreams => "upstreams",
+            Self::Paced => "paced",
+            Self::Burst => "burst",
+            Self::Latency => "latency",
+            Self::FirstToken => "first-token",
+            Self::Idle => "idle",
+            Self::Held => "held",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Result<Self> {
+        let names = || Self::ALL.map(|part| format!("`{}`", part.name())).join(", ");
+        let part = Self::ALL.into_iter().find(|part| part.name() == name);
+        part.ok_or_else(|| format!("part `{name}` is none of {}", names()).into())
+    }
+}
+
+/// Where and for how long to measure.
+pub(crate) struct Bench {
+    cpus: Cpus,
+    files_max: u64,
+    counts_instructions: bool,
+    is_noise: bool,
+    pace: Pace,
+}
+
+/// How long it takes.
+struct Pace {
+    rounds: usize,
+    warm_up: Duration,
+    window: Duration,
+    /// Rounds of the part with 1,000 streams, and its window.
+    paced_rounds: usize,
+    paced_window: Duration,
+    held: u32,
+}
+
+const FULL: Pace = Pace {
+    rounds: 14,
+    warm_up: Duration::from_millis(200),
+    window: Duration::from_millis(800),
+    paced_rounds: 5,
+    paced_window: Duration::from_secs(3),
+    held: 5000,
+};
+
+const QUICK: Pace = Pace {
+    rounds: 6,
+    warm_up: Duration::from_millis(100),
+    window: Duration::from_millis(300),
+    paced_rounds: 1,
+    paced_window: Duration::from_secs(1),
+    held: 1000,
+};
+
+/// Requests in flight where the cost of one is measured.
+const CONNECTIONS: u32 = 32;
+const STREAMS: u32 = 1000;
+const STREAM_GAP: Duration = Duration::from_millis(20);
+/// Streams at once, and events in each, where events come as fast as they go.
+const BURSTS: u32 = 8;
+const BURST_EVENTS: usize = 2000;
+
+impl Bench {
+    /// Claims the machine: pins this process and raises its limit of open files.
+    pub(crate) fn new(is_quick: bool, is_noise: bool) -> Result<Self> {
+        let pace = if is_quick { QUICK } else { FULL };
+        Ok(Self {
+            cpus: Cpus::claim()?,
+            files_max: raise_files_limit()?,
+            counts_instructions: Instructions::are_counted(),
+            is_noise,
+            pace,
+        })
+    }
+
+    /// Measures the parts and prints the table.
+    pub(crate) async fn run(&self, parts: &[Part]) -> Result<()> {
+        let start = Instant::now();
+        let mut rows = Vec::new();
+        for &part in parts {
+            eprintln!("{:>5.1} s  {}", start.elapsed().as_secs_f64(), part.name());
+            rows.extend(
+                self.measure(part).await.map_err(|error| format!("part `{}`: {error}", part.name()))?,
+            );
+        }
+        let disturbance = rows.iter().map(|row| row.disturbance).fold(0.0, f64::max);
+        println!("\n{}", Table(rows));
+        println!("{}; other processes used up to {disturbance:.2} CPUs.", self.circumstances()?);
+        Ok(())
+    }
+
+    async fn measure(&self, part: Part) -> Result<Vec<Row>> {
+        match part {
+            Part::Request => self.requests("1 KiB chat", 1024, 1, 1.6).await,
+            Part::Prompt => self.requests("64 KiB prompt", 64 * 1024, 1, 1.5).await,
+            Part::Upstreams => self.requests("1 KiB chat, 1,000 upstreams", 1024, 1000, 1.6).await,
+            Part::Paced => self.paced().await,
+            Part::Burst => self.burst().await,
+            Part::Latency => self.latency().await,
+            Part::FirstToken => self.first_token().await,
+            Part::Idle => self.idle().await,
+            Part::Held => self.held().await,
+        }
+    }
+
+    /// The cost of a chat that is answered whole.
+    async fn requests(&self, what: &str, body_len: usize, upstreams: usize, target: f64) -> Result<Vec<Row>> {
+        let pair = Pair::start(self, upstreams)?;
+        let samples = pair
+            .alternate(self.pace.rounds, async |process| {
+                self.saturate(process, Request::chat(body_len), CONNECTIONS).await
+            })
+            .await?;
+        let cpu = samples.medians(|window| window.cpu_us / window.answers);
+        let rate = samples.medians(|window| window.answers / window.seconds);
+        let mut rows = vec![
+            cpu.row(format!("CPU per request, {what}"), Unit::Microseconds, Target::Ratio(target)),
+            rate.row(
+                format!("requests per second, {CONNECTIONS} connections, {what}"),
+                Unit::PerSecond,
+                Target::None,
+            ),
+        ];
+        if self.counts_instructions {
+            let count = samples.medians(|window| window.instructions / window.answers);
+            rows.push(count.row(
+                format!("user instructions per request, {what}"),
+                Unit::Instructions,
+                Target::None,
+            ));
+        }
+        Ok(rows)
+    }
+
+    /// The cost of an event among many streams at the pace of a model, and what the streams hold.
+    async fn paced(&self) -> Result<Vec<Row>> {
+        self.need_files(STREAMS)?;
+        let pair = Pair::start(self, 1)?;
+        let samples =
+            pair.alternate(self.pace.paced_rounds, async |process| self.pace_streams(process).await).await?;
+        let cpu = samples.medians(|window| window.cpu_us / window.events);
+        let rate = samples.medians(|window| window.events / window.seconds);
+        let memory = samples.firsts(|window| window.resident_bytes / 1e6);
+        let what = format!("{STREAMS} streams at {} ms", STREAM_GAP.as_millis());
+        let asked = f64::from(STREAMS) / STREAM_GAP.as_secs_f64();
+        Ok(vec![
+            cpu.row(format!("CPU per event, {what}"), Unit::Microseconds, Target::Ratio(1.2)),
+            // Well below what was asked for, load or mock were short of CPU, and the row above is of less load than it says.
+            rate.row(format!("events per second of {asked:.0} asked for"), Unit::PerSecond, Target::None),
+            memory.row(format!("memory, {what}"), Unit::Megabytes, Target::Most(80.0)),
+        ])
+    }
+
+    async fn pace_streams(&self, process: &Process) -> Result<Window> {
+        const RAMP: Duration = Duration::from_secs(1);
+        // The streams outlast the window on both sides: it sees events only, no beginnings and no ends.
+        let lifetime = RAMP + self.pace.warm_up * 2 + self.pace.paced_window;
+        let events = lifetime.as_micros() / STREAM_GAP.as_micros();
+        let request = Request::stream(usize::try_from(events)?, STREAM_GAP);
+        let load = Load::start(process.address, request, STREAMS, RAMP);
+        load.wind_down();
+        sleep(RAMP + self.pace.warm_up).await;
+        self.watch(process, load, self.pace.paced_window).await
+    }
+
+    /// The cost of an event that comes as fast as it is taken.
+    async fn burst(&self) -> Result<Vec<Row>> {
+        let pair = Pair::start(self, 1)?;
+        let request = || Request::stream(BURST_EVENTS, Duration::ZERO);
+        let samples = pair
+            .alternate(self.pace.rounds, async |process| self.saturate(process, request(), BURSTS).await)
+            .await?;
+        let cpu = samples.medians(|window| window.cpu_us / window.events);
+        let rate = samples.medians(|window| window.events / window.seconds);
+        // The design's 2.5 µs, on the machine where the floor took 5.1 µs.
+        let target = Target::Ratio(2.5 / 5.1);
+        Ok(vec![
+            cpu.row("CPU per event, back to back".to_owned(), Unit::Microseconds, target),
+            rate.row(
+                format!("events per second, back to back, {BURSTS} streams"),
+                Unit::PerSecond,
+                Target::None,
+            ),
+        ])
+    }
+
+    /// What is added to an exchange over one connection.
+    async fn latency(&self) -> Result<Vec<Row>> {
+        let added = self.added(&Request::chat(1024), |times| times.complete_us).await?;
+        Ok(vec![
+            added.medians(|added| added.p50_us).row(
+                "added latency, one connection, p50".to_owned(),
+                Unit::Microseconds,
+                Target::Most(100.0),
+            ),
+            added.medians(|added| added.p99_us).row(
+                "added latency, one connection, p99".to_owned(),
+                Unit::Microseconds,
+                Target::Most(150.0),
+            ),
+        ])
+    }
+
+    /// What is added to the wait for the first event.
+    async fn first_token(&self) -> Result<Vec<Row>> {
+        // A gap after the first event keeps the work of the second out of the wait for the first.
+        let added =
+            self.added(&Request::stream(2, Duration::from_millis(1)), |times| times.first_event_us).await?;
+        Ok(vec![
+            added.medians(|added| added.p50_us).row(
+                "added time to first token, p50".to_owned(),
+                Unit::Microseconds,
+                Target::Most(150.0),
+            ),
+            added.medians(|added| added.p99_us).row(
+                "added time to first token, p99".to_owned(),
+                Unit::Microseconds,
+                Target::None,
+            ),
+        ])
+    }
+
+    async fn added(&self, request: &Request, of: impl Fn(&Times) -> f64) -> Result<Samples<Quantiles>> {
+        let pair = Pair::start(self, 1)?;
+        // The first exchanges open connections and fault memory in.
+        pair.alternate(1, async |process| load::time(process.address, request, self.pace.warm_up).await)
+            .await?;
+        let sample = async |process: &Process| -> Result<Quantiles> {
+            Ok(Quantiles::of(&load::time(process.address, request, self.pace.window).await?, &of))
+        };
+        let round = async |process: &Process| Ok(sample(process).await?.minus(sample(&pair.mock).await?));
+        pair.alternate(self.pace.rounds, round).await
+    }
+
+    /// Memory of a process that has answered one request.
+    async fn idle(&self) -> Result<Vec<Row>> {
+        let pair = Pair::start(self, 1)?;
+        let memory =
+            pair.alternate(1, async |process| idle_bytes(process).await).await?.medians(|bytes| *bytes / 1e6);
+        // 20 MiB.
+        Ok(vec![memory.row("memory, idle".to_owned(), Unit::Megabytes, Target::Most(20.97))])
+    }
+
+    /// Memory of a stream that is open and silent.
+    async fn held(&self) -> Result<Vec<Row>> {
+        let count = self.pace.held;
+        self.need_files(count)?;
+        let pair = Pair::start(self, 1)?;
+        let request = Request::stream(2, Duration::from_secs(3600));
+        let sample = async |process: &Process| {
+            let idle = idle_bytes(process).await?;
+            let _held = load::hold(process.address, &request, count).await?;
+            Ok((process.resident_bytes()? as f64 - idle) / f64::from(count))
+        };
+        let memory = pair.alternate(1, sample).await?.medians(|bytes| bytes / 1e3);
+        Ok(vec![memory.row(format!("memory per stream, {count} held"), Unit::Kilobytes, Target::Ratio(1.2))])
+    }
+
+    /// Asks over several connections without pause, and watches.
+    async fn saturate(&self, process: &Process, request: Request, connections: u32) -> Result<Window> {
+        let load = Load::start(process.address, request, connections, Duration::ZERO);
+        sleep(self.pace.warm_up).await;
+        self.watch(process, load, self.pace.window).await
+    }
+
+    /// Watches a process under a load for `length`, then ends the load.
+    async fn watch(&self, process: &Process, load: Load, length: Duration) -> Result<Window> {
+        let count = self.counts_instructions.then(|| Instructions::start(process, length)).transpose()?;
+        let (start, cpu, received) = (Instant::now(), process.cpu_time()?, load.received());
+        sleep(length).await;
+        let (end, cpu_end, received_end) = (Instant::now(), process.cpu_time()?, load.received());
+        let resident_bytes = process.resident_bytes()? as f64;
+        load.finish().await?;
+        let seconds = (end - start).as_secs_f64();
+        // perf counted for `length` at about the same rate, if not in exactly the same moments.
+        let instructions = count
+            .map(Instructions::finish)
+            .transpose()?
+            .map_or(f64::NAN, |count| count as f64 * seconds / length.as_secs_f64());
+        Ok(Window {
+            seconds,
+            cpu_us: cpu_end.since(&cpu).as_secs_f64() * 1e6,
+            answers: (received_end.answers - received.answers) as f64,
+            events: received_end.events - received.events,
+            resident_bytes,
+            instructions,
+        })
+    }
+
+    /// Each stream takes two files in the floor and in the gateway, which need some more for themselves.
+    fn need_files(&self, streams: u32) -> Result<()> {
+        let needed = 2 * u64::from(streams) + 200;
+        if self.files_max < needed {
+            return Err(format!(
+                "{needed} open files are needed, the limit is {}: raise it with `ulimit -n`",
+                self.files_max
+            )
+            .into());
+        }
+        Ok(())
+    }
+
+    fn circumstances(&self) -> Result<String> {
+        let cpus = fs::read_to_string("/proc/cpuinfo")?;
+        let model = cpus
+            .lines()
+            .find_map(|line| line.strip_prefix("model name"))
+            .unwrap_or("")
+            .trim_start_matches([' ', '\t', ':']);
+        let placed = match self.cpus {
+            Cpus { subject: Some(subject), load: Some(load), mock: Some(mock) } => {
+                format!("floor and gateway on CPU {subject}, load on {load}, upstream on {mock}")
+            }
+            _ => "nothing pinned to a CPU, so the ratios are less steady".to_owned(),
+        };
+        let who = if self.is_noise { "; the floor in the place of the gateway" } else { "" };
+        Ok(format!("{model}; {placed}; medians of the quieter half of {} rounds{who}", self.pace.rounds))
+    }
+}
+
+/// The memory of a process after one request, in bytes.
+async fn idle_bytes(process: &Process) -> Result<f64> {
+    load::time(process.address, &Request::chat(1024), Duration::from_nanos(1)).await?;
+    Ok(process.resident_bytes()? as f64)
+}
+
+/// The upstream and what is compared before it.
+struct Pair {
+    mock: Process,
+    floor: Process,
+    gateway: Process,
+    /// Holds the gateway's configuration and what it writes.
+    _folder: TempDir,
+}
+
+impl Pair {
+    fn start(bench: &Bench, upstreams: usize) -> Result<Self> {
+        let cpu = bench.cpus.subject;
+        let mock = Process::role(bench.cpus.mock, "mock", &[])?;
+        let upstream = mock.address.to_string();
+        let folder = TempDir::new()?;
+        let floor = Process::role(cpu, "floor", &[&upstream])?;
+        let gateway = if bench.is_noise {
+            Process::role(cpu, "floor", &[&upstream])?
+        } else {
+            fs::write(folder.path().join("witgate.yaml"), configuration(&upstream, upstreams))?;
+            let arguments =
+                ["serve", "--config", "witgate.yaml", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+            Process::start(cpu, Path::new(env!("CARGO_BIN_EXE_witgate")), &arguments, folder.path())?
+        };
+        Ok(Self { mock, floor, gateway, _folder: folder })
+    }
+
+    /// Takes a sample of the floor and one of the gateway, `rounds` times.
+    async fn alternate<T>(
+        &self,
+        rounds: usize,
+        mut sample: impl AsyncFnMut(&Process) -> Result<T>,
+    ) -> Result<Samples<T>> {
+        let mut samples = Samples { floor: Vec::new(), gateway: Vec::new() };
+        for _ in 0..rounds {
+            let before = self.foreign()?;
+            let value = sample(&self.floor).await.map_err(|error| format!("the floor: {error}"))?;
+            samples.floor.push(Sample { value, disturbance: self.foreign()?.since(&before) });
+            let before = self.foreign()?;
+            let value = sample(&self.gateway).await.map_err(|error| format!("the gateway: {error}"))?;
+            samples.gateway.push(Sample { value, disturbance: self.foreign()?.since(&before) });
+        }
+        Ok(samples)
+    }
+
+    fn foreign(&self) -> Result<Foreign> {
+        let processes = [&self.mock, &self.floor, &self.gateway];
+        let mut ours = processes.into_iter().map(Process::cpu_time).collect::<Result<Vec<_>>>()?;
+        ours.push(CpuTime::own()?);
+        Ok(Foreign { time: Instant::now(), machine: machine_time()?, ours })
+    }
+}
+
+/// CPU time that is used and how much of it by us, at one moment.
+struct Foreign {
+    time: Instant,
+    machine: Duration,
+    ours: Vec<CpuTime>,
+}
+
+impl Foreign {
+    /// CPUs that others used between `earlier` and this.
+    fn since(&self, earlier: &Self) -> f64 {
+        let ours: Duration = self.ours.iter().zip(&earlier.ours).map(|(now, then)| now.since(then)).sum();
+        let others = (self.machine - earlier.machine).saturating_sub(ours);
+        others.as_secs_f64() / (self.time - earlier.time).as_secs_f64()
+    }
+}
+
+/// One upstream takes the requests; the others, up to `count`, only have to be passed over.
+fn configuration(address: &str, count: usize) -> String {
+    let upstream = |name: &str, prefixes: &str| {
+        format!(
+            "  - name: {name}\n    base_url: http://{address}/v1\n    model_match: {{ type: prefix, value: [{prefixes}] }}\n"
+        )
+    };
+    let others = (1..count).map(|index| upstream(&format!("other{index}"), &format!("other{index}-")));
+    format!("upstreams:\n{}{}", others.collect::<String>(), upstream("mock", "stream, mock"))
+}
+
+/// What one round saw.
+struct Window {
+    seconds: f64,
+    cpu_us: f64,
+    answers: f64,
+    events: f64,
+    resident_bytes: f64,
+    /// Not a number where they are not counted.
+    instructions: f64,
+}
+
+struct Quantiles {
+    p50_us: f64,
+    p99_us: f64,
+}
+
+impl Quantiles {
+    fn of(times: &[Times], value: impl Fn(&Times) -> f64) -> Self {
+        let mut values: Vec<f64> = times.iter().map(value).collect();
+        values.sort_by(f64::total_cmp);
+        Self { p50_us: values[values.len() / 2], p99_us: values[values.len() * 99 / 100] }
+    }
+
+    fn minus(self, direct: Self) -> Self {
+        Self { p50_us: self.p50_us - direct.p50_us, p99_us: self.p99_us - direct.p99_us }
+    }
+}
+
+/// The rounds of both.
+struct Samples<T> {
+    floor: Vec<Sample<T>>,
+    gateway: Vec<Sample<T>>,
+}
+
+struct Sample<T> {
+    value: T,
+    /// CPUs that were in use by others meanwhile.
+    disturbance: f64,
+}
+
+impl<T> Samples<T> {
+    fn medians(&self, value: impl Fn(&T) -> f64) -> Figures {
+        let (floor, gateway) = (quiet_half(&self.floor), quiet_half(&self.gateway));
+        Figures {
+            floor: median(&floor, &value),
+            gateway: median(&gateway, &value),
+            disturbance: floor.iter().chain(&gateway).map(|sample| sample.disturbance).fold(0.0, f64::max),
+        }
+    }
+
+    /// The first round: for memory, of which a process keeps some from round to round.
+    fn firsts(&self, value: impl Fn(&T) -> f64) -> Figures {
+        let (floor, gateway) = (&self.floor[0], &self.gateway[0]);
+        let disturbance = floor.disturbance.max(gateway.disturbance);
+        Figures { floor: value(&floor.value), gateway: value(&gateway.value), disturbance }
+    }
+}
+
+/// The half of the samples in which others used least.
+fn quiet_half<T>(samples: &[Sample<T>]) -> Vec<&Sample<T>> {
+    let mut samples: Vec<&Sample<T>> = samples.iter().collect();
+    samples.sort_by(|one, other| one.disturbance.total_cmp(&other.disturbance));
+    samples.truncate(samples.len().div_ceil(2));
+    samples
+}
+
+fn median<T>(samples: &[&Sample<T>], value: impl Fn(&T) -> f64) -> f64 {
+    let mut values: Vec<f64> = samples.iter().map(|sample| value(&sample.value)).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// One figure for each.
+struct Figures {
+    floor: f64,
+    gateway: f64,
+    disturbance: f64,
+}
+
+impl Figures {
+    fn row(self, name: String, unit: Unit, target: Target) -> Row {
+        Row { name, unit, floor: self.floor, gateway: self.gateway, target, disturbance: self.disturbance }
+    }
+}

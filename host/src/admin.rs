@@ -31,7 +31,7 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<Incoming>) -
             *response.headers_mut() = headers;
             response
         }
-        Err(error) => error_response(error, ErrorCompat::OpenAi, exchange),
+        Err(error) => error_response(error, ErrorCompat::OpenAi, false, exchange),
     }
 }
 

@@ -8,6 +8,8 @@ use crate::config::secret::Secret;
 
 /// Anthropic's header for a key.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// Azure's header for a key.
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
 /// Google's header for a key.
 const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
@@ -20,13 +22,14 @@ pub(crate) struct Caller {
 
 /// Takes the credential out of a request, so that nothing further on can send it by accident.
 ///
-/// `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` and `?key=` are understood, in this order; all of them and
+/// `Authorization: Bearer`, `x-api-key`, `x-goog-api-key`, `api-key` and `?key=` are understood, in this order; all of them and
 /// cookies are removed.
 pub(crate) fn identify(request: &mut Parts) -> Caller {
     let from_headers = bearer(&request.headers)
         .or_else(|| text(&request.headers, &X_API_KEY))
-        .or_else(|| text(&request.headers, &X_GOOG_API_KEY));
-    for name in [&AUTHORIZATION, &X_API_KEY, &X_GOOG_API_KEY, &COOKIE] {
+        .or_else(|| text(&request.headers, &X_GOOG_API_KEY))
+        .or_else(|| text(&request.headers, &API_KEY));
+    for name in [&AUTHORIZATION, &X_API_KEY, &X_GOOG_API_KEY, &API_KEY, &COOKIE] {
         request.headers.remove(name);
     }
     // Taken out of the query in any case: it must not travel on beside a header either.
@@ -91,6 +94,7 @@ mod tests {
             Some("b"),
             "/v1/models",
         );
+        check("/v1/models", &[("api-key", "z")], Some("z"), "/v1/models");
         check("/v1/models?key=k", &[], Some("k"), "/v1/models");
         check("/v1/models?a=1&key=k&b=2", &[], Some("k"), "/v1/models?a=1&b=2");
         check("/v1/models?key=", &[], None, "/v1/models");

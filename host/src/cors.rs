@@ -20,7 +20,7 @@ pub(crate) fn is_preflight(head: &request::Parts) -> bool {
 /// The answer to a browser's question: 204 with leave for an origin that is allowed, else without.
 pub(crate) fn preflight(asked: &HeaderMap, origins: &[String]) -> (StatusCode, HeaderMap) {
     let mut headers = HeaderMap::new();
-    if allow(asked, origins, &mut headers) {
+    if asked.get(header::ORIGIN).is_some_and(|origin| allow(origin, origins, &mut headers)) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE_S);
         if let Some(names) = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
@@ -31,16 +31,17 @@ pub(crate) fn preflight(asked: &HeaderMap, origins: &[String]) -> (StatusCode, H
 }
 
 /// Lets a page read an answer if its origin is allowed; says whether it is.
-pub(crate) fn allow(asked: &HeaderMap, origins: &[String], headers: &mut HeaderMap) -> bool {
-    let Some(origin) = asked.get(header::ORIGIN) else { return false };
+pub(crate) fn allow(origin: &HeaderValue, origins: &[String], headers: &mut HeaderMap) -> bool {
     let is_any = origins.iter().any(|allowed| allowed == "*");
     if !is_any && !origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()) {
         return false;
     }
     let value = if is_any { HeaderValue::from_static("*") } else { origin.clone() };
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value);
+    let is_new = headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value).is_none();
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
-    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    if is_new {
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+    }
     true
 }
 

@@ -85,17 +85,20 @@ impl Gateway {
         let snapshot = self.snapshots.current();
         let mut exchange = Box::new(Exchange::begin(request.headers(), &self.activity));
         let id = exchange.id.clone();
-        let origin = origin_of(request.headers());
+        let origin = request.headers().get(header::ORIGIN).cloned();
         let answered = caught(self.respond(&snapshot, &mut exchange, request)).await;
         let outcome = answered.unwrap_or_else(|| Err(Error::new(ErrorKind::Internal, "the gateway failed")));
         let mut response = match outcome {
             Ok(answer) => answer.into_response(&snapshot, exchange),
-            Err(error) => error_response(error, snapshot.config.error_compat, exchange),
+            Err(error) => {
+                let shows_upstream = snapshot.config.server.upstream_header;
+                error_response(error, snapshot.config.error_compat, shows_upstream, exchange)
+            }
         };
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
-        if let Some(asked) = origin {
-            cors::allow(&asked, &snapshot.config.server.cors_origins, headers);
+        if let Some(origin) = origin {
+            cors::allow(&origin, &snapshot.config.server.cors_origins, headers);
         }
         response
     }
@@ -111,7 +114,9 @@ impl Gateway {
             let (status, headers) = cors::preflight(&head.headers, &snapshot.config.server.cors_origins);
             return Ok(Answer::Own(status, headers, Bytes::new()));
         }
-        if let Some((status, headers, body)) = health::answer(&head, snapshot, self) {
+        if let Some(page) = health::Page::of(head.uri.path()) {
+            allow_method(health::METHODS, &head.method)?;
+            let (status, headers, body) = page.render(snapshot, self);
             return Ok(Answer::Own(status, headers, body));
         }
         let caller = auth::identify(&mut head);
@@ -356,8 +361,9 @@ fn allow_method(allowed: &'static [Method], method: &Method) -> Result<()> {
 impl Answer {
     fn into_response(self, snapshot: &Snapshot, mut exchange: Box<Exchange>) -> Response<Body> {
         match self {
-            Self::Own(status, headers, bytes) => {
+            Self::Own(status, mut headers, bytes) => {
                 exchange.status = Some(status);
+                describe(&exchange, false, &mut headers);
                 let mut response = Response::new(Body::from_bytes(bytes).ending(exchange));
                 *response.status_mut() = status;
                 *response.headers_mut() = headers;
@@ -385,16 +391,7 @@ fn reply_response(reply: Reply, snapshot: &Snapshot, mut exchange: Box<Exchange>
     if let Some(id) = headers.remove(REQUEST_ID) {
         headers.insert(X_UPSTREAM_REQUEST_ID, id);
     }
-    if snapshot.config.server.upstream_header
-        && let Ok(name) = HeaderValue::from_str(&upstream.settings.name)
-    {
-        headers.insert(X_UPSTREAM, name);
-    }
-    headers.insert(X_ATTEMPTS, HeaderValue::from(exchange.attempts.len()));
-    let own_ms = exchange.elapsed().saturating_sub(exchange.waited).as_secs_f64() * 1e3;
-    if let Ok(timing) = HeaderValue::try_from(format!("gw;dur={own_ms:.3}")) {
-        headers.append(SERVER_TIMING, timing);
-    }
+    describe(&exchange, snapshot.config.server.upstream_header, &mut headers);
     let manner = Manner { keepalive: snapshot.config.server.keepalive, compat: snapshot.config.error_compat };
     let idle = upstream.settings.timeouts.idle;
     let body = Body::from_reply(content, place, deadline, idle, manner).ending(exchange);
@@ -408,6 +405,7 @@ fn reply_response(reply: Reply, snapshot: &Snapshot, mut exchange: Box<Exchange>
 pub(crate) fn error_response(
     error: Error,
     compat: ErrorCompat,
+    shows_upstream: bool,
     mut exchange: Box<Exchange>,
 ) -> Response<Body> {
     let status = openai::error_status(&error, compat);
@@ -424,9 +422,7 @@ pub(crate) fn error_response(
         // The rest of the body is not going to be read.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if !exchange.attempts.is_empty() {
-        headers.insert(X_ATTEMPTS, HeaderValue::from(exchange.attempts.len()));
-    }
+    describe(&exchange, shows_upstream, &mut headers);
     let body = openai::encode_error(&error, compat);
     exchange.status = Some(status);
     exchange.fail(error);
@@ -441,9 +437,18 @@ pub(crate) fn json_headers() -> HeaderMap {
     HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))])
 }
 
-fn origin_of(headers: &HeaderMap) -> Option<HeaderMap> {
-    let origin = headers.get(header::ORIGIN)?;
-    Some(HeaderMap::from_iter([(header::ORIGIN, origin.clone())]))
+/// Says who answered, after how many attempts, and how long the gateway itself took.
+fn describe(exchange: &Exchange, shows_upstream: bool, headers: &mut HeaderMap) {
+    if shows_upstream
+        && let Some(attempt) = exchange.attempts.last()
+        && let Ok(name) = HeaderValue::from_str(&attempt.upstream)
+    {
+        headers.insert(X_UPSTREAM, name);
+    }
+    headers.insert(X_ATTEMPTS, HeaderValue::from(exchange.attempts.len()));
+    let own_ms = exchange.elapsed().saturating_sub(exchange.waited).as_secs_f64() * 1e3;
+    let timing = HeaderValue::try_from(format!("gw;dur={own_ms:.3}"));
+    headers.append(SERVER_TIMING, timing.expect("digits are a valid header value"));
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, StatusCode, request};
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -33,25 +33,46 @@ impl State {
     }
 }
 
-/// Answers a request for one of the health endpoints; none for any other path or method.
-pub(crate) fn answer(
-    head: &request::Parts,
-    snapshot: &Snapshot,
-    gateway: &Gateway,
-) -> Option<(StatusCode, HeaderMap, Bytes)> {
-    if !matches!(head.method, Method::GET | Method::HEAD) {
-        return None;
+/// The methods of all of them.
+pub(crate) const METHODS: &[Method] = &[Method::GET, Method::HEAD];
+
+/// One of the health endpoints.
+#[derive(Clone, Copy)]
+pub(crate) enum Page {
+    /// `/`: what this is.
+    Service,
+    /// `/health`: details.
+    Health,
+    /// `/healthz`: alive.
+    Alive,
+    /// `/readyz`: usable.
+    Ready,
+}
+
+impl Page {
+    /// The page of a path.
+    pub(crate) fn of(path: &str) -> Option<Self> {
+        match path {
+            "/" => Some(Self::Service),
+            "/health" => Some(Self::Health),
+            "/healthz" => Some(Self::Alive),
+            "/readyz" => Some(Self::Ready),
+            _ => None,
+        }
     }
-    match head.uri.path() {
-        "/healthz" => Some(text(StatusCode::OK, "OK")),
-        "/readyz" => Some(match obstacle(snapshot, gateway) {
-            None if snapshot.config.is_open_to_anybody() => text(StatusCode::OK, OPEN),
-            None => text(StatusCode::OK, "ready"),
-            Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason),
-        }),
-        "/" => Some(document(&service(snapshot))),
-        "/health" => Some(document(&health(snapshot, gateway))),
-        _ => None,
+
+    /// What it says now.
+    pub(crate) fn render(self, snapshot: &Snapshot, gateway: &Gateway) -> (StatusCode, HeaderMap, Bytes) {
+        match self {
+            Self::Service => document(&service(snapshot)),
+            Self::Health => document(&health(snapshot, gateway)),
+            Self::Alive => text(StatusCode::OK, "OK"),
+            Self::Ready => match obstacle(snapshot, gateway) {
+                None if snapshot.config.is_open_to_anybody() => text(StatusCode::OK, OPEN),
+                None => text(StatusCode::OK, "ready"),
+                Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason),
+            },
+        }
     }
 }
 

@@ -8,7 +8,7 @@ fn sources(path: &Path) -> Vec<PathBuf> {
         return vec![path.to_owned()];
     }
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
-    entries.flat_map(|entry| sources(&entry.unwrap().path())).collect()
+    entries.flat_map(|entry| sources(&entry.expect("a folder of sources can be listed").path())).collect()
 }
 
 #[track_caller]
@@ -21,7 +21,7 @@ fn check(modules: &[&str], forbidden: &[&str]) {
             .collect();
         assert!(!files.is_empty(), "there is no module `{module}`");
         for file in files {
-            let text = fs::read_to_string(&file).unwrap();
+            let text = fs::read_to_string(&file).expect("a source file can be read");
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
             for (number, line) in code.enumerate() {
                 for word in forbidden {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::auth::Caller;
 use crate::chat::Prompt;
-use crate::config::{ModelMatch, Retry, RetryOn, ThinkingFormat};
+use crate::config::{ModelMatch, Retry, RetryOn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::{Attempt, Exchange};
 use crate::headers;
@@ -406,7 +406,9 @@ async fn try_upstream(
         further -= 1;
         // Full jitter: clients that failed together do not come back together.
         let jitter = (exchange.draw() >> 11) as f64 / (1_u64 << 53) as f64;
-        tokio::time::sleep(pause.mul_f64(jitter)).await;
+        let pause_now = pause.mul_f64(jitter);
+        tokio::time::sleep(pause_now).await;
+        exchange.waited += pause_now;
         pause = (pause * 2).min(retry.backoff_max);
         match upstream.enter() {
             Some(again) => place = again,
@@ -443,58 +445,70 @@ async fn read(
     body: AnswerBody,
 ) -> Result<(HeaderMap, ReplyContent)> {
     let kind = headers::Kind::of(&headers);
-    let encoding = headers.get(header::CONTENT_ENCODING).cloned();
     headers::strip_hop_by_hop(&mut headers);
     let idle = upstream.settings.timeouts.idle;
-    let rules = job.rules(upstream).filter(|_| status.is_success());
-    let inflate = match (&rules, &encoding) {
-        (None, _) | (_, None) => None,
-        (Some(_), Some(encoding)) if encoding.as_bytes().eq_ignore_ascii_case(b"identity") => None,
-        (Some(_), Some(encoding)) => match encoding.to_str().ok().and_then(Inflate::new) {
-            Some(inflate) => {
-                headers.remove(header::CONTENT_ENCODING);
-                headers.remove(header::CONTENT_LENGTH);
-                Some(inflate)
-            }
-            // An encoding that this program cannot undo is the client's to undo.
-            None => {
-                let source = Source { body, inflate: None };
-                return Ok((headers, ReplyContent::Opaque { source, first: Bytes::new() }));
-            }
-        },
-    };
-    let mut source = Source { body, inflate };
-    let Some(rules) = rules else {
-        return Ok((headers, ReplyContent::Opaque { source, first: Bytes::new() }));
-    };
-    match kind {
-        headers::Kind::EventStream => {
+    let mut source = Source { body, inflate: None };
+    let rules = job.rules(upstream).filter(|_| status.is_success() && kind != headers::Kind::Other);
+    let content = match rules.filter(|_| source.undo_encoding(&mut headers)) {
+        None => opaque(job, source, idle).await?,
+        Some(rules) if kind == headers::Kind::EventStream => {
             headers.remove(header::CONTENT_LENGTH);
             let first = source.next(idle).await?.ok_or_else(empty)?;
-            Ok((headers, ReplyContent::Events { source, first, rules }))
+            ReplyContent::Events { source, first, rules }
         }
-        headers::Kind::Json => {
-            let is_changed = rules.special_prefix.is_some() || rules.thinking != ThinkingFormat::Passthrough;
-            let limit = if is_changed { ANSWER_BYTES_MAX } else { ANSWER_HELD_BYTES_MAX };
-            let (body, is_whole) = source.collect(limit, idle).await?;
-            if !is_whole && is_changed {
-                return Err(invalid("the upstream's answer is too large to be changed"));
+        Some(rules) => {
+            let content = document(source, &rules, idle).await?;
+            if matches!(content, ReplyContent::Whole(_)) {
+                headers.remove(header::CONTENT_LENGTH);
             }
-            if !is_whole {
-                return Ok((headers, ReplyContent::Opaque { source, first: body }));
-            }
-            if body.is_empty() {
-                return Err(empty());
-            }
-            let content = answer::rewrite(&body, &rules)?;
-            headers.remove(header::CONTENT_LENGTH);
-            Ok((headers, ReplyContent::Whole(content)))
+            content
         }
-        headers::Kind::Other => Ok((headers, ReplyContent::Opaque { source, first: Bytes::new() })),
+    };
+    Ok((headers, content))
+}
+
+/// Bytes that are passed on. Of a known endpoint's the first ones are waited for, so that an answer which breaks off
+/// before is no answer; of a path that nobody knows not even those, because it may be a stream that is still silent.
+async fn opaque(job: &Job, mut source: Source, idle: Duration) -> Result<ReplyContent> {
+    let first = match job.endpoint {
+        Some(_) => source.next(idle).await?.unwrap_or_default(),
+        None => Bytes::new(),
+    };
+    Ok(ReplyContent::Opaque { source, first })
+}
+
+/// A JSON answer, read whole unless it is long and stays as it is.
+async fn document(mut source: Source, rules: &Rules, idle: Duration) -> Result<ReplyContent> {
+    let is_changed = rules.edits_choices();
+    let limit = if is_changed { ANSWER_BYTES_MAX } else { ANSWER_HELD_BYTES_MAX };
+    let (body, is_whole) = source.collect(limit, idle).await?;
+    if body.is_empty() {
+        return Err(empty());
+    }
+    match (is_whole, is_changed) {
+        (true, _) => answer::rewrite(&body, rules).map(ReplyContent::Whole),
+        (false, false) => Ok(ReplyContent::Opaque { source, first: body }),
+        (false, true) => Err(invalid("the upstream's answer is too large to be changed")),
     }
 }
 
 impl Source {
+    /// Prepares to undo the `content-encoding` and takes it out of the headers; false when this program does not know
+    /// it, so that it is the client's to undo.
+    fn undo_encoding(&mut self, headers: &mut HeaderMap) -> bool {
+        let Some(encoding) = headers.get(header::CONTENT_ENCODING) else { return true };
+        let encoding = encoding.to_str().unwrap_or("");
+        if !encoding.eq_ignore_ascii_case("identity") {
+            self.inflate = Inflate::new(encoding);
+            if self.inflate.is_none() {
+                return false;
+            }
+            headers.remove(header::CONTENT_LENGTH);
+        }
+        headers.remove(header::CONTENT_ENCODING);
+        true
+    }
+
     /// Polls for the next bytes.
     pub(crate) fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
         loop {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::chat::{ChatRequest, Event, Message, Role, StopReason, Usage};
 use crate::error::{Error, ErrorKind, Result};
@@ -27,8 +28,10 @@ pub fn decode_chat(body: &[u8]) -> Result<ChatRequest> {
 ///
 /// # Errors
 /// [`ErrorKind::InvalidRequest`] when the body is not JSON or does not fit the type.
-pub fn decode<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T> {
-    serde_json::from_slice(body).map_err(|error| Error::new(ErrorKind::InvalidRequest, error.to_string()))
+pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    // The reader works in place.
+    simd_json::serde::from_slice(&mut body.to_vec())
+        .map_err(|error| Error::new(ErrorKind::InvalidRequest, error.to_string()))
 }
 
 #[derive(Deserialize)]

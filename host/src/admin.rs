@@ -3,6 +3,7 @@
 //! A page in an operator's browser can reach loopback too, so the listener answers only to its own names, and takes
 //! what changes something only as JSON and from its own origin.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,25 +15,24 @@ use serde_json::{Value, json};
 use crate::config::secret::Secret;
 use crate::config::{ErrorCompat, Server};
 use crate::error::{Error, ErrorKind, Result};
-use crate::exchange::Exchange;
-use crate::gateway::{Gateway, error_response, json_headers};
+use crate::exchange::{Exchange, REQUEST_ID};
+use crate::gateway::{Gateway, caught, defect, error_response, json_headers, own_response};
+use crate::health::Page;
 use crate::stream::Body;
 
-/// Answers one request to the admin listener.
+/// Answers one request to the admin listener. Never fails: every error is a response, and a panic is a 500.
 pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<Body> {
     let mut exchange = Box::new(Exchange::begin(request.headers(), &gateway.activity));
     exchange.endpoint = "admin";
+    let id = exchange.id.clone();
     let (head, _) = request.into_parts();
-    match respond(gateway, &head).await {
-        Ok((status, headers, body)) => {
-            exchange.status = Some(status);
-            let mut response = Response::new(Body::from_bytes(body).ending(exchange));
-            *response.status_mut() = status;
-            *response.headers_mut() = headers;
-            response
-        }
+    let answered = caught(pin!(respond(gateway, &head))).await;
+    let mut response = match answered.unwrap_or_else(|| Err(defect())) {
+        Ok((status, headers, body)) => own_response(status, headers, body, exchange),
         Err(error) => error_response(error, ErrorCompat::OpenAi, false, exchange),
-    }
+    };
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
 }
 
 async fn respond(gateway: &Arc<Gateway>, head: &request::Parts) -> Result<(StatusCode, HeaderMap, Bytes)> {
@@ -40,9 +40,10 @@ async fn respond(gateway: &Arc<Gateway>, head: &request::Parts) -> Result<(Statu
     let server = &snapshot.config.server;
     check_host(head, server, gateway)?;
     let path = head.uri.path();
-    if path == "/healthz" {
-        return only(&Method::GET, head)
-            .map(|()| (StatusCode::OK, HeaderMap::new(), Bytes::from_static(b"OK")));
+    // These tell nothing that needs a token, and go on while the main listener is closed already.
+    if let Some(page @ (Page::Alive | Page::Ready)) = Page::of(path) {
+        only(&Method::GET, head)?;
+        return Ok(page.render(&snapshot, gateway));
     }
     check_token(head, server.admin_token.as_ref())?;
     match path {

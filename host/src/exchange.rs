@@ -8,7 +8,7 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -76,6 +76,7 @@ pub(crate) struct Activity {
     seed: u64,
     next: AtomicU64,
     running: AtomicUsize,
+    is_over: AtomicBool,
 }
 
 impl Activity {
@@ -85,12 +86,18 @@ impl Activity {
             seed: RandomState::new().hash_one("witgate"),
             next: AtomicU64::new(0),
             running: AtomicUsize::new(0),
+            is_over: AtomicBool::new(false),
         }
     }
 
     /// How many exchanges are running.
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
+    }
+
+    /// Whatever is still running is to end now.
+    pub(crate) fn cut_off(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
     }
 
     /// An id that no other exchange of this process has and hardly any of another: 32 hexadecimal digits.
@@ -142,6 +149,11 @@ impl Exchange {
     /// Time since the start.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Whether it is to end now, whatever it still waits for.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.activity.is_over.load(Ordering::Relaxed)
     }
 
     /// The first content reached the client.

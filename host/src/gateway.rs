@@ -29,8 +29,8 @@ use crate::models;
 use crate::reload::Reloader;
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::stream::{Body, Manner};
-use crate::upstream::Rest;
 use crate::upstream::dispatch::{Job, Payload, Reply, ReplyContent, dispatch};
+use crate::upstream::{Rest, UPLOAD_IDLE_MAX, broken_off, too_slow};
 use crate::wire::multipart::{Form, Progress};
 use crate::wire::{Endpoint, openai};
 
@@ -42,8 +42,8 @@ const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-witgate-attempts");
 const X_UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-witgate-upstream-request-id");
 /// Source: W3C Server Timing, section 3.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-/// The longest silence in the middle of a client's body.
-const BODY_IDLE_MAX: Duration = Duration::from_secs(60);
+/// What is set aside for a body before it is there, in bytes; a client's word for more is not taken.
+const BODY_RESERVED_MAX: u64 = 1 << 20;
 
 /// The gateway: what every connection shares.
 pub(crate) struct Gateway {
@@ -67,8 +67,8 @@ enum Answer {
     Reply(Reply),
     /// The gateway's own.
     Own(StatusCode, HeaderMap, Bytes),
-    /// A stream whose upstream has not answered yet.
-    Early(Body),
+    /// None yet: the client may be sent comments while an upstream is asked.
+    Later(Box<Job>),
 }
 
 impl Gateway {
@@ -78,15 +78,17 @@ impl Gateway {
         let mut exchange = Box::new(Exchange::begin(request.headers(), &self.activity));
         let id = exchange.id.clone();
         let origin = request.headers().get(header::ORIGIN).cloned();
+        let is_head = request.method() == Method::HEAD;
         let answered = caught(pin!(self.respond(&snapshot, &mut exchange, request))).await;
-        let outcome = answered.unwrap_or_else(|| Err(Error::new(ErrorKind::Internal, "the gateway failed")));
-        let mut response = match outcome {
-            Ok(answer) => answer.into_response(&snapshot, exchange),
-            Err(error) => {
-                let shows_upstream = snapshot.config.server.upstream_header;
-                error_response(error, snapshot.config.error_compat, shows_upstream, exchange)
-            }
+        let mut response = match answered.unwrap_or_else(|| Err(defect())) {
+            Ok(Answer::Own(status, headers, body)) => own_response(status, headers, body, exchange),
+            Ok(Answer::Reply(reply)) => reply_response(reply, &snapshot, exchange),
+            Ok(Answer::Later(job)) => Box::pin(self.respond_early(*job, &snapshot, exchange)).await,
+            Err(error) => failed_response(error, &snapshot, exchange),
         };
+        if is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            response.body_mut().forgo();
+        }
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
         if let Some(origin) = origin {
@@ -98,7 +100,7 @@ impl Gateway {
     async fn respond(
         self: &Arc<Self>,
         snapshot: &Arc<Snapshot>,
-        exchange: &mut Box<Exchange>,
+        exchange: &mut Exchange,
         request: Request<Incoming>,
     ) -> Result<Answer> {
         let (mut head, body) = request.into_parts();
@@ -114,7 +116,9 @@ impl Gateway {
         let caller = auth::identify(&mut head);
         // What most requests pass by is boxed: a future is as large as the largest thing it may have to wait for.
         let job = match Endpoint::of(head.uri.path()) {
-            None => unknown_path_job(head, body, caller, self.budget.share(), exchange)?,
+            None => {
+                unknown_path_job(head, body, caller, &snapshot.config.server, self.budget.share(), exchange)?
+            }
             Some((endpoint @ (Endpoint::Models | Endpoint::Model), id)) => {
                 exchange.endpoint = endpoint.label();
                 allow_method(endpoint.methods(), &head.method)?;
@@ -127,7 +131,7 @@ impl Gateway {
             }
         };
         if exchange.is_stream && snapshot.config.server.keepalive_early {
-            return Box::pin(self.respond_early(job, snapshot, exchange)).await;
+            return Ok(Answer::Later(Box::new(job)));
         }
         dispatch(&job, snapshot, exchange).await.map(Answer::Reply)
     }
@@ -143,29 +147,35 @@ impl Gateway {
         &self,
         job: Job,
         snapshot: &Arc<Snapshot>,
-        exchange: &mut Box<Exchange>,
-    ) -> Result<Answer> {
-        let keepalive = snapshot.config.server.keepalive;
-        let manner = Manner { keepalive, compat: snapshot.config.error_compat };
-        // The exchange moves into the future; what stays behind is replaced when the answer is there or dropped.
-        let moved = std::mem::replace(exchange, Box::new(Exchange::begin(&HeaderMap::new(), &self.activity)));
-        let snapshot = snapshot.clone();
+        mut exchange: Box<Exchange>,
+    ) -> Response<Body> {
+        let server = &snapshot.config.server;
+        let manner = Manner { keepalive: server.keepalive, compat: snapshot.config.error_compat };
+        let pinned = snapshot.clone();
         let mut answering = Box::pin(async move {
-            let mut exchange = moved;
-            let outcome = dispatch(&job, &snapshot, &mut exchange).await;
-            (outcome, exchange)
+            let dispatched = caught(pin!(dispatch(&job, &pinned, &mut exchange))).await;
+            (dispatched.unwrap_or_else(|| Err(defect())), exchange)
         });
-        let in_time = if keepalive.is_zero() {
+        let in_time = if server.keepalive.is_zero() {
             Some(answering.as_mut().await)
         } else {
-            tokio::time::timeout(keepalive, answering.as_mut()).await.ok()
+            tokio::time::timeout(server.keepalive, answering.as_mut()).await.ok()
         };
         match in_time {
-            Some((outcome, moved)) => {
-                *exchange = moved;
-                outcome.map(Answer::Reply)
+            Some((Ok(reply), exchange)) => reply_response(reply, snapshot, exchange),
+            Some((Err(error), exchange)) => failed_response(error, snapshot, exchange),
+            None => {
+                let settled = async move {
+                    match answering.await {
+                        (Ok(reply), exchange) => (reply.settled().await, exchange),
+                        failed => failed,
+                    }
+                };
+                let mut response = Response::new(Body::early(Box::pin(settled), manner));
+                let event_stream = HeaderValue::from_static("text/event-stream; charset=utf-8");
+                response.headers_mut().insert(header::CONTENT_TYPE, event_stream);
+                response
             }
-            None => Ok(Answer::Early(Body::early(answering, manner))),
         }
     }
 
@@ -208,7 +218,7 @@ impl Gateway {
 }
 
 /// Runs a future to its end, or to the panic that a defect causes; then there is no outcome.
-async fn caught<T>(mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+pub(crate) async fn caught<T>(mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     poll_fn(|context| {
         let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
         polled.map_or(Poll::Ready(None), |poll| poll.map(Some))
@@ -248,15 +258,9 @@ impl BodyReader {
     async fn read(&mut self) -> Result<Option<Bytes>> {
         loop {
             let Some(body) = &mut self.body else { return Ok(None) };
-            let frame = tokio::time::timeout(BODY_IDLE_MAX, body.frame()).await;
-            let frame = frame.map_err(|_| {
-                Error::new(ErrorKind::RequestTimeout, "the request body did not arrive in time")
-            })?;
-            let Some(frame) = frame else { return Ok(None) };
-            let broken = |error| {
-                Error::new(ErrorKind::InvalidRequest, "the request body broke off").with_source(error)
-            };
-            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+            let frame = tokio::time::timeout(UPLOAD_IDLE_MAX, body.frame()).await;
+            let Some(frame) = frame.map_err(|_| too_slow())? else { return Ok(None) };
+            let Ok(data) = frame.map_err(broken_off)?.into_data() else { continue };
             self.len += data.len() as u64;
             if self.len > self.bytes_max {
                 return Err(self.too_large());
@@ -276,7 +280,7 @@ impl BodyReader {
         if self.body.as_ref().is_none_or(Incoming::is_end_stream) {
             return Ok(first);
         }
-        let capacity = self.len_announced.map_or(0, |len| len.min(self.bytes_max) as usize);
+        let capacity = self.len_announced.map_or(0, |len| len.min(BODY_RESERVED_MAX) as usize);
         let mut all = BytesMut::with_capacity(capacity.max(first.len() * 2));
         all.extend_from_slice(&first);
         while let Some(more) = self.read().await? {
@@ -287,7 +291,8 @@ impl BodyReader {
 
     /// Gives up what has not been read, if there is any.
     fn take_rest(&mut self) -> Option<Rest> {
-        self.body.take().filter(|body| !body.is_end_stream()).map(Rest::new)
+        let bytes_left = self.bytes_max - self.len;
+        self.body.take().filter(|body| !body.is_end_stream()).map(|body| Rest::new(body, bytes_left))
     }
 
     fn too_large(&self) -> Error {
@@ -324,20 +329,17 @@ fn unknown_path_job(
     head: request::Parts,
     body: Incoming,
     caller: Caller,
+    server: &Server,
     share: Share,
     exchange: &mut Exchange,
 ) -> Result<Job> {
     let unknown = || Error::new(ErrorKind::UnknownPath, format!("there is no path `{}`", head.uri.path()));
     let path = head.uri.path().strip_prefix("/v1/").ok_or_else(unknown)?;
-    let is_dotted = |segment: &str| {
-        let plain = segment.replace("%2e", ".").replace("%2E", ".");
-        plain == "." || plain == ".."
-    };
-    if path.split('/').any(is_dotted) {
+    if has_dots(path) {
         return Err(Error::new(ErrorKind::InvalidRequest, "the path must not hold `.` or `..` segments"));
     }
-    let len = body.size_hint().exact();
-    let rest = (!body.is_end_stream()).then(|| Rest::new(body));
+    let mut reader = BodyReader::new(body, server, share)?;
+    let (rest, len) = (reader.take_rest(), reader.len_announced);
     exchange.endpoint = "passthrough";
     Ok(Job {
         path: Cow::Owned(format!("/{path}")),
@@ -348,8 +350,14 @@ fn unknown_path_job(
         payload: Payload::Opaque { rest, len },
         caller,
         model: Arc::from(""),
-        _share: share,
+        _share: reader.share,
     })
+}
+
+/// Whether some server might read a path as leading upwards, however it is encoded.
+fn has_dots(path: &str) -> bool {
+    let plain = path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
+    plain.split(['/', '\\']).any(|segment| segment == "." || segment == "..")
 }
 
 fn upstream_headers(mut headers: HeaderMap, exchange: &Exchange) -> HeaderMap {
@@ -367,28 +375,29 @@ fn allow_method(allowed: &'static [Method], method: &Method) -> Result<()> {
     Err(Error::new(ErrorKind::MethodNotAllowed(allowed.to_vec()), message))
 }
 
-impl Answer {
-    fn into_response(self, snapshot: &Snapshot, mut exchange: Box<Exchange>) -> Response<Body> {
-        match self {
-            Self::Own(status, mut headers, bytes) => {
-                exchange.status = Some(status);
-                describe(&exchange, false, &mut headers);
-                let mut response = Response::new(Body::from_bytes(bytes).ending(exchange));
-                *response.status_mut() = status;
-                *response.headers_mut() = headers;
-                response
-            }
-            Self::Early(body) => {
-                // The exchange that matters is in the body; the stand-in must not be recorded as a client that left.
-                exchange.complete();
-                let mut response = Response::new(body);
-                let event_stream = HeaderValue::from_static("text/event-stream; charset=utf-8");
-                response.headers_mut().insert(header::CONTENT_TYPE, event_stream);
-                response
-            }
-            Self::Reply(reply) => reply_response(reply, snapshot, exchange),
-        }
-    }
+/// What a client is told of a defect of the gateway.
+pub(crate) fn defect() -> Error {
+    Error::new(ErrorKind::Internal, "the gateway failed")
+}
+
+/// An answer of the gateway's own.
+pub(crate) fn own_response(
+    status: StatusCode,
+    mut headers: HeaderMap,
+    body: Bytes,
+    mut exchange: Box<Exchange>,
+) -> Response<Body> {
+    exchange.status = Some(status);
+    describe(&exchange, false, &mut headers);
+    let mut response = Response::new(Body::from_bytes(body).ending(exchange));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn failed_response(error: Error, snapshot: &Snapshot, exchange: Box<Exchange>) -> Response<Body> {
+    let shows_upstream = snapshot.config.server.upstream_header;
+    error_response(error, snapshot.config.error_compat, shows_upstream, exchange)
 }
 
 fn reply_response(reply: Reply, snapshot: &Snapshot, mut exchange: Box<Exchange>) -> Response<Body> {
@@ -472,5 +481,15 @@ mod tests {
             panic!("a defect")
         };
         assert_eq!(caught::<()>(pin!(work)).await, None);
+    }
+
+    #[test]
+    fn a_path_cannot_lead_upwards_in_any_encoding() {
+        for path in ["..", "a/../b", "./a", "%2e%2e/a", "..%2fadmin", "a%5c..%5Cb", ".%2E", "a/%2e"] {
+            assert!(has_dots(path), "{path}");
+        }
+        for path in ["files/a.txt", "a..b/c", "...", "files/%2ehidden"] {
+            assert!(!has_dots(path), "{path}");
+        }
     }
 }

@@ -43,6 +43,15 @@ pub(crate) enum Surface {
     Admin,
 }
 
+/// How connections are told to end.
+#[derive(Clone, Default)]
+pub(crate) struct Stop {
+    /// No new connections or requests; what runs may end.
+    pub(crate) drain: CancellationToken,
+    /// What still runs is to end now.
+    pub(crate) cut_off: CancellationToken,
+}
+
 /// Opens a listener.
 ///
 /// # Errors
@@ -62,7 +71,7 @@ pub(crate) async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListen
     })
 }
 
-/// Accepts connections until `drain` is cancelled; then tells those that are open to finish.
+/// Accepts connections until it is told to drain; then tells those that are open to finish.
 ///
 /// Every connection is a task of `tasks`, so that the caller can wait for them.
 pub(crate) async fn serve(
@@ -70,13 +79,13 @@ pub(crate) async fn serve(
     surface: Surface,
     gateway: Arc<Gateway>,
     tasks: TaskTracker,
-    drain: CancellationToken,
+    stop: Stop,
 ) {
     let connections_max = gateway.snapshots.current().config.server.connections_max;
     let permits = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
     loop {
         let accepted = tokio::select! {
-            () = drain.cancelled() => return,
+            () = stop.drain.cancelled() => return,
             accepted = accept(&listener, &permits) => accepted,
         };
         let (stream, permit) = match accepted {
@@ -87,10 +96,10 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let (gateway, drain) = (gateway.clone(), drain.clone());
+        let (gateway, stop) = (gateway.clone(), stop.clone());
         tasks.spawn(async move {
             let _permit = permit;
-            if let Err(error) = connection(stream, surface, gateway, drain).await {
+            if let Err(error) = connection(stream, surface, gateway, stop).await {
                 tracing::debug!(error, "connection ended");
             }
         });
@@ -113,19 +122,19 @@ async fn connection(
     stream: TcpStream,
     surface: Surface,
     gateway: Arc<Gateway>,
-    drain: CancellationToken,
+    stop: Stop,
 ) -> Result<(), String> {
     let snapshot = gateway.snapshots.current();
     let due = Instant::now() + snapshot.config.server.header_timeout;
     match snapshot.tls.clone().filter(|_| surface == Surface::Main) {
-        None => requests(stream, surface, gateway, drain, due).await,
+        None => requests(stream, surface, gateway, stop, due).await,
         Some(config) => {
             let accepting = TlsAcceptor::from(config).accept(stream);
             let stream = tokio::time::timeout_at(due, accepting)
                 .await
                 .map_err(|_| "the TLS handshake took too long".to_owned())?
                 .map_err(|error| error.to_string())?;
-            requests(stream, surface, gateway, drain, due).await
+            requests(stream, surface, gateway, stop, due).await
         }
     }
 }
@@ -134,7 +143,7 @@ async fn requests(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     surface: Surface,
     gateway: Arc<Gateway>,
-    drain: CancellationToken,
+    stop: Stop,
     due: Instant,
 ) -> Result<(), String> {
     let has_begun = Arc::new(AtomicBool::new(false));
@@ -147,7 +156,7 @@ async fn requests(
     let builder = builder();
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut first_head = pin!(tokio::time::sleep_until(due));
-    let mut is_first_head_due = true;
+    let (mut is_first_head_due, mut is_draining, mut is_cut_off) = (true, false, false);
     loop {
         tokio::select! {
             biased;
@@ -158,11 +167,14 @@ async fn requests(
                     return Err("no request in time".to_owned());
                 }
             }
-            () = drain.cancelled() => break,
+            () = stop.drain.cancelled(), if !is_draining => {
+                is_draining = true;
+                serving.as_mut().graceful_shutdown();
+            }
+            // The streams that are still running notice when they are polled, which the next turn does.
+            () = stop.cut_off.cancelled(), if !is_cut_off => is_cut_off = true,
         }
     }
-    serving.as_mut().graceful_shutdown();
-    serving.await.map_err(|error| error.to_string())
 }
 
 async fn answer(surface: Surface, gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Body> {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::config::ErrorCompat;
@@ -21,6 +21,7 @@ use crate::upstream::InFlight;
 use crate::upstream::dispatch::{Reply, ReplyContent, SILENT, Source};
 use crate::wire::openai;
 use crate::wire::openai::stream::{Ending, Filter};
+use crate::wire::sse;
 
 /// Pieces that are ready together are joined up to this size, in bytes.
 const JOIN_BYTES_MAX: usize = 16 << 10;
@@ -65,7 +66,7 @@ struct Streaming {
     is_over: bool,
     /// What a body without a grammar for errors ends with: an error, which closes the connection.
     abort: Option<Error>,
-    _place: InFlight,
+    _place: Option<InFlight>,
 }
 
 /// What is being waited for while the client is sent comments.
@@ -86,28 +87,42 @@ enum Step {
 
 impl Body {
     /// A body in memory that belongs to no exchange.
-    pub(crate) fn from_bytes(bytes: impl Into<Bytes>) -> Self {
-        Self { content: Content::Whole(VecDeque::from([bytes.into()])), exchange: None }
+    pub(crate) fn from_bytes(bytes: Bytes) -> Self {
+        Self::whole(vec![bytes])
+    }
+
+    fn whole(mut segments: Vec<Bytes>) -> Self {
+        segments.retain(|segment| !segment.is_empty());
+        Self { content: Content::Whole(segments.into()), exchange: None }
     }
 
     /// Gives the body an exchange to end.
     pub(crate) fn ending(mut self, exchange: Box<Exchange>) -> Self {
         self.exchange = Some(exchange);
+        // Nobody asks a body for what it does not have.
+        if self.is_end_stream() {
+            self.complete();
+        }
         self
+    }
+
+    /// Ends the exchange of a response that has no body whatever its headers say: to HEAD, or with 204 or 304.
+    pub(crate) fn forgo(&mut self) {
+        self.complete();
+        self.content = Content::Whole(VecDeque::new());
     }
 
     /// The body of an upstream's answer.
     pub(crate) fn from_reply(
         content: ReplyContent,
-        place: InFlight,
+        place: Option<InFlight>,
         deadline: Option<Instant>,
         idle: Duration,
         manner: Manner,
     ) -> Self {
         let (source, first, filter) = match content {
-            ReplyContent::Whole(answer) => {
-                return Self { content: Content::Whole(answer.segments.into()), exchange: None };
-            }
+            ReplyContent::Whole(answer) => return Self::whole(answer.segments),
+            ReplyContent::Held(bytes) => return Self::whole(vec![bytes]),
             ReplyContent::Events { source, first, rules } => (source, first, Some(Filter::new(rules))),
             ReplyContent::Opaque { source, first } => (source, first, None),
         };
@@ -155,17 +170,16 @@ impl Body {
                         return early.poll_comment(context).map(|comment| Some(Ok(comment)));
                     };
                     let manner = early.manner;
-                    self.exchange = Some(exchange);
+                    let mut exchange = exchange;
                     self.content = match outcome {
-                        Ok(reply) => reply.into_late_content(manner),
+                        Ok(reply) => reply.into_late_content(manner, &mut exchange),
                         Err(error) => {
                             let event = openai::error_event(&error, manner.compat);
-                            if let Some(exchange) = &mut self.exchange {
-                                exchange.fail(error);
-                            }
+                            exchange.fail(error);
                             Content::Whole(VecDeque::from([event]))
                         }
                     };
+                    self.exchange = Some(exchange);
                 }
             }
         }
@@ -179,15 +193,23 @@ impl Body {
 }
 
 impl Reply {
-    /// The rest of a stream whose head, a 200, has been sent already.
-    fn into_late_content(self, manner: Manner) -> Content {
-        let idle = self.upstream.settings.timeouts.idle;
+    /// The rest of a stream whose head, a 200, has been sent already: its events, or as events what came instead.
+    fn into_late_content(self, manner: Manner, exchange: &mut Exchange) -> Content {
+        let body = match &self.content {
+            ReplyContent::Whole(answer) => answer.segments.concat(),
+            ReplyContent::Held(bytes) => bytes.to_vec(),
+            ReplyContent::Events { .. } | ReplyContent::Opaque { .. } => {
+                let idle = self.upstream.settings.timeouts.idle;
+                return Body::from_reply(self.content, self.place, self.deadline, idle, manner).content;
+            }
+        };
+        let answer = sse::encode(None, &body);
         if self.status.is_success() {
-            return Body::from_reply(self.content, self.place, self.deadline, idle, manner).content;
+            return Content::Whole(VecDeque::from([answer, sse::encode(None, b"[DONE]")]));
         }
         let message = format!("the upstream answered with status {}", self.status.as_u16());
-        let error = Error::new(ErrorKind::UpstreamInvalid, message);
-        Content::Whole(VecDeque::from([openai::error_event(&error, manner.compat)]))
+        exchange.fail(Error::new(ErrorKind::UpstreamInvalid, message));
+        Content::Whole(VecDeque::from([answer]))
     }
 }
 
@@ -208,10 +230,20 @@ impl Streaming {
         context: &mut Context<'_>,
         mut exchange: Option<&mut Exchange>,
     ) -> Poll<Option<Result<Bytes>>> {
+        if exchange.as_ref().is_some_and(|exchange| exchange.is_cut_off()) && !self.is_over {
+            self.fail(Error::new(ErrorKind::StreamBroken, "the gateway is stopping"));
+        }
         loop {
             match self.step(context) {
                 Step::Data(bytes) => {
                     self.last_sent = self.last_read;
+                    // Whoever knows the length stops asking when it is reached, so that the end is noted with the last
+                    // piece and not after it.
+                    if self.is_over
+                        && let Some(exchange) = &mut exchange
+                    {
+                        self.end(exchange);
+                    }
                     if let Some(exchange) = &mut exchange
                         && exchange.first_token.is_none()
                         && self.filter.as_ref().is_none_or(|filter| filter.seen().has_content)
@@ -222,13 +254,7 @@ impl Streaming {
                 }
                 Step::End => {
                     if let Some(exchange) = &mut exchange {
-                        exchange.usage = self.filter.as_ref().and_then(|filter| filter.seen().usage);
-                        match &self.abort {
-                            Some(error) => {
-                                exchange.fail(Error::new(error.kind.clone(), error.message.clone()))
-                            }
-                            None => exchange.complete(),
-                        }
+                        self.end(exchange);
                     }
                     let is_abortive = self.filter.is_none();
                     return Poll::Ready(self.abort.take().filter(|_| is_abortive).map(Err));
@@ -241,10 +267,20 @@ impl Streaming {
         }
     }
 
+    /// Notes in the exchange how it ended.
+    fn end(&self, exchange: &mut Exchange) {
+        exchange.usage = self.filter.as_ref().and_then(|filter| filter.seen().usage);
+        match &self.abort {
+            Some(error) => exchange.fail(Error::new(error.kind.clone(), error.message.clone())),
+            None => exchange.complete(),
+        }
+    }
+
     /// Takes all that upstream has ready, up to the joining bound.
     fn step(&mut self, context: &mut Context<'_>) -> Step {
         let mut size: usize = self.ready.iter().map(Bytes::len).sum();
-        while !self.is_over && size < JOIN_BYTES_MAX {
+        // The end is taken even when there is enough: it is what gives the connection back.
+        while !self.is_over && (size < JOIN_BYTES_MAX || self.source.is_end_stream()) {
             let before = self.ready.len();
             match self.source.poll_data(context) {
                 Poll::Ready(Some(Ok(bytes))) => {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-pub(crate) use crate::upstream::body::{RequestBody, Rest};
+pub(crate) use crate::upstream::body::{RequestBody, Rest, UPLOAD_IDLE_MAX, broken_off, too_slow};
 pub(crate) use crate::upstream::pool::{Answer, AnswerBody};
 
 use crate::config;

@@ -16,11 +16,13 @@ use crate::exchange::Activity;
 use crate::gateway::Gateway;
 use crate::health;
 use crate::reload::Reloader;
-use crate::server::{self, Surface};
+use crate::server::{self, Stop, Surface};
 use crate::snapshot::{Snapshot, Snapshots};
 
 /// How often idle upstream connections are looked at.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long streams that were cut off may take to tell their clients.
+const CUT_OFF_TIME_MAX: Duration = Duration::from_secs(1);
 /// The status of a process that was told twice to stop. Source: the shells' 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
 
@@ -62,29 +64,35 @@ async fn serve(input: Input, config: Config) -> Result<(), String> {
         admin_address: address(&admin)?,
     });
     print_banner(&config, &main, &admin)?;
-    let (tasks, drain) = (TaskTracker::new(), CancellationToken::new());
+    let (tasks, stop) = (TaskTracker::new(), Stop::default());
+    // The operators' side goes on to the end, so that they can see the drain.
+    let (admin_tasks, admin_stop) = (TaskTracker::new(), Stop::default());
     let mut signals = Signals::new()?;
-    for (listener, surface) in [(main, Surface::Main), (admin, Surface::Admin)] {
-        tasks.spawn(server::serve(listener, surface, gateway.clone(), tasks.clone(), drain.clone()));
-    }
-    tasks.spawn(watch(gateway.clone(), drain.clone()));
-    tasks.spawn(prune(gateway.clone(), drain.clone()));
+    tasks.spawn(server::serve(main, Surface::Main, gateway.clone(), tasks.clone(), stop.clone()));
+    let operators = server::serve(admin, Surface::Admin, gateway.clone(), admin_tasks.clone(), admin_stop);
+    admin_tasks.spawn(operators);
+    tasks.spawn(watch(gateway.clone(), stop.drain.clone()));
+    tasks.spawn(prune(gateway.clone(), stop.drain.clone()));
     while signals.next().await == Heard::Hangup {
         // A refusal is logged; the running configuration is kept.
         let _ = gateway.reloader.reload(&gateway).await;
     }
     gateway.health.drain();
-    drain.cancel();
+    stop.drain.cancel();
     tasks.close();
     let grace = gateway.snapshots.current().config.server.shutdown_grace;
     tracing::info!(running = gateway.activity.running(), grace_s = grace.as_secs(), "draining");
     tokio::select! {
-        () = tasks.wait() => tracing::info!("stopped"),
+        () = tasks.wait() => {}
         () = tokio::time::sleep(grace) => {
-            tracing::warn!(running = gateway.activity.running(), "stopped before every exchange was over");
+            tracing::warn!(running = gateway.activity.running(), "not every exchange was over in time");
+            gateway.activity.cut_off();
+            stop.cut_off.cancel();
+            let _ = tokio::time::timeout(CUT_OFF_TIME_MAX, tasks.wait()).await;
         }
         () = signals.stop_again() => std::process::exit(INTERRUPTED),
     }
+    tracing::info!("stopped");
     Ok(())
 }
 

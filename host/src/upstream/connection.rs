@@ -24,6 +24,11 @@ use tokio_rustls::client::TlsStream;
 
 use crate::upstream::body::RequestBody;
 
+/// How often the other end of a shared connection is asked whether it is there.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// How long it may take to answer that.
+const PING_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// A stream of bytes to an upstream.
 pub(super) enum Io {
     /// Plain text.
@@ -141,6 +146,10 @@ impl Http2 {
         let (sender, driver) = http2::Builder::new(hyper_util::rt::TokioExecutor::new())
             .adaptive_window(true)
             .timer(hyper_util::rt::TokioTimer::new())
+            // A connection that a firewall has forgotten looks alive for many minutes unless somebody asks.
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIME_MAX)
+            .keep_alive_while_idle(true)
             .handshake(TokioIo::new(io))
             .await?;
         tokio::spawn(async move {

@@ -22,7 +22,7 @@ use crate::auth::Caller;
 use crate::budget::Share;
 use crate::chat::Prompt;
 use crate::config::{ModelMatch, Retry, RetryOn};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Blame, Error, ErrorKind, Result};
 use crate::exchange::{Attempt, Exchange};
 use crate::headers;
 use crate::route::{Fallback, Keying, Ranking, Reads};
@@ -40,6 +40,10 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Up to here a whole answer is read before the client gets a byte, so that another candidate can mend one that
 /// breaks off; a longer one is passed on as it comes.
 const ANSWER_HELD_BYTES_MAX: usize = 1 << 20;
+/// The largest failed answer that is taken into memory while another candidate is tried, in bytes.
+const FAILED_BODY_BYTES_MAX: usize = 64 << 10;
+/// How long that may take.
+const FAILED_BODY_TIME_MAX: Duration = Duration::from_millis(500);
 /// How long the gateway asks a client to wait when no upstream has a place left.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -88,8 +92,8 @@ pub(crate) struct Reply {
     pub(crate) content: ReplyContent,
     /// Who answered.
     pub(crate) upstream: Arc<Upstream>,
-    /// The place that is held to the end of the body.
-    pub(crate) place: InFlight,
+    /// The place that is held to the end of the body; none once that is in memory.
+    pub(crate) place: Option<InFlight>,
     /// When the attempt must be over.
     pub(crate) deadline: Option<Instant>,
 }
@@ -98,6 +102,8 @@ pub(crate) struct Reply {
 pub(crate) enum ReplyContent {
     /// In memory, with whatever had to be changed.
     Whole(answer::Answer),
+    /// In memory, as the upstream sent it.
+    Held(Bytes),
     /// A stream of events.
     Events { source: Source, first: Bytes, rules: Rules },
     /// Bytes that are passed on as they come.
@@ -172,13 +178,32 @@ impl Job {
         }
     }
 
-    fn request(&self, upstream: &Upstream, model: &str, has_keys: bool) -> Request<RequestBody> {
-        let mut request = Request::new(self.body(upstream, model));
-        *request.method_mut() = self.method.clone();
+    /// Where the request goes: the path of the base URL, the client's below it, and the client's query.
+    fn address(&self, upstream: &Upstream) -> Result<Uri> {
         let (mark, query) = self.query.as_deref().map_or(("", ""), |query| ("?", query));
         let address = [&upstream.base_path, &*self.path, mark, query].concat();
-        // Both halves were parts of valid addresses; what they make together is one.
-        *request.uri_mut() = PathAndQuery::try_from(address).map_or_else(|_| Uri::default(), Uri::from);
+        let too_long = |_| Error::new(ErrorKind::InvalidRequest, "the path is too long to be passed on");
+        PathAndQuery::try_from(address).map(Uri::from).map_err(too_long)
+    }
+
+    /// What the client did wrong while its body was passed on.
+    fn take_fault(&self) -> Option<Error> {
+        match &self.payload {
+            Payload::Json(_) => None,
+            Payload::Form { rest, .. } | Payload::Opaque { rest, .. } => rest.as_ref()?.take_fault(),
+        }
+    }
+
+    fn request(
+        &self,
+        upstream: &Upstream,
+        model: &str,
+        address: Uri,
+        has_keys: bool,
+    ) -> Request<RequestBody> {
+        let mut request = Request::new(self.body(upstream, model));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = address;
         let mut headers = self.headers.clone();
         headers.insert(header::HOST, upstream.host.clone());
         if self.endpoint.is_some_and(Endpoint::is_inspected) {
@@ -249,11 +274,14 @@ pub(crate) async fn dispatch(job: &Job, snapshot: &Snapshot, exchange: &mut Exch
             let Some(place) = upstream.enter() else { continue };
             match try_upstream(job, upstream, place, model, retry, exchange).await {
                 Ok(reply) => return Ok(reply),
-                Err(Failure::Error(error)) if !retry.on.covers_error(&error.kind) => return Err(error),
+                Err(Failure::Error(error)) if !retry.on.covers_error(&error.kind) => {
+                    return settle(Some(worse(last, Failure::Error(error))));
+                }
                 Err(failure) => last = Some(worse(last, failure)),
             }
         }
-        if hops >= retry.hops_max {
+        // What nobody knows is for the upstream that takes such, and for no other.
+        if hops >= retry.hops_max || job.endpoint.is_none() {
             return settle(last);
         }
         hops += 1;
@@ -389,16 +417,17 @@ async fn try_upstream(
                 note.status = Some(reply.status);
                 exchange.attempts.push(note);
                 upstream.state.answered(took);
-                return if retry.on.covers_status(reply.status) {
-                    upstream.state.failed();
-                    Err(Failure::Status(Box::new(reply)))
-                } else {
-                    Ok(reply)
-                };
+                if !retry.on.covers_status(reply.status) {
+                    return Ok(reply);
+                }
+                upstream.state.failed();
+                return Err(Failure::Status(Box::new(reply.held().await)));
             }
             Err(error) => error,
         };
-        upstream.state.failed();
+        if error.kind.blame() == Blame::Upstream {
+            upstream.state.failed();
+        }
         let is_unsent = error.kind == ErrorKind::UpstreamUnreachable;
         tracing::debug!(upstream = &*upstream.settings.name, %error, cause = ?error.source, "attempt failed");
         note.error = Some(Error::new(error.kind.clone(), error.message.clone()));
@@ -426,11 +455,14 @@ async fn attempt(job: &Job, upstream: &Arc<Upstream>, place: InFlight, model: &s
     let timeouts = &upstream.settings.timeouts;
     let deadline = (!timeouts.total.is_zero()).then(|| Instant::now() + timeouts.total);
     let work = pin!(async {
-        let make = || job.request(upstream, model, false);
-        let answer = upstream.pool.send(make, timeouts.connect, timeouts.first_byte).await?;
-        let Answer { head, body } = answer;
+        let address = job.address(upstream)?;
+        let make = || job.request(upstream, model, address.clone(), false);
+        let sent = upstream.pool.send(make, timeouts.connect, timeouts.first_byte).await;
+        // What the client did wrong while it was sending shows as a broken connection to the upstream.
+        let Answer { head, body } = sent.map_err(|error| job.take_fault().unwrap_or(error))?;
         let (headers, content) = read(job, upstream, head.status, head.headers, body).await?;
-        Ok(Reply { status: head.status, headers, content, upstream: upstream.clone(), place, deadline })
+        let (status, upstream, place) = (head.status, upstream.clone(), Some(place));
+        Ok(Reply { status, headers, content, upstream, place, deadline })
     });
     match deadline {
         None => work.await,
@@ -483,7 +515,8 @@ async fn opaque(job: &Job, mut source: Source, idle: Duration) -> Result<ReplyCo
 
 /// A JSON answer, read whole unless it is long and stays as it is.
 async fn document(mut source: Source, rules: &Rules, idle: Duration) -> Result<ReplyContent> {
-    let is_changed = rules.edits_choices();
+    // A list of models is not passed on but merged.
+    let is_changed = rules.edits_choices() || rules.endpoint == Endpoint::Models;
     let limit = if is_changed { ANSWER_BYTES_MAX } else { ANSWER_HELD_BYTES_MAX };
     let (body, is_whole) = source.collect(limit, idle).await?;
     if body.is_empty() {
@@ -493,6 +526,40 @@ async fn document(mut source: Source, rules: &Rules, idle: Duration) -> Result<R
         (true, _) => answer::rewrite(&body, rules).map(ReplyContent::Whole),
         (false, false) => Ok(ReplyContent::Opaque { source, first: body }),
         (false, true) => Err(invalid("the upstream's answer is too large to be changed")),
+    }
+}
+
+impl Reply {
+    /// Takes the body of an answer that may never be shown into memory, if it is short and there, so that its
+    /// connection can be used again.
+    async fn held(mut self) -> Self {
+        if let ReplyContent::Opaque { source, first } = &mut self.content {
+            let collected = tokio::time::timeout(
+                FAILED_BODY_TIME_MAX,
+                source.collect_after(first, FAILED_BODY_BYTES_MAX, Duration::ZERO),
+            );
+            if let Ok(Ok(true)) = collected.await {
+                self.content = ReplyContent::Held(std::mem::take(first));
+                self.place = None;
+            }
+        }
+        self
+    }
+
+    /// Takes the body of an answer that is no stream of events into memory, as far as it is short.
+    ///
+    /// # Errors
+    ///
+    /// `UpstreamInvalid` when it breaks off or is longer than is held.
+    pub(crate) async fn settled(mut self) -> Result<Self> {
+        let idle = self.upstream.settings.timeouts.idle;
+        if let ReplyContent::Opaque { source, first } = &mut self.content {
+            if !source.collect_after(first, ANSWER_HELD_BYTES_MAX, idle).await? {
+                return Err(invalid("the upstream answered with more than can be shown as an event"));
+            }
+            self.content = ReplyContent::Held(std::mem::take(first));
+        }
+        Ok(self)
     }
 }
 
@@ -540,6 +607,11 @@ impl Source {
         }
     }
 
+    /// Whether everything has been delivered.
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.inflate.is_none() && self.body.is_end_stream()
+    }
+
     /// The length that is still to come, if the upstream said.
     pub(crate) fn len_announced(&self) -> Option<u64> {
         self.body.len_announced().filter(|_| self.inflate.is_none())
@@ -551,6 +623,15 @@ impl Source {
             Some(data) => data.transpose(),
             None => Err(Error::new(ErrorKind::UpstreamTimeout, SILENT)),
         }
+    }
+
+    /// Reads to the end or to the limit, after what has been read already; says whether it was the end.
+    async fn collect_after(&mut self, read: &mut Bytes, limit: usize, idle: Duration) -> Result<bool> {
+        while read.len() < limit {
+            let Some(more) = self.next(idle).await? else { return Ok(true) };
+            *read = if read.is_empty() { more } else { [&**read, &*more].concat().into() };
+        }
+        Ok(false)
     }
 
     /// Reads to the end or to the limit; says whether it was the end.

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use crate::config::{Target, UpstreamTls};
 use crate::error::{Error, ErrorKind, Result, Source};
 use crate::tls::{self, Trust};
-use crate::upstream::body::RequestBody;
+use crate::upstream::body::{RequestBody, Rest};
 use crate::upstream::connection::{Http1, Http2, Io, SendFailure, within};
 use crate::upstream::local::{self, LocalBody};
 
@@ -101,33 +101,44 @@ impl Pool {
             return Ok(local::respond(make()).await);
         };
         loop {
-            let connected = match self.take() {
+            let kept = self.take();
+            let was_kept = kept.is_some();
+            let connected = match kept {
                 Some(connected) => connected,
                 // Boxed like everything on this path that most requests pass by: what a future may hold, all hold.
                 None => within(connect_limit, Box::pin(self.connect())).await.unwrap_or_else(|| {
                     Err(unreachable("the upstream did not accept a connection in time"))
                 })?,
             };
-            let was_idle = matches!(&connected, Connected::Http2(_))
-                || matches!(&connected, Connected::Http1(connection) if connection.is_reused);
-            let sent = within(first_byte_limit, pin!(self.exchange(connected, make()))).await;
-            match sent {
+            let is_shared = matches!(&connected, Connected::Http2(_));
+            let request = make();
+            let rest = request.body().rest();
+            let exchange = pin!(self.exchange(connected, request));
+            let sent = match rest {
+                None => within(first_byte_limit, exchange).await,
+                Some(rest) => once_sent(rest, first_byte_limit, exchange).await,
+            };
+            let failure = match sent {
+                Some(Ok(answer)) => return Ok(answer),
+                Some(Err(failure)) => failure,
                 None => {
+                    if is_shared {
+                        // It may be dead; the next request finds out on one of its own.
+                        *self.shared() = None;
+                    }
                     return Err(Error::new(
                         ErrorKind::UpstreamTimeout,
                         "the upstream did not answer in time",
                     ));
                 }
-                Some(Ok(answer)) => return Ok(answer),
-                Some(Err(failure)) if failure.is_unsent && was_idle => continue,
-                Some(Err(failure)) if failure.is_unsent => {
-                    return Err(unreachable("the upstream closed the connection").with_source(failure.error));
-                }
-                Some(Err(failure)) => {
-                    let message =
-                        "the upstream closed the connection before it answered or sent invalid HTTP";
-                    return Err(Error::new(ErrorKind::UpstreamInvalid, message).with_source(failure.error));
-                }
+            };
+            if !failure.is_unsent {
+                let message = "the upstream closed the connection before it answered or sent invalid HTTP";
+                return Err(Error::new(ErrorKind::UpstreamInvalid, message).with_source(failure.error));
+            }
+            // Each turn takes a connection out of the pool, so that this ends.
+            if !was_kept {
+                return Err(unreachable("the upstream closed the connection").with_source(failure.error));
             }
         }
     }
@@ -167,9 +178,12 @@ impl Pool {
     }
 
     fn take(&self) -> Option<Connected> {
-        let shared = self.shared().clone();
-        if let Some(shared) = shared.filter(Http2::is_usable) {
-            return Some(Connected::Http2(shared));
+        {
+            let mut shared = self.shared();
+            *shared = shared.take().filter(Http2::is_usable);
+            if let Some(shared) = &*shared {
+                return Some(Connected::Http2(shared.clone()));
+            }
         }
         loop {
             let mut connection = self.idle().pop()?;
@@ -249,6 +263,22 @@ impl Place {
     }
 }
 
+/// Waits for an answer with a bound that counts from when the client has sent all of its body.
+async fn once_sent<T>(rest: Rest, limit: Duration, exchange: impl Future<Output = T> + Unpin) -> Option<T> {
+    let too_long = async {
+        rest.over().await;
+        if limit.is_zero() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(limit).await;
+    };
+    tokio::select! {
+        biased;
+        answer = exchange => Some(answer),
+        () = too_long => None,
+    }
+}
+
 /// Connects to the first address that answers.
 async fn open(host: &str, port: u16) -> Result<TcpStream> {
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
@@ -291,6 +321,14 @@ impl AnswerBody {
     /// A body from this process.
     pub(super) fn local(body: LocalBody) -> Self {
         Self(Delivery::Local(body))
+    }
+
+    /// Whether everything has been delivered.
+    pub(crate) fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Delivery::Http1 { body, .. } | Delivery::Http2(body) => body.is_end_stream(),
+            Delivery::Local(_) => false,
+        }
     }
 
     /// The length that is still to come, if the upstream announced one.

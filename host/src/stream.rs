@@ -159,8 +159,11 @@ impl Body {
                     };
                     let manner = early.manner;
                     self.exchange = Some(exchange);
-                    self.content = match outcome {
-                        Ok(reply) => reply.into_late_content(manner),
+                    self.content = match outcome.and_then(Reply::fit_for_late) {
+                        Ok(reply) => {
+                            let idle = reply.upstream.settings.timeouts.idle;
+                            Self::from_reply(reply.content, reply.place, reply.deadline, idle, manner).content
+                        }
                         Err(error) => {
                             let event = openai::error_event(&error, manner.compat);
                             if let Some(exchange) = &mut self.exchange {
@@ -182,15 +185,13 @@ impl Body {
 }
 
 impl Reply {
-    /// The rest of a stream whose head, a 200, has been sent already.
-    fn into_late_content(self, manner: Manner) -> Content {
-        let idle = self.upstream.settings.timeouts.idle;
+    /// What can follow a head that was sent already, a 200: any answer but a refusal.
+    fn fit_for_late(self) -> Result<Self> {
         if self.status.is_success() {
-            return Body::from_reply(self.content, self.place, self.deadline, idle, manner).content;
+            return Ok(self);
         }
         let message = format!("the upstream answered with status {}", self.status.as_u16());
-        let error = Error::new(ErrorKind::UpstreamInvalid, message);
-        Content::Whole(VecDeque::from([openai::error_event(&error, manner.compat)]))
+        Err(Error::new(ErrorKind::UpstreamInvalid, message))
     }
 }
 

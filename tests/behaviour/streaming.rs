@@ -125,6 +125,7 @@ fn a_failure_after_an_early_head_is_an_error_event() {
             serde_json::from_str(events.last().expect("an error event")).expect("JSON");
         assert_eq!(error["error"]["code"], code, "{error}");
         assert!(!events.iter().any(|data| data == "[DONE]"), "{events:?}");
+        eventually("the log to say so", || gateway.stderr().contains("request failed").then_some(()));
     }
 }
 

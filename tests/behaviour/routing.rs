@@ -46,7 +46,7 @@ fn conversations_stay_where_they_began_even_after_a_restart() {
     }
 }
 
-// parity: 68
+// parity: 38, 68
 #[test]
 fn round_robin_takes_turns() {
     let upstreams: Vec<Upstream> = (0..2).map(|_| Upstream::always(Reply::chat("hello"))).collect();
@@ -56,7 +56,7 @@ fn round_robin_takes_turns() {
     assert!(places.windows(2).all(|pair| pair[0] != pair[1]), "{places:?}");
 }
 
-// parity: 67
+// parity: 38, 67
 #[test]
 fn least_in_flight_counts_until_the_last_byte() {
     let busy =
@@ -93,7 +93,7 @@ fn the_smallest_rank_goes_first() {
     }
 }
 
-// parity: 31, 62
+// parity: 31, 38, 62
 #[test]
 fn weights_are_shares() {
     let upstreams: Vec<Upstream> = (0..2).map(|_| Upstream::always(Reply::chat("hello"))).collect();
@@ -229,7 +229,7 @@ fn a_drained_upstream_is_the_last_resort() {
     assert_eq!(places, ["up1", "up1", "up0"]);
 }
 
-// parity: 70
+// parity: 38, 70
 #[test]
 fn failover_keeps_to_the_first_while_it_answers() {
     let first = Upstream::new(|request| match request.number {

@@ -29,6 +29,15 @@ fn the_earlier_systems_variables_say_where_to_listen() {
     }
 }
 
+// parity: 42
+#[test]
+fn the_metrics_port_is_where_the_admin_listener_is() {
+    let gateway = Launch::default().admin_by_itself().variable("METRICS_PORT", "0").start_embedded();
+    assert_ne!(gateway.admin().port(), 9090);
+    assert_ne!(gateway.admin(), gateway.address());
+    gateway.send_admin(&Request::get("/admin/config")).expect(200);
+}
+
 // parity: 43
 #[test]
 fn one_variable_is_enough_for_an_upstream() {
@@ -179,9 +188,15 @@ fn the_grace_period_may_come_from_the_environment() {
 // parity: 48
 #[test]
 fn variables_of_features_to_come_are_said_to_have_no_effect() {
-    for name in ["LOG_FILE", "REQUEST_LOG_ENABLED", "METRICS_ENABLED", "LOG_FULL_TOKEN_ON_ERROR"] {
-        let gateway = Launch::default().variable(name, "true").start_embedded();
-        gateway.send(&chat("echo")).expect(200);
+    let names = [
+        ["LOG_FILE", "REQUEST_LOG_ENABLED", "METRICS_ENABLED", "LOG_FULL_TOKEN_ON_ERROR"],
+        ["RECD_PATH", "DB_ROTATION_CHECK_INTERVAL_SEC", "MAX_TOKENS", "USER_HEADER"],
+        ["REDIS_URL", "RATE_LIMIT_WINDOW_MIN", "ENABLE_RATE_LIMITING", "CIRCUIT_BREAKER_ENABLED"],
+    ];
+    let launch = names.iter().flatten().fold(Launch::default(), |launch, name| launch.variable(name, "1"));
+    let gateway = launch.start_embedded();
+    gateway.send(&chat("echo")).expect(200);
+    for name in names.iter().flatten() {
         eventually("a warning", || {
             gateway.stderr().contains(&format!("`{name}` is not supported yet")).then_some(())
         });

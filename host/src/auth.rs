@@ -1,10 +1,11 @@
 //! Who is calling: the credential of a request, wherever the client's SDK puts it.
 
-use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 
 use crate::config::secret::Secret;
+use crate::headers;
 
 /// Anthropic's header for a key.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -29,9 +30,9 @@ pub(crate) fn identify(request: &mut Parts) -> Caller {
         .or_else(|| text(&request.headers, &X_API_KEY))
         .or_else(|| text(&request.headers, &X_GOOG_API_KEY))
         .or_else(|| text(&request.headers, &API_KEY));
-    for name in [&AUTHORIZATION, &X_API_KEY, &X_GOOG_API_KEY, &API_KEY, &COOKIE] {
-        request.headers.remove(name);
-    }
+    headers::strip(&mut request.headers, |name| {
+        matches!(name, "authorization" | "x-api-key" | "x-goog-api-key" | "api-key" | "cookie")
+    });
     // Taken out of the query in any case: it must not travel on beside a header either.
     let from_query = take_query_key(request);
     let credential = from_headers.or(from_query).filter(|key| !key.expose().is_empty());

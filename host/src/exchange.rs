@@ -96,8 +96,10 @@ impl Activity {
     /// An id that no other exchange of this process has and hardly any of another: 32 hexadecimal digits.
     fn fresh_id(&self) -> HeaderValue {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let id = format!("{:016x}{:016x}", self.seed, scramble(number ^ self.seed.rotate_left(32)));
-        HeaderValue::try_from(id).expect("hexadecimal digits are a valid header value")
+        let id = u128::from(self.seed) << 64 | u128::from(scramble(number ^ self.seed.rotate_left(32)));
+        let digit = |place: usize| b"0123456789abcdef"[(id >> (124 - 4 * place)) as usize & 15];
+        let digits: [u8; 32] = std::array::from_fn(digit);
+        HeaderValue::from_bytes(&digits).expect("hexadecimal digits are a valid header value")
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::auth;
+use crate::auth::{self, Caller};
 use crate::budget::{Budget, Share};
 use crate::config::{ErrorCompat, Server};
 use crate::cors;
@@ -71,14 +71,6 @@ enum Answer {
     Early(Body),
 }
 
-/// What reading a request's body has come to.
-struct Upload {
-    payload: Payload,
-    model: Arc<str>,
-    is_stream: bool,
-    share: Share,
-}
-
 impl Gateway {
     /// Answers one request. Never fails: from here on every error is a response, and a panic is a 500.
     pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
@@ -86,7 +78,7 @@ impl Gateway {
         let mut exchange = Box::new(Exchange::begin(request.headers(), &self.activity));
         let id = exchange.id.clone();
         let origin = request.headers().get(header::ORIGIN).cloned();
-        let answered = caught(self.respond(&snapshot, &mut exchange, request)).await;
+        let answered = caught(pin!(self.respond(&snapshot, &mut exchange, request))).await;
         let outcome = answered.unwrap_or_else(|| Err(Error::new(ErrorKind::Internal, "the gateway failed")));
         let mut response = match outcome {
             Ok(answer) => answer.into_response(&snapshot, exchange),
@@ -120,41 +112,36 @@ impl Gateway {
             return Ok(Answer::Own(status, headers, body));
         }
         let caller = auth::identify(&mut head);
-        let Some((endpoint, rest)) = Endpoint::of(head.uri.path()) else {
-            let job = unknown_path_job(&head, body, caller, exchange)?;
-            return dispatch(&job, snapshot, exchange).await.map(Answer::Reply);
+        // What most requests pass by is boxed: a future is as large as the largest thing it may have to wait for.
+        let job = match Endpoint::of(head.uri.path()) {
+            None => unknown_path_job(head, body, caller, self.budget.share(), exchange)?,
+            Some((endpoint @ (Endpoint::Models | Endpoint::Model), id)) => {
+                exchange.endpoint = endpoint.label();
+                allow_method(endpoint.methods(), &head.method)?;
+                return Box::pin(self.list_models(caller, id)).await;
+            }
+            Some((endpoint, _)) => {
+                exchange.endpoint = endpoint.label();
+                allow_method(endpoint.methods(), &head.method)?;
+                self.read_job(endpoint, head, body, caller, &snapshot.config.server, exchange).await?
+            }
         };
-        exchange.endpoint = endpoint.label();
-        allow_method(endpoint.methods(), &head.method)?;
-        if matches!(endpoint, Endpoint::Models | Endpoint::Model) {
-            self.reloader.reload_for_models(self).await;
-            let list = models::answer(self.snapshots.current(), caller, rest).await?;
-            return Ok(Answer::Own(StatusCode::OK, json_headers(), list));
-        }
-        let upload = self.read_upload(endpoint, &head, body, &snapshot.config.server, exchange).await?;
-        exchange.model = Some(upload.model.clone());
-        exchange.is_stream = upload.is_stream;
-        let job = Job {
-            method: head.method,
-            endpoint: Some(endpoint),
-            path: Cow::Borrowed(endpoint.upstream_path()),
-            query: head.uri.query().map(str::to_owned),
-            headers: upstream_headers(head.headers, exchange),
-            payload: upload.payload,
-            caller,
-            model: upload.model,
-        };
-        if upload.is_stream && snapshot.config.server.keepalive_early {
-            return self.respond_early(job, upload.share, snapshot, exchange).await;
+        if exchange.is_stream && snapshot.config.server.keepalive_early {
+            return Box::pin(self.respond_early(job, snapshot, exchange)).await;
         }
         dispatch(&job, snapshot, exchange).await.map(Answer::Reply)
+    }
+
+    async fn list_models(self: &Arc<Self>, caller: Caller, id: &str) -> Result<Answer> {
+        self.reloader.reload_for_models(self).await;
+        let list = models::answer(self.snapshots.current(), caller, id).await?;
+        Ok(Answer::Own(StatusCode::OK, json_headers(), list))
     }
 
     /// Waits for an upstream, but not longer than `keepalive` without a byte to the client.
     async fn respond_early(
         &self,
         job: Job,
-        share: Share,
         snapshot: &Arc<Snapshot>,
         exchange: &mut Box<Exchange>,
     ) -> Result<Answer> {
@@ -165,7 +152,6 @@ impl Gateway {
         let snapshot = snapshot.clone();
         let mut answering = Box::pin(async move {
             let mut exchange = moved;
-            let _share = share;
             let outcome = dispatch(&job, &snapshot, &mut exchange).await;
             (outcome, exchange)
         });
@@ -184,32 +170,45 @@ impl Gateway {
     }
 
     /// Reads of a body what routing needs, and what an edit needs.
-    async fn read_upload(
+    async fn read_job(
         &self,
         endpoint: Endpoint,
-        head: &request::Parts,
+        head: request::Parts,
         body: Incoming,
+        caller: Caller,
         server: &Server,
         exchange: &mut Exchange,
-    ) -> Result<Upload> {
+    ) -> Result<Job> {
         let mut reader = BodyReader::new(body, server, self.budget.share())?;
         let began = Instant::now();
-        let upload = if endpoint.is_multipart() && headers::Kind::of(&head.headers) != headers::Kind::Json {
-            read_form(&head.headers, reader).await
+        let is_form = endpoint.is_multipart() && headers::Kind::of(&head.headers) != headers::Kind::Json;
+        let (payload, model) = if is_form {
+            Box::pin(read_form(&head.headers, &mut reader)).await?
         } else {
             let bytes = reader.read_to_end().await?;
             let request = openai::decode(endpoint, bytes)?;
-            let (model, is_stream) = (Arc::from(request.model()), request.is_stream());
-            Ok(Upload { payload: Payload::Json(request), model, is_stream, share: reader.share })
+            let model: Arc<str> = Arc::from(request.model());
+            exchange.is_stream = request.is_stream();
+            (Payload::Json(request), model)
         };
         exchange.waited += began.elapsed();
-        upload
+        exchange.model = Some(model.clone());
+        Ok(Job {
+            method: head.method,
+            endpoint: Some(endpoint),
+            path: Cow::Borrowed(endpoint.upstream_path()),
+            query: head.uri.query().map(str::to_owned),
+            headers: upstream_headers(head.headers, exchange),
+            payload,
+            caller,
+            model,
+            _share: reader.share,
+        })
     }
 }
 
 /// Runs a future to its end, or to the panic that a defect causes; then there is no outcome.
-async fn caught<T>(work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
+async fn caught<T>(mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     poll_fn(|context| {
         let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
         polled.map_or(Poll::Ready(None), |poll| poll.map(Some))
@@ -219,7 +218,8 @@ async fn caught<T>(work: impl Future<Output = T>) -> Option<T> {
 
 /// A client's body, read within the bounds.
 struct BodyReader {
-    body: Incoming,
+    /// Gone once the rest of it is passed on.
+    body: Option<Incoming>,
     share: Share,
     bytes_max: u64,
     buffered_bytes_max: u64,
@@ -231,7 +231,7 @@ impl BodyReader {
     fn new(body: Incoming, server: &Server, share: Share) -> Result<Self> {
         let len_announced = body.size_hint().exact();
         let reader = Self {
-            body,
+            body: Some(body),
             share,
             bytes_max: server.request_body_max,
             buffered_bytes_max: server.buffered_bytes_max,
@@ -247,7 +247,8 @@ impl BodyReader {
 
     async fn read(&mut self) -> Result<Option<Bytes>> {
         loop {
-            let frame = tokio::time::timeout(BODY_IDLE_MAX, self.body.frame()).await;
+            let Some(body) = &mut self.body else { return Ok(None) };
+            let frame = tokio::time::timeout(BODY_IDLE_MAX, body.frame()).await;
             let frame = frame.map_err(|_| {
                 Error::new(ErrorKind::RequestTimeout, "the request body did not arrive in time")
             })?;
@@ -272,7 +273,7 @@ impl BodyReader {
 
     async fn read_to_end(&mut self) -> Result<Bytes> {
         let Some(first) = self.read().await? else { return Ok(Bytes::new()) };
-        if self.body.is_end_stream() {
+        if self.body.as_ref().is_none_or(Incoming::is_end_stream) {
             return Ok(first);
         }
         let capacity = self.len_announced.map_or(0, |len| len.min(self.bytes_max) as usize);
@@ -284,6 +285,11 @@ impl BodyReader {
         Ok(all.freeze())
     }
 
+    /// Gives up what has not been read, if there is any.
+    fn take_rest(&mut self) -> Option<Rest> {
+        self.body.take().filter(|body| !body.is_end_stream()).map(Rest::new)
+    }
+
     fn too_large(&self) -> Error {
         let message =
             format!("the request body is larger than {} bytes, the most this gateway takes", self.bytes_max);
@@ -292,7 +298,9 @@ impl BodyReader {
 }
 
 /// Reads a form up to the part that names the model; the rest is passed on while it arrives.
-async fn read_form(headers: &HeaderMap, mut reader: BodyReader) -> Result<Upload> {
+///
+/// Whether a form asks for a stream shows in the answer's content type; the field may come after the file.
+async fn read_form(headers: &HeaderMap, reader: &mut BodyReader) -> Result<(Payload, Arc<str>)> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let mut form = Form::new(content_type)?;
     let mut read = BytesMut::new();
@@ -306,17 +314,17 @@ async fn read_form(headers: &HeaderMap, mut reader: BodyReader) -> Result<Upload
             },
         }
     };
-    let rest = (!reader.body.is_end_stream()).then(|| Rest::new(reader.body));
+    let rest = reader.take_rest();
     let payload = Payload::Form { head: read.freeze(), model: Some(value), rest, len: reader.len_announced };
-    // Whether a form asks for a stream shows in the answer's content type; the field may come after the file.
-    Ok(Upload { payload, model: Arc::from(model), is_stream: false, share: reader.share })
+    Ok((payload, Arc::from(model)))
 }
 
 /// A path nobody knows, for the upstream that takes such.
 fn unknown_path_job(
-    head: &request::Parts,
+    head: request::Parts,
     body: Incoming,
-    caller: auth::Caller,
+    caller: Caller,
+    share: Share,
     exchange: &mut Exchange,
 ) -> Result<Job> {
     let unknown = || Error::new(ErrorKind::UnknownPath, format!("there is no path `{}`", head.uri.path()));
@@ -332,14 +340,15 @@ fn unknown_path_job(
     let rest = (!body.is_end_stream()).then(|| Rest::new(body));
     exchange.endpoint = "passthrough";
     Ok(Job {
-        method: head.method.clone(),
-        endpoint: None,
         path: Cow::Owned(format!("/{path}")),
+        method: head.method,
+        endpoint: None,
         query: head.uri.query().map(str::to_owned),
-        headers: upstream_headers(head.headers.clone(), exchange),
+        headers: upstream_headers(head.headers, exchange),
         payload: Payload::Opaque { rest, len },
         caller,
         model: Arc::from(""),
+        _share: share,
     })
 }
 
@@ -445,8 +454,8 @@ fn describe(exchange: &Exchange, upstream: Option<&str>, headers: &mut HeaderMap
         headers.insert(X_UPSTREAM, name);
     }
     headers.insert(X_ATTEMPTS, HeaderValue::from(exchange.attempts.len()));
-    let own_ms = exchange.elapsed().saturating_sub(exchange.waited).as_secs_f64() * 1e3;
-    let timing = HeaderValue::try_from(format!("gw;dur={own_ms:.3}"));
+    let own_us = exchange.elapsed().saturating_sub(exchange.waited).as_micros();
+    let timing = HeaderValue::try_from(format!("gw;dur={}.{:03}", own_us / 1000, own_us % 1000));
     headers.append(SERVER_TIMING, timing.expect("digits are a valid header value"));
 }
 
@@ -456,11 +465,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_outcome_and_not_the_end() {
-        assert_eq!(caught(async { 1 }).await, Some(1));
+        assert_eq!(caught(pin!(async { 1 })).await, Some(1));
         let work = async {
             tokio::task::yield_now().await;
             panic!("a defect")
         };
-        assert_eq!(caught::<()>(work).await, None);
+        assert_eq!(caught::<()>(pin!(work)).await, None);
     }
 }

@@ -1,19 +1,28 @@
 //! Which headers of a message concern the other side, and what kind of body they announce.
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap};
 
-/// Headers that concern one connection only. Source: RFC 9110, section 7.6.1, and `keep-alive` and
-/// `proxy-connection`, which are older than it.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::PROXY_AUTHENTICATE,
-];
+/// Whether a header concerns one connection only.
+///
+/// Source: RFC 9110, section 7.6.1, and `keep-alive` and `proxy-connection`, which are older than it.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "proxy-authenticate"
+    )
+}
+
+/// Whether a client tells it this gateway and not the upstream, which is sent its own of each.
+fn is_for_this_side(name: &str) -> bool {
+    matches!(name, "host" | "content-length" | "expect" | "proxy-authorization")
+}
 
 /// The kinds of bodies that are treated differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,33 +52,37 @@ impl Kind {
 
 /// Removes what concerns one connection only, the headers that `Connection` names included.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if let Some(value) = headers.get(header::CONNECTION) {
-        let named: Vec<HeaderName> = value
-            .to_str()
-            .unwrap_or("")
-            .split(',')
-            .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
+    strip_named_by_connection(headers);
+    strip(headers, is_hop_by_hop);
 }
 
-/// Removes what a client tells this gateway and not the upstream, which is sent its own of each.
+/// Removes what must not travel on to an upstream: what concerns the client's connection only, and what the upstream
+/// is sent its own of.
 pub(crate) fn strip_for_upstream(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::PROXY_AUTHORIZATION] {
+    strip_named_by_connection(headers);
+    strip(headers, |name| is_hop_by_hop(name) || is_for_this_side(name));
+}
+
+fn strip_named_by_connection(headers: &mut HeaderMap) {
+    let Some(value) = headers.get(header::CONNECTION) else { return };
+    let Ok(value) = value.to_str() else { return };
+    let named = value.to_ascii_lowercase();
+    strip(headers, |name| named.split(',').any(|other| other.trim() == name));
+}
+
+/// Removes the headers whose names, in lower case, are of a kind.
+///
+/// Most kinds have many names of which few are there. Asking each header is cheaper than looking each name up, which
+/// would hash it.
+pub(crate) fn strip(headers: &mut HeaderMap, is_of_kind: impl Fn(&str) -> bool) {
+    while let Some(name) = headers.keys().find(|name| is_of_kind(name.as_str())).cloned() {
         headers.remove(name);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::auth::Caller;
+use crate::budget::Budget;
 use crate::config::ModelMatch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Snapshot;
@@ -161,6 +162,7 @@ async fn fetch(upstream: &Arc<Upstream>, caller: &Caller) -> Result<Vec<Model>> 
         payload: Payload::Opaque { rest: None, len: None },
         caller: caller.clone(),
         model: Arc::from(""),
+        _share: Budget::new().share(),
     };
     let asked = tokio::time::timeout(FETCH_TIME_MAX, ask(&job, upstream)).await;
     let reply = asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::UpstreamTimeout, "no list in time")))?;

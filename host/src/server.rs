@@ -1,5 +1,6 @@
 //! Listeners, connections and their bounds, TLS, and the drain at the end.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -140,7 +141,8 @@ async fn requests(
     let service = service_fn(|request: Request<Incoming>| {
         has_begun.store(true, Ordering::Relaxed);
         let gateway = gateway.clone();
-        async move { Ok::<Response<Body>, std::convert::Infallible>(answer(surface, gateway, request).await) }
+        // Boxed, so that an idle connection and one that streams its answer hold nothing of it.
+        Box::pin(async move { Ok::<Response<Body>, Infallible>(answer(surface, gateway, request).await) })
     });
     let builder = builder();
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
@@ -166,7 +168,7 @@ async fn requests(
 async fn answer(surface: Surface, gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Body> {
     match surface {
         Surface::Main => gateway.handle(request).await,
-        Surface::Admin => admin::handle(&gateway, request).await,
+        Surface::Admin => Box::pin(admin::handle(&gateway, request)).await,
     }
 }
 

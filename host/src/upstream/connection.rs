@@ -9,6 +9,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -222,6 +223,6 @@ impl AsyncWrite for Io {
 }
 
 /// Waits for a future with a bound; zero waits without one.
-pub(super) async fn within<T>(limit: std::time::Duration, work: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T> + Unpin) -> Option<T> {
     if limit.is_zero() { Some(work.await) } else { tokio::time::timeout(limit, work).await.ok() }
 }

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use http::{Method, Request, StatusCode, Uri};
 use tokio::time::Instant;
 
 use crate::auth::Caller;
+use crate::budget::Share;
 use crate::chat::Prompt;
 use crate::config::{ModelMatch, Retry, RetryOn};
 use crate::error::{Error, ErrorKind, Result};
@@ -62,6 +64,8 @@ pub(crate) struct Job {
     pub(crate) caller: Caller,
     /// The model as the client named it; empty for a path that is passed on.
     pub(crate) model: Arc<str>,
+    /// The bytes it holds in memory.
+    pub(crate) _share: Share,
 }
 
 /// The body of a request, in the form that lets it be edited and sent again.
@@ -171,8 +175,8 @@ impl Job {
     fn request(&self, upstream: &Upstream, model: &str, has_keys: bool) -> Request<RequestBody> {
         let mut request = Request::new(self.body(upstream, model));
         *request.method_mut() = self.method.clone();
-        let query = self.query.as_deref().map(|query| format!("?{query}")).unwrap_or_default();
-        let address = format!("{}{}{query}", upstream.base_path, self.path);
+        let (mark, query) = self.query.as_deref().map_or(("", ""), |query| ("?", query));
+        let address = [&upstream.base_path, &*self.path, mark, query].concat();
         // Both halves were parts of valid addresses; what they make together is one.
         *request.uri_mut() = PathAndQuery::try_from(address).map_or_else(|_| Uri::default(), Uri::from);
         let mut headers = self.headers.clone();
@@ -421,13 +425,13 @@ async fn try_upstream(
 async fn attempt(job: &Job, upstream: &Arc<Upstream>, place: InFlight, model: &str) -> Result<Reply> {
     let timeouts = &upstream.settings.timeouts;
     let deadline = (!timeouts.total.is_zero()).then(|| Instant::now() + timeouts.total);
-    let work = async {
+    let work = pin!(async {
         let make = || job.request(upstream, model, false);
         let answer = upstream.pool.send(make, timeouts.connect, timeouts.first_byte).await?;
         let Answer { head, body } = answer;
         let (headers, content) = read(job, upstream, head.status, head.headers, body).await?;
         Ok(Reply { status: head.status, headers, content, upstream: upstream.clone(), place, deadline })
-    };
+    });
     match deadline {
         None => work.await,
         Some(deadline) => tokio::time::timeout_at(deadline, work).await.unwrap_or_else(|_| {
@@ -543,7 +547,7 @@ impl Source {
 
     /// Waits for the next bytes, none at the end.
     async fn next(&mut self, idle: Duration) -> Result<Option<Bytes>> {
-        match within(idle, poll_fn(|context| self.poll_data(context))).await {
+        match within(idle, pin!(poll_fn(|context| self.poll_data(context)))).await {
             Some(data) => data.transpose(),
             None => Err(Error::new(ErrorKind::UpstreamTimeout, SILENT)),
         }

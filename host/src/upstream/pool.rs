@@ -1,7 +1,7 @@
 //! The way to one upstream: new connections, idle ones, and the answers that come over them.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -103,13 +103,14 @@ impl Pool {
         loop {
             let connected = match self.take() {
                 Some(connected) => connected,
-                None => within(connect_limit, self.connect()).await.unwrap_or_else(|| {
+                // Boxed like everything on this path that most requests pass by: what a future may hold, all hold.
+                None => within(connect_limit, Box::pin(self.connect())).await.unwrap_or_else(|| {
                     Err(unreachable("the upstream did not accept a connection in time"))
                 })?,
             };
             let was_idle = matches!(&connected, Connected::Http2(_))
                 || matches!(&connected, Connected::Http1(connection) if connection.is_reused);
-            let sent = within(first_byte_limit, self.exchange(connected, make())).await;
+            let sent = within(first_byte_limit, pin!(self.exchange(connected, make()))).await;
             match sent {
                 None => {
                     return Err(Error::new(

@@ -1,5 +1,6 @@
 //! Events pass as they come.
 
+use std::io::Write;
 use std::time::Duration;
 
 use serde_json::json;
@@ -158,6 +159,36 @@ fn a_compressed_stream_is_read_piece_by_piece() {
     assert_eq!(answer.end, End::Complete);
     assert_eq!(chat_text(&answer.body), "hello");
     assert!(answer.text().ends_with("data: [DONE]\n\n"));
+}
+
+/// The upstream compresses and flushes event by event, and waits until the client has read the one before.
+#[test]
+fn no_event_of_a_compressed_stream_is_held_back() {
+    let gates: Vec<Gate> = (0..4).map(|_| Gate::new()).collect();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut pack = |event: &str| {
+        encoder.write_all(format!("data: {event}\n\n").as_bytes()).expect("a Vec takes every write");
+        encoder.flush().expect("a Vec takes every write");
+        std::mem::take(encoder.get_mut())
+    };
+    let empty = Reply::new(200).header("content-type", "text/event-stream").chunked();
+    let mut reply =
+        empty.header("content-encoding", "gzip").body(pack(&chunk(&json!({"content": "a"}), None)));
+    for gate in &gates {
+        reply = reply.wait(gate).body(pack(&chunk(&json!({"content": "b"}), None)));
+    }
+    reply = reply.body(pack(&chunk(&json!({}), Some("stop")))).body(pack("[DONE]"));
+    let upstream = Upstream::always(reply.body(encoder.finish().expect("a Vec takes every write")));
+    let gateway = Gateway::before(&upstream);
+    let mut client = gateway.ask(&Request::chat_stream("hi"));
+    assert_eq!(client.head().status, 200);
+    for gate in &gates {
+        client.event().expect("the event before the gate has arrived");
+        gate.open();
+    }
+    let (rest, end) = client.rest();
+    assert_eq!(end, End::Complete);
+    assert!(rest.ends_with(b"data: [DONE]\n\n"), "{:?}", String::from_utf8_lossy(&rest));
 }
 
 // parity: 118

@@ -98,7 +98,7 @@ pub enum Command {
         /// Blocks that fit each upstream's cache
         #[arg(long, default_value_t = 3000)]
         blocks: usize,
-        /// Print JSON lines
+        /// Print one JSON document
         #[arg(long)]
         json: bool,
     },

@@ -388,7 +388,7 @@ pub(crate) fn own_response(
     mut exchange: Box<Exchange>,
 ) -> Response<Body> {
     exchange.status = Some(status);
-    describe(&exchange, false, &mut headers);
+    describe(&exchange, None, &mut headers);
     let mut response = Response::new(Body::from_bytes(body).ending(exchange));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -409,7 +409,8 @@ fn reply_response(reply: Reply, snapshot: &Snapshot, mut exchange: Box<Exchange>
     if let Some(id) = headers.remove(REQUEST_ID) {
         headers.insert(X_UPSTREAM_REQUEST_ID, id);
     }
-    describe(&exchange, snapshot.config.server.upstream_header, &mut headers);
+    let name = snapshot.config.server.upstream_header.then_some(&*upstream.settings.name);
+    describe(&exchange, name, &mut headers);
     let manner = Manner { keepalive: snapshot.config.server.keepalive, compat: snapshot.config.error_compat };
     let idle = upstream.settings.timeouts.idle;
     let body = Body::from_reply(content, place, deadline, idle, manner).ending(exchange);
@@ -440,7 +441,8 @@ pub(crate) fn error_response(
         // The rest of the body is not going to be read.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    describe(&exchange, shows_upstream, &mut headers);
+    let last = exchange.attempts.last().filter(|_| shows_upstream).map(|attempt| &*attempt.upstream);
+    describe(&exchange, last, &mut headers);
     let body = openai::encode_error(&error, compat);
     exchange.status = Some(status);
     exchange.fail(error);
@@ -456,11 +458,8 @@ pub(crate) fn json_headers() -> HeaderMap {
 }
 
 /// Says who answered, after how many attempts, and how long the gateway itself took.
-fn describe(exchange: &Exchange, shows_upstream: bool, headers: &mut HeaderMap) {
-    if shows_upstream
-        && let Some(attempt) = exchange.attempts.last()
-        && let Ok(name) = HeaderValue::from_str(&attempt.upstream)
-    {
+fn describe(exchange: &Exchange, upstream: Option<&str>, headers: &mut HeaderMap) {
+    if let Some(Ok(name)) = upstream.map(HeaderValue::from_str) {
         headers.insert(X_UPSTREAM, name);
     }
     headers.insert(X_ATTEMPTS, HeaderValue::from(exchange.attempts.len()));

@@ -66,6 +66,8 @@ struct Streaming {
     is_over: bool,
     /// What a body without a grammar for errors ends with: an error, which closes the connection.
     abort: Option<Error>,
+    /// Whether the connection was given the time to send what comes before that error.
+    is_flushed: bool,
     _place: Option<InFlight>,
 }
 
@@ -139,6 +141,7 @@ impl Body {
             timer: Box::pin(sleep_until(now)),
             is_over: false,
             abort: None,
+            is_flushed: false,
             _place: place,
         };
         streaming.take(first);
@@ -252,11 +255,17 @@ impl Streaming {
                     }
                     return Poll::Ready(Some(Ok(bytes)));
                 }
+                Step::End if self.is_abortive() && !self.is_flushed => {
+                    // hyper drops what it has not written yet, the head included, when a body fails.
+                    self.is_flushed = true;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Step::End => {
                     if let Some(exchange) = &mut exchange {
                         self.end(exchange);
                     }
-                    let is_abortive = self.filter.is_none();
+                    let is_abortive = self.is_abortive();
                     return Poll::Ready(self.abort.take().filter(|_| is_abortive).map(Err));
                 }
                 Step::Wait => match self.poll_timers(context) {
@@ -274,6 +283,11 @@ impl Streaming {
             Some(error) => exchange.fail(Error::new(error.kind.clone(), error.message.clone())),
             None => exchange.complete(),
         }
+    }
+
+    /// Whether the end is an error that only the connection can tell.
+    fn is_abortive(&self) -> bool {
+        self.filter.is_none() && self.abort.is_some()
     }
 
     /// Takes all that upstream has ready, up to the joining bound.

@@ -44,6 +44,20 @@ fn a_list_is_kept() {
     assert_eq!((one.count(), two.count()), (1, 1));
 }
 
+// parity: 39
+#[test]
+fn a_list_is_not_kept_when_its_time_is_zero() {
+    for setting in ["models_cache: { ttl: 0s }", "models_cache: { ttl_seconds: 0 }"] {
+        let one = Upstream::always(Reply::models(&["a"]));
+        let gateway =
+            Gateway::start(&format!("{setting}\nupstreams:\n  - {{ name: one, base_url: {} }}\n", one.url()));
+        for _ in 0..3 {
+            gateway.send(&Request::get("/v1/models")).expect(200);
+        }
+        assert_eq!(one.count(), 3, "{setting}");
+    }
+}
+
 // parity: 79
 #[test]
 fn one_flight_serves_all_and_outlives_its_leader() {

@@ -59,11 +59,12 @@ fn a_hundred_reloads_under_load_fail_no_request() {
         let _guard = OnDrop(|| is_over.store(true, Ordering::Relaxed));
         for generation in 1..=100 {
             let text = config(&upstream, generation);
-            match generation % 5 {
+            // What only a look at the file shows takes as long as the looks are apart: a few of each do.
+            match generation % 30 {
                 0 => gateway.rewrite_config(&text),
-                1 => std::fs::write(gateway.config(), &text).expect("the folder is writable"),
-                2 => swap_symlink(&gateway, &text, generation),
-                3 => {
+                10 => std::fs::write(gateway.config(), &text).expect("the folder is writable"),
+                20 => swap_symlink(&gateway, &text, generation),
+                odd if odd % 2 == 1 => {
                     gateway.rewrite_config(&text);
                     gateway.signal("HUP");
                 }
@@ -124,7 +125,7 @@ fn listing_models_reloads() {
     wait_generation(&gateway, 1);
 }
 
-// parity: 53
+// parity: 51, 53
 #[test]
 fn a_bad_file_keeps_the_running_configuration() {
     let upstream = Upstream::new(Reply::echo);
@@ -161,6 +162,38 @@ fn a_running_stream_survives_a_reload() {
     let (rest, end) = client.rest();
     assert!(String::from_utf8_lossy(&rest).contains("[DONE]"));
     assert_eq!(end, End::Complete);
+}
+
+// parity: 74
+#[test]
+fn switching_off_and_weights_are_effective_at_once() {
+    let upstreams = [Upstream::new(Reply::echo), Upstream::new(Reply::echo)];
+    let text = |settings: [&str; 2]| {
+        let mut text = "upstreams:\n".to_owned();
+        for (index, (upstream, settings)) in upstreams.iter().zip(settings).enumerate() {
+            text.push_str(&format!(
+                "  - {{ name: up{index}, base_url: \"{}\"{settings} }}\n",
+                upstream.url()
+            ));
+        }
+        text
+    };
+    let gateway = Gateway::start(&text(["", ", enabled: false"]));
+    for (settings, used) in [
+        (["", ", enabled: false"], [10, 0]),
+        ([", enabled: false", ""], [0, 10]),
+        (["", ", priority: 0"], [10, 0]),
+        ([", priority: 0", ""], [0, 10]),
+    ] {
+        gateway.rewrite_config(&text(settings));
+        gateway.send_admin(&reload_request()).expect(200);
+        let before = upstreams.each_ref().map(Upstream::count);
+        for number in 0..10 {
+            gateway.send(&Request::chat(&format!("chat {number}"))).expect(200);
+        }
+        let after = upstreams.each_ref().map(Upstream::count);
+        assert_eq!([after[0] - before[0], after[1] - before[1]], used, "{settings:?}");
+    }
 }
 
 #[test]

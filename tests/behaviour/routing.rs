@@ -46,7 +46,7 @@ fn conversations_stay_where_they_began_even_after_a_restart() {
     }
 }
 
-// parity: 68
+// parity: 38, 68
 #[test]
 fn round_robin_takes_turns() {
     let upstreams: Vec<Upstream> = (0..2).map(|_| Upstream::always(Reply::chat("hello"))).collect();
@@ -56,7 +56,7 @@ fn round_robin_takes_turns() {
     assert!(places.windows(2).all(|pair| pair[0] != pair[1]), "{places:?}");
 }
 
-// parity: 67
+// parity: 38, 67
 #[test]
 fn least_in_flight_counts_until_the_last_byte() {
     let busy =
@@ -93,7 +93,7 @@ fn the_smallest_rank_goes_first() {
     }
 }
 
-// parity: 31, 62
+// parity: 31, 38, 62
 #[test]
 fn weights_are_shares() {
     let upstreams: Vec<Upstream> = (0..2).map(|_| Upstream::always(Reply::chat("hello"))).collect();
@@ -132,4 +132,144 @@ fn all_full_is_503_with_retry_after() {
     let answer = gateway.send(&Request::chat("hi")).expect(503);
     assert!(answer.header("retry-after").is_some(), "{:?}", answer.head);
     assert_eq!(answer.error_code(), "overloaded");
+}
+
+#[test]
+fn a_full_upstream_gives_way_to_its_fallback() {
+    let full = Upstream::always(Reply::silence());
+    let spare = Upstream::always(Reply::chat("hello"));
+    let pairs = [
+        (&full, ", max_in_flight: 1, fallback: up1, model_match: { type: exact, value: m }"),
+        (&spare, ", model_match: { type: exact, value: other }"),
+    ];
+    let gateway = Gateway::start(&config(&pairs, ""));
+    let _waiting = gateway.ask(&Request::chat("hi"));
+    full.wait_requests(1);
+    assert_eq!(ask(&gateway, &Request::chat("hi")), "up1");
+    assert_eq!(spare.only().json()["model"], "other", "it is asked for the model it knows");
+}
+
+#[test]
+fn a_place_is_free_again_when_its_stream_is_over() {
+    let upstream = Upstream::new(|request| Reply::chat_as_asked(request, &["he", "llo"]));
+    let gateway = Gateway::start(&config(&[(&upstream, ", max_in_flight: 1")], ""));
+    for _ in 0..10 {
+        gateway.send(&Request::chat_stream("hi")).expect(200);
+        gateway.send(&Request::chat("hi")).expect(200);
+    }
+}
+
+/// An address that refuses connections.
+fn refusing() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    format!("http://{}/v1", listener.local_addr().expect("it is bound"))
+}
+
+/// The attempts that are made at `upstreams` refusing upstreams.
+#[track_caller]
+fn check_attempts(upstreams: usize, retry: &str, attempts: &str) {
+    let mut text = format!("retry: {{ backoff: 1ms, backoff_max: 1ms{retry} }}\nupstreams:\n");
+    for index in 0..upstreams {
+        text.push_str(&format!("  - {{ name: up{index}, base_url: \"{}\" }}\n", refusing()));
+    }
+    let answer = Gateway::start(&text).send(&Request::chat("hi")).expect(502);
+    assert_eq!(answer.error_code(), "upstream_unreachable");
+    assert_eq!(answer.header("x-witgate-attempts"), Some(attempts), "{upstreams} upstreams, retry{retry}");
+}
+
+// parity: 116
+#[test]
+fn attempts_at_refusing_upstreams_are_counted_exactly() {
+    check_attempts(1, "", "2");
+    check_attempts(1, ", same_upstream: 0", "1");
+    check_attempts(1, ", same_upstream: 3", "4");
+    check_attempts(3, "", "6");
+    check_attempts(3, ", same_upstream: 0", "3");
+    check_attempts(3, ", attempts_max: 1", "1");
+    check_attempts(3, ", attempts_max: 5", "5");
+    check_attempts(6, "", "8");
+    check_attempts(3, ", on: [timeout, 5xx]", "1");
+    check_attempts(3, ", on: []", "1");
+}
+
+// parity: 111
+#[test]
+fn what_is_not_in_on_is_not_tried_again() {
+    for (on, status, moves) in [
+        ("[connect, timeout, 408, 429, 5xx]", 500, true),
+        ("[connect, timeout, 408, 429]", 500, false),
+        ("[503]", 503, true),
+        ("[503]", 502, false),
+        ("[connect]", 429, false),
+        ("[401, 403, 404, 422]", 401, true),
+        ("[401, 403, 404, 422]", 403, true),
+        ("[401, 403, 404, 422]", 404, true),
+        ("[401, 403, 404, 422]", 422, true),
+        ("[401, 403, 404, 422]", 400, false),
+    ] {
+        let first = Upstream::always(Reply::error(status, "no"));
+        let second = Upstream::always(Reply::chat("hello"));
+        let top = format!("routing: {{ strategy: failover }}\nretry: {{ on: {on} }}");
+        let gateway = Gateway::start(&config(&[(&first, ""), (&second, "")], &top));
+        gateway.send(&Request::chat("hi")).expect(if moves { 200 } else { status });
+        assert_eq!((first.count(), second.count()), (1, usize::from(moves)), "{on} and {status}");
+    }
+}
+
+// parity: 65
+#[test]
+fn a_drained_upstream_is_the_last_resort() {
+    let drained = Upstream::always(Reply::chat("hello"));
+    let other =
+        Upstream::sequence(vec![Reply::chat("hello"), Reply::chat("hello"), Reply::error(500, "down")]);
+    let pairs = [(&drained, ", priority: 0"), (&other, "")];
+    let gateway = Gateway::start(&config(&pairs, ""));
+    let places: Vec<String> =
+        (0..3).map(|chat| ask(&gateway, &Request::chat(&format!("chat {chat}")))).collect();
+    assert_eq!(places, ["up1", "up1", "up0"]);
+}
+
+// parity: 38, 70
+#[test]
+fn failover_keeps_to_the_first_while_it_answers() {
+    let first = Upstream::new(|request| match request.number {
+        20.. => Reply::error(500, "down"),
+        _ => Reply::chat("hello"),
+    });
+    let second = Upstream::always(Reply::chat("hello"));
+    let gateway = Gateway::start(&config(
+        &[(&first, ""), (&second, ", priority: 9")],
+        "routing: { strategy: failover }",
+    ));
+    let place = |chat: usize| ask(&gateway, &Request::chat(&format!("chat {chat}")));
+    assert!((0..20).all(|chat| place(chat) == "up0"));
+    assert_eq!(place(20), "up1");
+}
+
+// parity: 64
+#[test]
+fn the_load_of_a_dead_upstream_spreads() {
+    let mut upstreams: Vec<Upstream> = (0..4).map(|_| Upstream::always(Reply::chat("hello"))).collect();
+    let config = config(
+        &upstreams.iter().map(|upstream| (upstream, "")).collect::<Vec<_>>(),
+        "retry: { same_upstream: 0 }",
+    );
+    let gateway = Gateway::start(&config);
+    let places = |gateway: &Gateway| -> Vec<String> {
+        (0..200).map(|chat| ask(gateway, &conversation(chat, 1))).collect()
+    };
+    let before = places(&gateway);
+    drop(upstreams.remove(0));
+    let after = places(&gateway);
+    let mut spread: HashMap<&str, usize> = HashMap::new();
+    for (before, after) in before.iter().zip(&after) {
+        if before == "up0" {
+            *spread.entry(after).or_default() += 1;
+        } else {
+            assert_eq!(before, after, "what the others had stays where it is");
+        }
+    }
+    // About fifty conversations over three upstreams.
+    assert_eq!(spread.len(), 3, "{spread:?}");
+    assert!(spread.values().all(|count| *count >= 5), "{spread:?}");
 }

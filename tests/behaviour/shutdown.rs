@@ -86,6 +86,7 @@ fn idle_connections_do_not_hold_up_the_end() {
     assert!(signalled.elapsed() < Duration::from_secs(5), "{:?}", signalled.elapsed());
 }
 
+// parity: 50
 #[test]
 fn a_taken_port_is_said_clearly() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
@@ -103,6 +104,7 @@ fn a_taken_port_is_said_clearly() {
     assert!(log.contains("--listen"), "it says what to change: {log}");
 }
 
+// parity: 50, 51
 #[test]
 fn a_bad_configuration_stops_the_start() {
     let folder = tempfile::tempdir().expect("the temporary folder is writable");

@@ -76,6 +76,8 @@ fn a_pooled_connection_that_died_costs_no_request() {
     for count in 1..=10 {
         gateway.send(&Request::chat("hi")).expect(200);
         assert_eq!(upstream.count(), count, "nothing is sent twice");
+        // Only a connection that had died before is promised to cost nothing.
+        upstream.wait("the connection's end", |requests| requests.last()?.is_answered.then_some(()));
     }
 }
 

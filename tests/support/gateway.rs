@@ -47,6 +47,7 @@ pub struct Launch {
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
     listens_by_itself: bool,
+    has_own_admin: bool,
     files: Vec<(String, String)>,
 }
 
@@ -66,6 +67,12 @@ impl Launch {
     /// Leaves it to the environment and other arguments where the main listener is.
     pub fn listening_by_itself(mut self) -> Self {
         self.listens_by_itself = true;
+        self
+    }
+
+    /// Leaves it to the environment and other arguments where the admin listener is.
+    pub fn admin_by_itself(mut self) -> Self {
+        self.has_own_admin = true;
         self
     }
 
@@ -102,7 +109,10 @@ impl Launch {
         if !self.listens_by_itself {
             command.args(["--listen", "127.0.0.1:0"]);
         }
-        command.args(["--admin", "127.0.0.1:0"]).args(self.arguments).envs(self.environment);
+        if !self.has_own_admin {
+            command.args(["--admin", "127.0.0.1:0"]);
+        }
+        command.args(self.arguments).envs(self.environment);
         command.current_dir(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary can be run");
         let (lines, stdout) = read_lines(child.stdout.take().expect("it is piped"));

@@ -36,6 +36,39 @@ pub fn send(address: SocketAddr, tls: Option<Arc<ClientConfig>>, requests: &[Req
     })
 }
 
+/// Sends a request by prior knowledge, reads the first piece of its answer and cancels it; the connection stays until
+/// `meanwhile` has returned.
+///
+/// # Panics
+/// When the server does not speak HTTP/2 or does not answer.
+#[track_caller]
+pub fn cancel<T>(address: SocketAddr, request: &Request, meanwhile: impl FnOnce() -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("it needs no resources");
+    let request = build("http", request);
+    let connection = runtime.block_on(async {
+        let tcp = TcpStream::connect(address).await.expect("the gateway listens");
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tcp))
+                .await
+                .expect("the gateway speaks HTTP/2");
+        tokio::spawn(connection);
+        let exchange = async {
+            let mut response = sender.send_request(request).await.expect("the gateway answers");
+            response.body_mut().frame().await.expect("a first piece").expect("a first piece");
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.expect("the gateway answers in time");
+        sender
+    });
+    let outcome = meanwhile();
+    drop(connection);
+    runtime.shutdown_background();
+    outcome
+}
+
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     scheme: &str,

@@ -44,7 +44,7 @@ pub struct Received {
     pub is_complete: bool,
     /// When the peer went away before the answer's end.
     pub left: Option<Instant>,
-    /// Whether the answer has been sent to its end.
+    /// Whether the answer has been sent to its end, the connection's where it closes that.
     pub is_answered: bool,
 }
 

@@ -30,10 +30,9 @@ pub(super) async fn serve(wire: Wire, connection: usize, shared: Arc<Shared>) {
         match played {
             Ok(Next::Keep) => shared.update(number, |request| request.is_answered = true),
             Ok(Next::Close) => {
-                shared.update(number, |request| request.is_answered = true);
                 // The peer may have closed first.
                 let _ = writer.shutdown().await;
-                return;
+                return shared.update(number, |request| request.is_answered = true);
             }
             Ok(Next::Reset) => return reader.unsplit(writer).reset(),
             Err(_) => return shared.update(number, |request| request.left = Some(now())),

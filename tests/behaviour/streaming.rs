@@ -110,12 +110,14 @@ fn a_stream_may_begin_before_its_upstream_answers() {
 
 #[test]
 fn a_failure_after_an_early_head_is_an_error_event() {
-    for (reply, code) in [
+    // The gateway's own words where the upstream said nothing, the upstream's where it did.
+    for (reply, code, message) in [
         (
             Reply::new(200).first(Step::Pause(Duration::from_millis(300))).first(Step::Reset),
-            "upstream_invalid",
+            json!("upstream_invalid"),
+            "the upstream closed the connection before it answered or sent invalid HTTP",
         ),
-        (Reply::error(500, "down").first(Step::Pause(Duration::from_millis(300))), "upstream_invalid"),
+        (Reply::error(500, "down").first(Step::Pause(Duration::from_millis(300))), json!(null), "down"),
     ] {
         let upstream = Upstream::always(reply);
         let gateway = early_gateway(&upstream);
@@ -125,6 +127,7 @@ fn a_failure_after_an_early_head_is_an_error_event() {
         let error: serde_json::Value =
             serde_json::from_str(events.last().expect("an error event")).expect("JSON");
         assert_eq!(error["error"]["code"], code, "{error}");
+        assert_eq!(error["error"]["message"], message, "{error}");
         assert!(!events.iter().any(|data| data == "[DONE]"), "{events:?}");
         eventually("the log to say so", || gateway.stderr().contains("request failed").then_some(()));
     }

@@ -421,7 +421,10 @@ async fn try_upstream(
                     return Ok(reply);
                 }
                 upstream.state.failed();
-                return Err(Failure::Status(Box::new(reply.held().await)));
+                return Err(reply
+                    .held()
+                    .await
+                    .map_or_else(Failure::Error, |reply| Failure::Status(Box::new(reply))));
             }
             Err(error) => error,
         };
@@ -484,21 +487,18 @@ async fn read(
     headers::strip_hop_by_hop(&mut headers);
     let idle = upstream.settings.timeouts.idle;
     let mut source = Source { body, inflate: None };
+    // What is sent tells its own length; only where there is nothing to send, as after HEAD, is it the upstream's word.
+    if !source.is_end_stream() {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     let rules = job.rules(upstream).filter(|_| status.is_success() && kind != headers::Kind::Other);
     let content = match rules.filter(|_| source.undo_encoding(&mut headers)) {
         None => opaque(job, source, idle).await?,
         Some(rules) if kind == headers::Kind::EventStream => {
-            headers.remove(header::CONTENT_LENGTH);
             let first = source.next(idle).await?.ok_or_else(empty)?;
             ReplyContent::Events { source, first, rules }
         }
-        Some(rules) => {
-            let content = document(source, &rules, idle).await?;
-            if matches!(content, ReplyContent::Whole(_)) {
-                headers.remove(header::CONTENT_LENGTH);
-            }
-            content
-        }
+        Some(rules) => document(source, &rules, idle).await?,
     };
     Ok((headers, content))
 }
@@ -532,18 +532,23 @@ async fn document(mut source: Source, rules: &Rules, idle: Duration) -> Result<R
 impl Reply {
     /// Takes the body of an answer that may never be shown into memory, if it is short and there, so that its
     /// connection can be used again.
-    async fn held(mut self) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// `UpstreamInvalid` when it breaks off.
+    async fn held(mut self) -> Result<Self> {
         if let ReplyContent::Opaque { source, first } = &mut self.content {
-            let collected = tokio::time::timeout(
-                FAILED_BODY_TIME_MAX,
-                source.collect_after(first, FAILED_BODY_BYTES_MAX, Duration::ZERO),
-            );
-            if let Ok(Ok(true)) = collected.await {
+            let collecting = source.collect_after(first, FAILED_BODY_BYTES_MAX, Duration::ZERO);
+            let is_whole = match tokio::time::timeout(FAILED_BODY_TIME_MAX, collecting).await {
+                Ok(collected) => collected?,
+                Err(_) => false,
+            };
+            if is_whole {
                 self.content = ReplyContent::Held(std::mem::take(first));
                 self.place = None;
             }
         }
-        self
+        Ok(self)
     }
 
     /// Takes the body of an answer that is no stream of events into memory, as far as it is short.
@@ -574,7 +579,6 @@ impl Source {
             if self.inflate.is_none() {
                 return false;
             }
-            headers.remove(header::CONTENT_LENGTH);
         }
         headers.remove(header::CONTENT_ENCODING);
         true

@@ -12,7 +12,7 @@
 //!             auth             the credential leaves the headers
 //!             wire::Endpoint   path -> endpoint; an unknown path goes to the default upstream or is a 404
 //!             models           the merged list of models
-//!             read_upload      the body, within the limits; wire reads it once: routing view and places to edit
+//!             read_job         the body, within the limits; wire reads it once: routing view and places to edit
 //!             dispatch         route ranks the candidates; one attempt after another until one has answered
 //! stream    the body of the response: upstream bytes -> events -> client bytes; owns the exchange to its end
 //! exchange  is dropped, whatever happened: that is the end, recorded once
@@ -29,7 +29,7 @@
 //! | `exchange` | the facts of one request |
 //! | `snapshot`, `reload` | everything built from one configuration, and how it is replaced while serving |
 //! | [`route`] | model and prompt -> ranked upstreams; pure |
-//! | `auth`, `cors`, `health`, `models`, `admin` | what their names say |
+//! | `auth`, `cors`, `headers`, `health`, `models`, `admin`, `tls` | what their names say |
 //! | `upstream` | one upstream: pool, connections, and `dispatch`, the attempts of one request |
 //! | [`wire`] | dialects: endpoints, the JSON scanner, requests, answers, event streams; pure |
 //! | [`chat`] | the neutral vocabulary between dialects |
@@ -56,6 +56,12 @@
 //!
 //! **The pool is ours, not hyper-util's**, because it has to know whether a byte of a request was sent: only what was
 //! certainly not sent is ever sent again to the same upstream.
+//!
+//! **What a client does wrong while it uploads is the client's fault**, though it shows as a broken connection to the
+//! upstream: the part of a body that is passed on while it arrives remembers it, and no upstream is marked for it.
+//!
+//! **Futures are kept small.** A future is as large as the largest thing it may ever wait for, and it is moved and
+//! zeroed and cached whole. What most requests pass by (connecting, forms, lists) is boxed where it begins.
 //!
 //! **Changes of files are found by content**, five times a second, not by file events: rename, rewrite in place, swapped
 //! symbolic links and mounted single files are then the same case, and a half-written file is never read.

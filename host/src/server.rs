@@ -172,7 +172,7 @@ async fn requests(
                 serving.as_mut().graceful_shutdown();
             }
             // The streams that are still running notice when they are polled, which the next turn does.
-            () = stop.cut_off.cancelled(), if !is_cut_off => is_cut_off = true,
+            () = stop.cut_off.cancelled(), if is_draining && !is_cut_off => is_cut_off = true,
         }
     }
 }

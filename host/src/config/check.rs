@@ -7,7 +7,7 @@
 mod schema;
 pub mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use crate::config::defaults::Defaults;
 use crate::config::diagnostic::{self, Problem, SECRET_KEYS};
 use crate::config::env::{self, Environment};
 use crate::config::file::{Key, Node, Plain, Span, Value};
+use crate::config::files::{Digest, Files};
 use crate::config::secret::Secret;
 use crate::config::{
     Clean, Config, ErrorCompat, LogFormat, ModelMatch, Origin, PriorityMode, Retry, RetryOn, Routing, Server,
@@ -57,7 +58,7 @@ pub fn check(
     env::expand_tree(&mut root, environment, &mut problems);
     schema::walk(&root, &mut problems);
     let folder = path.parent().unwrap_or_else(|| Path::new("")).to_owned();
-    let mut reader = Reader { problems, folder };
+    let mut reader = Reader { problems, folder, files: Files::default() };
     let config = reader.config(&root, Origin::File(path.to_owned()), defaults);
     let admin = root.get("server").and_then(|server| server.get("admin")).map(|node| node.span);
     Ok(Checked { config, problems: reader.problems, hidden, admin })
@@ -102,15 +103,20 @@ type Entry<'a> = Option<(&'a Key, &'a Node)>;
 struct Reader {
     problems: Vec<Problem>,
     folder: PathBuf,
+    /// The secrets and certificates.
+    files: Files,
 }
 
 impl Reader {
     fn config(&mut self, root: &Node, origin: Origin, defaults: &Defaults) -> Config {
         let thinking_format = text(root, "thinking_format").and_then(thinking).unwrap_or_default();
         let upstreams = self.upstreams(root, thinking_format, defaults);
+        let server = self.server(root.get("server"), &defaults.server);
         Config {
             origin,
-            server: self.server(root.get("server"), &defaults.server),
+            origin_digest: Digest::default(),
+            files: std::mem::take(&mut self.files),
+            server,
             upstreams,
             routing: self.routing(root),
             retry: retry(root.get("retry"), &defaults.retry),
@@ -181,6 +187,8 @@ impl Reader {
             let help = "paths are relative to the folder of the configuration file";
             self.error(node.span, format!("there is no file `{}`", scalar.shown()), help);
         }
+        // Whoever uses the file reads it after this: a change in between is found, not lost.
+        self.files.note(&path, Digest::of_file(&path));
         Some(path)
     }
 
@@ -189,7 +197,7 @@ impl Reader {
         let scalar = node.scalar().filter(|secret| !secret.is_unresolved)?;
         let secret = match scalar.text.strip_prefix("file:") {
             None => scalar.text.clone(),
-            Some(path) => match read_secret(&self.folder.join(path)) {
+            Some(path) => match read_secret(&self.folder.join(path), &mut self.files) {
                 Ok(secret) => secret,
                 Err(fault) => {
                     let help = "the file must hold the secret alone and be readable by the gateway";
@@ -394,7 +402,8 @@ impl Reader {
     }
 
     fn names(&mut self, nodes: &[Node]) {
-        for (index, node) in nodes.iter().enumerate() {
+        let mut lines = HashMap::new();
+        for node in nodes {
             let Some(name) = text(node, "name") else { continue };
             let span = node.get("name").map_or(node.span, |name| name.span);
             if name.is_empty() || name.chars().any(char::is_control) || HeaderValue::from_str(name).is_err() {
@@ -404,12 +413,12 @@ impl Reader {
                     "it is shown in logs, metrics and headers",
                 );
             }
-            let earlier = nodes[..index].iter().find(|earlier| text(earlier, "name") == Some(name));
-            if let Some(first) = earlier.and_then(|earlier| earlier.get("name")) {
+            if let Some(first) = lines.get(name) {
                 let shown = node.get("name").and_then(Node::scalar).map_or(name, |name| name.shown());
-                let help =
-                    format!("the first is on line {}; names are part of the routing hash", first.span.line);
+                let help = format!("the first is on line {first}; names are part of the routing hash");
                 self.error(span, format!("the upstream `{shown}` is defined twice"), &help);
+            } else {
+                lines.insert(name, span.line);
             }
         }
     }
@@ -462,12 +471,13 @@ impl Reader {
 /// The largest file of a secret, in bytes: more is a wrong path.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
-fn read_secret(path: &Path) -> Result<String, String> {
+fn read_secret(path: &Path, files: &mut Files) -> Result<String, String> {
     let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
     if !metadata.is_file() || metadata.len() > SECRET_BYTES_MAX {
         return Err("it is not a small file".to_owned());
     }
     let secret = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    files.note(path, Digest::of(secret.as_bytes()));
     if secret.trim().is_empty() {
         return Err("it is empty".to_owned());
     }

@@ -1101,3 +1101,47 @@ proptest! {
         prop_assert_eq!(expand(&text, &Environment::default()), Ok(text));
     }
 }
+
+#[test]
+fn names_on_one_line_are_held_against_each_other_too() {
+    refused(
+        "upstreams: [{name: a, base_url: http://a}, {name: a, base_url: http://b}]",
+        r"
+c.yaml:1:51: the upstream `a` is defined twice
+  | upstreams: [{name: a, base_url: http://a}, {name: a, base_url: http://b}]
+  |                                                   ^
+  = the first is on line 1; names are part of the routing hash
+",
+    );
+}
+
+#[test]
+fn a_change_of_any_file_since_it_was_read_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    let (key, ca) = (folder.path().join("key"), folder.path().join("ca.pem"));
+    let text = format!("{UPSTREAM}    api_key: file:key\n    tls: {{ ca: ca.pem }}\n");
+    let write = |path: &Path, text: &str| std::fs::write(path, text).unwrap();
+    let load = || load(&Origin::File(path.clone()), &environment(&[]), &Overrides::default()).unwrap().0;
+    write(&path, &text);
+    write(&key, "one");
+    write(&ca, "one");
+    let first = load();
+    assert_eq!(first.sources().look(), first.sources());
+
+    write(&path, &format!("{text}# a comment\n"));
+    assert_ne!(first.sources().look(), first.sources());
+    let second = load();
+    assert_eq!(second.sources().look(), second.sources());
+    assert!(second.says_the_same_as(&first));
+
+    for file in [&key, &ca] {
+        let before = load();
+        write(file, "two");
+        assert_ne!(before.sources().look(), before.sources());
+        assert!(!load().says_the_same_as(&before));
+    }
+    let before = load();
+    std::fs::remove_file(&ca).unwrap();
+    assert_ne!(before.sources().look(), before.sources());
+}

@@ -282,9 +282,9 @@ pub struct Server {
     pub admin_token: Option<Secret>,
     /// Further `Host` values the admin listener answers to.
     pub admin_hosts: Vec<String>,
-    /// The largest request body, in bytes. Default 64 MiB.
+    /// The largest request body, in bytes; not 0. Default 64 MiB.
     pub request_body_max: u64,
-    /// From accept to the end of the request's head, TLS included. Default 10 s.
+    /// From accept to the end of the request's head, TLS included; not 0. Default 10 s.
     pub header_timeout: Duration,
     /// How long running exchanges may go on after SIGTERM. Default 30 s.
     pub shutdown_grace: Duration,
@@ -324,7 +324,7 @@ pub struct Upstream {
     pub api_key: Option<Secret>,
     /// `auth: forward`: the caller's credential is sent on when there is no `api_key`.
     pub forwards_caller_key: bool,
-    /// The models it takes.
+    /// The models it takes, besides those in `models`.
     pub model_match: ModelMatch,
     /// Name the client uses, name the upstream knows.
     pub models: Vec<(String, String)>,
@@ -362,6 +362,13 @@ pub struct Upstream {
     pub found_by: Option<&'static str>,
 }
 
+impl Upstream {
+    /// Whether it takes a model, by the name that the client uses: `model_match` takes it, or it is an alias here.
+    pub fn accepts(&self, model: &str) -> bool {
+        self.model_match.accepts(model) || self.models.iter().any(|(alias, _)| alias == model)
+    }
+}
+
 /// Where an upstream is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -372,7 +379,7 @@ pub enum Target {
 }
 
 /// Which models an upstream takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ModelMatch {
     /// The model equals one of these.
     Exact(Vec<String>),

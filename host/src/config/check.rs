@@ -7,7 +7,7 @@
 mod schema;
 pub mod values;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -144,6 +144,7 @@ impl Reader {
 
     fn server(&mut self, node: Option<&Node>, defaults: &Server) -> Server {
         let Some(node) = node else { return defaults.clone() };
+        self.server_bounds(node);
         Server {
             listen: text(node, "listen").and_then(values::address).unwrap_or(defaults.listen),
             admin: text(node, "admin").and_then(values::address).unwrap_or(defaults.admin),
@@ -159,6 +160,20 @@ impl Reader {
             keepalive_early: flag(node, "keepalive_early").unwrap_or(defaults.keepalive_early),
             cors_origins: node.get("cors").map(|cors| self.origins(cors)).unwrap_or_default(),
             upstream_header: flag(node, "upstream_header").unwrap_or(defaults.upstream_header),
+        }
+    }
+
+    /// Reports bounds under which no request could ever be answered.
+    fn server_bounds(&mut self, node: &Node) {
+        if duration(node, "header_timeout").is_some_and(|timeout| timeout.is_zero()) {
+            let span = node.get("header_timeout").map_or(node.span, |value| value.span);
+            let help = "write a long one such as `1h`, or remove the key for 10 s";
+            self.error(span, "`header_timeout` must not be zero", help);
+        }
+        if size(node, "request_body_max") == Some(0) {
+            let span = node.get("request_body_max").map_or(node.span, |value| value.span);
+            let help = "write a large one such as `1GiB`, or remove the key for 64 MiB";
+            self.error(span, "`request_body_max` must not be zero", help);
         }
     }
 
@@ -435,14 +450,12 @@ impl Reader {
     }
 
     fn fallbacks(&mut self, nodes: &[Node], upstreams: &[Upstream]) {
+        let known = Known::new(upstreams);
         for node in nodes {
             let Some(fallback) = node.get("fallback").filter(|node| !is_false(node)) else { continue };
             for item in fallback.items() {
                 let Some(target) = item.scalar().filter(|target| !target.is_unresolved) else { continue };
-                let is_known = upstreams.iter().any(|upstream| {
-                    *upstream.name == *target.text || upstream.model_match.accepts(&target.text)
-                });
-                if !is_known {
+                if !known.has(&target.text) {
                     let message = format!(
                         "the fallback `{}` is neither a model that an upstream takes nor an upstream",
                         target.shown()
@@ -465,6 +478,37 @@ impl Reader {
 
     fn error(&mut self, span: Span, message: impl Into<String>, help: &str) {
         self.problems.push(Problem::error(span, message).help(help));
+    }
+}
+
+/// The upstreams, and the models they take: names in full are looked up, each pattern is held once.
+struct Known<'a> {
+    names: HashSet<&'a str>,
+    patterns: Vec<&'a ModelMatch>,
+}
+
+impl<'a> Known<'a> {
+    fn new(upstreams: &'a [Upstream]) -> Self {
+        let mut known = Self { names: HashSet::new(), patterns: Vec::new() };
+        let mut seen = HashSet::new();
+        for upstream in upstreams {
+            known.names.insert(&upstream.name);
+            known.names.extend(upstream.models.iter().map(|(alias, _)| alias.as_str()));
+            match &upstream.model_match {
+                ModelMatch::Exact(names) => known.names.extend(names.iter().map(String::as_str)),
+                pattern => {
+                    if seen.insert(pattern) {
+                        known.patterns.push(pattern);
+                    }
+                }
+            }
+        }
+        known
+    }
+
+    /// Whether a name in a `fallback` stands for anything.
+    fn has(&self, name: &str) -> bool {
+        self.names.contains(name) || self.patterns.iter().any(|pattern| pattern.accepts(name))
     }
 }
 

@@ -1103,6 +1103,42 @@ proptest! {
 }
 
 #[test]
+fn an_alias_is_a_model_that_the_upstream_takes() {
+    let text = "upstreams:
+  - name: a
+    base_url: http://a
+    model_match: { type: exact, value: [served] }
+    models: { fast: served }
+  - name: b
+    base_url: http://b
+    model_match: { value: [other] }
+    fallback: [fast]
+";
+    let config = accepted(text, &[]);
+    let takes = |model| config.upstreams.iter().map(|upstream| upstream.accepts(model)).collect::<Vec<_>>();
+    assert_eq!(takes("fast"), [true, false]);
+    assert_eq!(takes("served"), [true, false]);
+    assert_eq!(takes("faster"), [false, false]);
+}
+
+#[test]
+fn bounds_that_would_refuse_every_request_are_refused() {
+    refused_after_upstream(
+        "server: { header_timeout: 0s, request_body_max: 0 }",
+        r"
+c.yaml:4:27: `header_timeout` must not be zero
+  | server: { header_timeout: 0s, request_body_max: 0 }
+  |                           ^^
+  = write a long one such as `1h`, or remove the key for 10 s
+c.yaml:4:49: `request_body_max` must not be zero
+  | server: { header_timeout: 0s, request_body_max: 0 }
+  |                                                 ^
+  = write a large one such as `1GiB`, or remove the key for 64 MiB
+",
+    );
+}
+
+#[test]
 fn names_on_one_line_are_held_against_each_other_too() {
     refused(
         "upstreams: [{name: a, base_url: http://a}, {name: a, base_url: http://b}]",

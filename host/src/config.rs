@@ -10,6 +10,7 @@ pub mod diagnostic;
 pub mod embedded;
 pub mod env;
 pub mod file;
+pub mod files;
 pub mod redacted;
 pub mod secret;
 
@@ -30,6 +31,7 @@ use crate::config::defaults::Defaults;
 use crate::config::diagnostic::{Diagnostic, Diagnostics, Problem, Severity};
 use crate::config::env::Environment;
 use crate::config::file::{FILE_BYTES_MAX, Span};
+use crate::config::files::{Digest, Files};
 use crate::config::secret::Secret;
 
 /// What a configuration is loaded from, once at the start and again at every reload.
@@ -77,7 +79,12 @@ pub fn load(
     overrides: &Overrides,
 ) -> Result<(Config, Vec<Diagnostic>), Diagnostics> {
     match origin {
-        Origin::File(path) => load_text(&read(path)?, path, environment, overrides),
+        Origin::File(path) => {
+            let text = read(path)?;
+            let (mut config, warnings) = load_text(&text, path, environment, overrides)?;
+            config.origin_digest = Digest::of(text.as_bytes());
+            Ok((config, warnings))
+        }
         Origin::Embedded => load_embedded(environment, overrides),
     }
 }
@@ -213,6 +220,10 @@ impl Overrides {
 pub struct Config {
     /// Where it came from.
     pub origin: Origin,
+    /// What the origin held when this was read from it; that of no file unless [`load`] has read one.
+    pub origin_digest: Digest,
+    /// The other files it depends on, secrets and certificates, and what they held.
+    pub files: Files,
     /// The listeners and their bounds.
     pub server: Server,
     /// The upstreams, in the order of the file; an index into this list names an upstream everywhere.
@@ -230,6 +241,20 @@ pub struct Config {
 }
 
 impl Config {
+    /// All files it was read from, the origin included, and what they held.
+    pub fn sources(&self) -> Files {
+        let mut files = self.files.clone();
+        if let Origin::File(path) = &self.origin {
+            files.note(path, self.origin_digest);
+        }
+        files
+    }
+
+    /// Whether both say the same, however their files word it.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        *self == Self { origin_digest: self.origin_digest, ..other.clone() }
+    }
+
     /// Whether anybody who reaches the main listener could spend the upstreams' keys.
     pub fn is_open_to_anybody(&self) -> bool {
         let has_keys = self.upstreams.iter().any(|upstream| upstream.api_key.is_some());
@@ -257,9 +282,9 @@ pub struct Server {
     pub admin_token: Option<Secret>,
     /// Further `Host` values the admin listener answers to.
     pub admin_hosts: Vec<String>,
-    /// The largest request body, in bytes. Default 64 MiB.
+    /// The largest request body, in bytes; not 0. Default 64 MiB.
     pub request_body_max: u64,
-    /// From accept to the end of the request's head, TLS included. Default 10 s.
+    /// From accept to the end of the request's head, TLS included; not 0. Default 10 s.
     pub header_timeout: Duration,
     /// How long running exchanges may go on after SIGTERM. Default 30 s.
     pub shutdown_grace: Duration,
@@ -299,7 +324,7 @@ pub struct Upstream {
     pub api_key: Option<Secret>,
     /// `auth: forward`: the caller's credential is sent on when there is no `api_key`.
     pub forwards_caller_key: bool,
-    /// The models it takes.
+    /// The models it takes, besides those in `models`.
     pub model_match: ModelMatch,
     /// Name the client uses, name the upstream knows.
     pub models: Vec<(String, String)>,
@@ -337,6 +362,13 @@ pub struct Upstream {
     pub found_by: Option<&'static str>,
 }
 
+impl Upstream {
+    /// Whether it takes a model, by the name that the client uses: `model_match` takes it, or it is an alias here.
+    pub fn accepts(&self, model: &str) -> bool {
+        self.model_match.accepts(model) || self.models.iter().any(|(alias, _)| alias == model)
+    }
+}
+
 /// Where an upstream is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -347,7 +379,7 @@ pub enum Target {
 }
 
 /// Which models an upstream takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ModelMatch {
     /// The model equals one of these.
     Exact(Vec<String>),

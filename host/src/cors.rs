@@ -31,18 +31,27 @@ pub(crate) fn preflight(asked: &HeaderMap, origins: &[String]) -> (StatusCode, H
 }
 
 /// Lets a page read an answer if its origin is allowed; says whether it is.
+///
+/// Where any origin is configured the answer depends on who asks, refusals included, and caches are told so.
 pub(crate) fn allow(origin: &HeaderValue, origins: &[String], headers: &mut HeaderMap) -> bool {
+    if !origins.is_empty() && !varies_by_origin(headers) {
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+    }
     let is_any = origins.iter().any(|allowed| allowed == "*");
     if !is_any && !origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()) {
         return false;
     }
     let value = if is_any { HeaderValue::from_static("*") } else { origin.clone() };
-    let is_new = headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value).is_none();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value);
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
-    if is_new {
-        headers.append(header::VARY, HeaderValue::from_static("origin"));
-    }
     true
+}
+
+/// Whether caches have been told already.
+fn varies_by_origin(headers: &HeaderMap) -> bool {
+    let lists = headers.get_all(header::VARY);
+    let mut names = lists.iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    names.any(|name| name.trim_ascii() == b"*" || name.trim_ascii().eq_ignore_ascii_case(b"origin"))
 }
 
 #[cfg(test)]
@@ -66,5 +75,27 @@ mod tests {
         check(&["https://a.example"], "https://a.example", Some("https://a.example"));
         check(&["https://a.example"], "https://b.example", None);
         check(&["*"], "https://b.example", Some("*"));
+    }
+
+    #[track_caller]
+    fn check_vary(origins: &[&str], before: &[&'static str], after: &[&str]) {
+        let origins: Vec<String> = origins.iter().map(ToString::to_string).collect();
+        let before = before.iter().map(|value| (header::VARY, HeaderValue::from_static(value)));
+        let mut headers: HeaderMap = before.collect();
+        // An upstream's own leave does not change what caches have to know.
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("null"));
+        allow(&HeaderValue::from_static("https://a.example"), &origins, &mut headers);
+        let values: Vec<_> = headers.get_all(header::VARY).iter().collect();
+        assert_eq!(values, after);
+    }
+
+    #[test]
+    fn caches_are_told_once_that_origins_differ() {
+        check_vary(&[], &[], &[]);
+        check_vary(&["https://a.example"], &[], &["origin"]);
+        check_vary(&["https://b.example"], &[], &["origin"]);
+        check_vary(&["*"], &["accept-encoding"], &["accept-encoding", "origin"]);
+        check_vary(&["*"], &["accept-encoding, Origin"], &["accept-encoding, Origin"]);
+        check_vary(&["*"], &["*"], &["*"]);
     }
 }

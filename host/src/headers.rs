@@ -1,6 +1,6 @@
 //! Which headers of a message concern the other side, and what kind of body they announce.
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Whether a header concerns one connection only.
 ///
@@ -63,11 +63,21 @@ pub(crate) fn strip_for_upstream(headers: &mut HeaderMap) {
     strip(headers, |name| is_hop_by_hop(name) || is_for_this_side(name));
 }
 
+/// Removes what lets pages of other origins read a message: what an upstream allows is not what this gateway allows.
+pub(crate) fn strip_cors(headers: &mut HeaderMap) {
+    strip(headers, |name| name.starts_with("access-control-"));
+}
+
+/// Removes each header that a `Connection` header names, by looking it up: the cost grows with the length of the list
+/// and not with the number of headers times that.
 fn strip_named_by_connection(headers: &mut HeaderMap) {
-    let Some(value) = headers.get(header::CONNECTION) else { return };
-    let Ok(value) = value.to_str() else { return };
-    let named = value.to_ascii_lowercase();
-    strip(headers, |name| named.split(',').any(|other| other.trim() == name));
+    let lists: Vec<HeaderValue> = headers.get_all(header::CONNECTION).iter().cloned().collect();
+    for name in lists.iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b',')) {
+        // What is no header's name cannot name one.
+        if let Ok(name) = HeaderName::from_bytes(name.trim_ascii()) {
+            headers.remove(name);
+        }
+    }
 }
 
 /// Removes the headers whose names, in lower case, are of a kind.
@@ -75,15 +85,14 @@ fn strip_named_by_connection(headers: &mut HeaderMap) {
 /// Most kinds have many names of which few are there. Asking each header is cheaper than looking each name up, which
 /// would hash it.
 pub(crate) fn strip(headers: &mut HeaderMap, is_of_kind: impl Fn(&str) -> bool) {
-    while let Some(name) = headers.keys().find(|name| is_of_kind(name.as_str())).cloned() {
+    let found: Vec<HeaderName> = headers.keys().filter(|name| is_of_kind(name.as_str())).cloned().collect();
+    for name in found {
         headers.remove(name);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
-
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -96,8 +105,11 @@ mod tests {
     #[test]
     fn what_concerns_one_connection_stays_there() {
         let mut map = headers(&[
-            ("connection", "close, x-secret"),
+            ("connection", "close, X-Secret,, no name"),
+            ("connection", "x-other"),
             ("x-secret", "1"),
+            ("x-secret", "2"),
+            ("x-other", "1"),
             ("keep-alive", "timeout=5"),
             ("te", "trailers"),
             ("transfer-encoding", "chunked"),
@@ -106,6 +118,38 @@ mod tests {
         ]);
         strip_hop_by_hop(&mut map);
         assert_eq!(map, headers(&[("x-kept", "1")]));
+    }
+
+    #[test]
+    fn a_list_that_is_no_text_still_names_headers() {
+        let mut map = headers(&[("x-secret", "1"), ("x-kept", "1")]);
+        map.insert(header::CONNECTION, HeaderValue::from_bytes(b"\xff, x-secret").unwrap());
+        strip_hop_by_hop(&mut map);
+        assert_eq!(map, headers(&[("x-kept", "1")]));
+    }
+
+    #[test]
+    fn every_header_of_a_large_head_is_asked_once() {
+        let names = (0..10_000).map(|index| HeaderName::try_from(format!("x-{index}")).unwrap());
+        let mut map: HeaderMap = names.map(|name| (name, HeaderValue::from_static("1"))).collect();
+        let asked = std::cell::Cell::new(0);
+        strip(&mut map, |_| {
+            asked.set(asked.get() + 1);
+            true
+        });
+        assert!(map.is_empty());
+        assert_eq!(asked.get(), 10_000);
+    }
+
+    #[test]
+    fn what_an_upstream_allows_other_origins_goes() {
+        let mut map = headers(&[
+            ("access-control-allow-origin", "*"),
+            ("access-control-allow-credentials", "true"),
+            ("vary", "origin"),
+        ]);
+        strip_cors(&mut map);
+        assert_eq!(map, headers(&[("vary", "origin")]));
     }
 
     #[test]

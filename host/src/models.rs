@@ -24,6 +24,8 @@ use crate::wire::openai::models::{self as list, Model};
 
 /// How long one upstream may take to say what it has.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a list is kept that an upstream is missing from.
+const PARTIAL_TTL: Duration = Duration::from_secs(5);
 /// How many callers' lists are kept at once.
 const LISTS_MAX: usize = 1024;
 
@@ -42,7 +44,32 @@ struct Entry {
 }
 
 /// A list, or what kept every upstream from giving one.
-type Fetched = Result<Arc<[Model]>, Arc<str>>;
+type Fetched = Result<Listed, Arc<str>>;
+
+#[derive(Clone)]
+struct Listed {
+    models: Arc<[Model]>,
+    /// Whether every upstream said what it has.
+    is_complete: bool,
+}
+
+impl Entry {
+    /// Whether the list may still be given out, or is yet to come.
+    fn is_fresh(&self, ttl: Duration) -> bool {
+        match &*self.list.borrow() {
+            None => true,
+            Some(Ok(listed)) => self.began.elapsed() < listed.ttl(ttl),
+            Some(Err(_)) => false,
+        }
+    }
+}
+
+impl Listed {
+    /// How long the list is kept where a complete one is kept for `ttl`.
+    fn ttl(&self, ttl: Duration) -> Duration {
+        if self.is_complete { ttl } else { ttl.min(PARTIAL_TTL) }
+    }
+}
 
 impl ModelsCache {
     /// An empty cache that keeps lists for `ttl`; zero keeps them only while they are fetched.
@@ -58,12 +85,12 @@ impl ModelsCache {
     fn entry(&self, key: u64) -> (Entry, Option<watch::Sender<Option<Fetched>>>) {
         let mut lists = self.lists();
         if let Some(entry) = lists.get(&key)
-            && (entry.list.borrow().is_none() || entry.began.elapsed() < self.ttl)
+            && entry.is_fresh(self.ttl)
         {
             return (entry.clone(), None);
         }
         if lists.len() >= LISTS_MAX {
-            lists.retain(|_, entry| entry.list.borrow().is_none() || entry.began.elapsed() < self.ttl);
+            lists.retain(|_, entry| entry.is_fresh(self.ttl));
         }
         let (sender, receiver) = watch::channel(None);
         let entry = Entry { began: Instant::now(), list: receiver };
@@ -76,6 +103,8 @@ impl ModelsCache {
 
 /// Answers `GET /v1/models`, or `GET /v1/models/{id}` where `id` is not empty.
 ///
+/// `id` is as it stands in the path: names with a slash arrive as `org%2Fname`.
+///
 /// # Errors
 ///
 /// `UpstreamUnreachable` when no upstream gave a list, `ModelNotFound` for an id that is not in it.
@@ -84,9 +113,37 @@ pub(crate) async fn answer(snapshot: Arc<Snapshot>, caller: Caller, id: &str) ->
     if id.is_empty() {
         return Ok(list::encode_list(&models));
     }
+    let id = &*percent_decoded(id);
     let found = models.iter().find(|model| model.id == id);
     let missing = || Error::new(ErrorKind::ModelNotFound, format!("The model `{id}` does not exist."));
     found.map(|model| model.raw.clone()).ok_or_else(missing)
+}
+
+/// Undoes the percent-encoding of a path's segment; what is no escape stays.
+///
+/// Source: RFC 3986, section 2.1.
+fn percent_decoded(segment: &str) -> Cow<'_, str> {
+    if !segment.contains('%') {
+        return Cow::Borrowed(segment);
+    }
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut decoded = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = match rest {
+            [b'%', high, low, ..] => digit(high).zip(digit(low)),
+            _ => None,
+        };
+        if let Some((high, low)) = escaped {
+            decoded.push(high << 4 | low);
+            rest = &rest[3..];
+        } else {
+            decoded.push(*first);
+            rest = after;
+        }
+    }
+    // No model's name holds the character that stands for what is not UTF-8.
+    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
 }
 
 async fn aggregated(snapshot: Arc<Snapshot>, caller: Caller) -> Result<Arc<[Model]>> {
@@ -105,7 +162,7 @@ async fn aggregated(snapshot: Arc<Snapshot>, caller: Caller) -> Result<Arc<[Mode
     }
     let fetched = entry.list.wait_for(Option::is_some).await.ok().and_then(|list| list.clone());
     match fetched {
-        Some(Ok(models)) => Ok(models),
+        Some(Ok(listed)) => Ok(listed.models),
         Some(Err(message)) => Err(Error::new(ErrorKind::UpstreamUnreachable, &*message)),
         None => Err(Error::new(ErrorKind::Internal, "the list of models could not be fetched")),
     }
@@ -122,22 +179,27 @@ async fn fetch_all(snapshot: &Snapshot, caller: Arc<Caller>) -> Fetched {
     let mut models = Vec::new();
     let mut seen = HashSet::new();
     let mut is_any_known = fetching.is_empty();
+    let mut is_complete = true;
     for (upstream, task) in fetching {
         let listed = task.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a defect")));
         is_any_known |= listed.is_ok() || !configured(upstream).is_empty();
+        is_complete &= listed.is_ok();
         let listed = listed.unwrap_or_else(|error| {
             let upstream = &*upstream.settings.name;
             tracing::debug!(upstream, %error, cause = ?error.source, "no list of models");
             Vec::new()
         });
-        let routable = listed.into_iter().filter(|model| upstream.settings.model_match.accepts(&model.id));
+        let routable = listed.into_iter().filter(|model| upstream.settings.accepts(&model.id));
         for model in routable.chain(configured(upstream)) {
             if seen.insert(model.id.clone()) {
                 models.push(model);
             }
         }
     }
-    if is_any_known { Ok(models.into()) } else { Err(Arc::from("no upstream gave a list of models")) }
+    if !is_any_known {
+        return Err(Arc::from("no upstream gave a list of models"));
+    }
+    Ok(Listed { models: models.into(), is_complete })
 }
 
 /// The models whose full names the configuration tells: exact matches and the client's names of aliases.
@@ -147,8 +209,7 @@ fn configured(upstream: &Upstream) -> Vec<Model> {
         ModelMatch::Exact(names) => names,
         _ => &[],
     };
-    let aliases =
-        settings.models.iter().map(|(name, _)| name).filter(|name| settings.model_match.accepts(name));
+    let aliases = settings.models.iter().map(|(name, _)| name);
     exact.iter().chain(aliases).map(|name| Model::configured(name, &settings.name)).collect()
 }
 
@@ -171,5 +232,51 @@ async fn fetch(upstream: &Arc<Upstream>, caller: &Caller) -> Result<Vec<Model>> 
             list::decode_list(&answer.segments.concat().into())
         }
         _ => Err(Error::new(ErrorKind::UpstreamInvalid, format!("status {}", reply.status))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_escaped_name_is_the_name() {
+        // parity: 10
+        for (segment, name) in [
+            ("gpt-4o", "gpt-4o"),
+            ("org%2Fname", "org/name"),
+            ("org%2fname%20x", "org/name x"),
+            ("a%25b", "a%b"),
+            ("%", "%"),
+            ("%2", "%2"),
+            ("%zz%+1", "%zz%+1"),
+            ("%e2%82%ac", "\u{20ac}"),
+            ("%ff", "\u{fffd}"),
+        ] {
+            assert_eq!(percent_decoded(segment), name, "{segment}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_comes_back(name in any::<String>(), raw in any::<String>()) {
+            let escaped: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            prop_assert_eq!(&*percent_decoded(&escaped), &*name);
+            // Nothing panics.
+            percent_decoded(&raw);
+        }
+    }
+
+    #[test]
+    fn a_list_that_an_upstream_is_missing_from_is_asked_for_again_soon() {
+        let ttl = |is_complete, ttl_s| {
+            let listed = Listed { models: Arc::new([]), is_complete };
+            listed.ttl(Duration::from_secs(ttl_s)).as_secs()
+        };
+        assert_eq!(ttl(true, 600), 600);
+        assert_eq!(ttl(false, 600), 5);
+        assert_eq!(ttl(false, 2), 2);
     }
 }

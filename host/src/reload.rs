@@ -4,8 +4,6 @@
 //! by comparing content, not by file events, so that a rename, a rewrite in place, a swapped symbolic link and a
 //! mounted single file are all the same.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +11,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config, Origin};
+use crate::config::files::Files;
+use crate::config::{self, Config};
 use crate::gateway::Gateway;
 use crate::snapshot::Snapshot;
 
@@ -31,8 +30,8 @@ pub(crate) struct Reloader {
 }
 
 struct Status {
-    /// The state of the files when they were read last.
-    read: Vec<Fingerprint>,
+    /// What the files held when they were read last.
+    read: Files,
     /// When `GET /models` asked last.
     asked_by_models: Option<Instant>,
     at: SystemTime,
@@ -41,18 +40,11 @@ struct Status {
     rejected: u64,
 }
 
-/// What tells one state of a file from another.
-#[derive(Clone, PartialEq, Eq)]
-struct Fingerprint {
-    path: PathBuf,
-    content: Option<Vec<u8>>,
-}
-
 impl Reloader {
     /// Remembers where `config` came from.
     pub(crate) fn new(source: config::Input, config: &Config) -> Self {
         let status = Status {
-            read: fingerprints(config),
+            read: config.sources(),
             asked_by_models: None,
             at: SystemTime::now(),
             problems: None,
@@ -70,14 +62,15 @@ impl Reloader {
     pub(crate) async fn reload(&self, gateway: &Arc<Gateway>) -> Result<bool, String> {
         let _one_at_a_time = self.running.lock().await;
         let before = gateway.snapshots.current();
-        let read = fingerprints(&before.config);
         let source = self.source.clone();
+        // Taken before the files are read again: what changes while they are being read is another change.
+        let look = self.look().await;
         // Files are read and certificates parsed; neither belongs on a thread that serves.
         let built = tokio::task::spawn_blocking(move || build(&source, &before)).await;
-        let built =
-            built.unwrap_or_else(|_| Err("the gateway failed while it read the configuration".to_owned()));
+        let (read, built) = built
+            .unwrap_or_else(|_| (None, Err("the gateway failed while it read the configuration".to_owned())));
         let mut status = self.status();
-        status.read = read;
+        status.read = read.unwrap_or(look);
         status.at = SystemTime::now();
         match built {
             Ok(None) => {
@@ -87,7 +80,6 @@ impl Reloader {
             Ok(Some(next)) => {
                 status.problems = None;
                 status.reloads += 1;
-                status.read = fingerprints(&next.config);
                 warn_of_fixed_settings(&gateway.snapshots.current().config, &next.config);
                 tracing::info!(upstreams = next.upstreams.len(), "configuration reloaded");
                 gateway.snapshots.swap(next);
@@ -112,8 +104,7 @@ impl Reloader {
             }
             status.asked_by_models = Some(now);
         }
-        let config = &gateway.snapshots.current().config;
-        if matches!(config.origin, Origin::File(_)) && self.has_changed(&fingerprints(config)) {
+        if self.look().await != self.status().read {
             // A refusal is logged and shown; the list of models is that of the running configuration.
             let _ = self.reload(gateway).await;
         }
@@ -127,13 +118,9 @@ impl Reloader {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
-            let config = &gateway.snapshots.current().config;
-            if config.origin == Origin::Embedded {
-                continue;
-            }
-            let look = fingerprints(config);
-            let is_at_rest = look == last_look;
-            if is_at_rest && self.has_changed(&look) {
+            let look = self.look().await;
+            let has_changed = look != self.status().read;
+            if has_changed && look == last_look {
                 let _ = self.reload(&gateway).await;
             }
             last_look = look;
@@ -156,23 +143,33 @@ impl Reloader {
         self.status.lock().expect("no code panics while it holds this lock")
     }
 
-    fn has_changed(&self, look: &[Fingerprint]) -> bool {
-        self.status().read != look
+    /// Reads the files that were read last as they are now; a slow disk holds up no thread that serves.
+    async fn look(&self) -> Files {
+        let read = self.status().read.clone();
+        let unchanged = read.clone();
+        tokio::task::spawn_blocking(move || read.look()).await.unwrap_or(unchanged)
     }
 }
 
-/// Reads, checks and builds; none when the configuration is what it was.
-fn build(source: &config::Input, before: &Snapshot) -> Result<Option<Snapshot>, String> {
-    let (config, warnings) = source.load().map_err(|problems| problems.to_string())?;
+/// A new snapshot, or none when the configuration is what it was.
+type Built = Result<Option<Snapshot>, String>;
+
+/// Reads, checks and builds; says also what the files held, if that is known.
+fn build(source: &config::Input, before: &Snapshot) -> (Option<Files>, Built) {
+    let (config, warnings) = match source.load() {
+        Ok(loaded) => loaded,
+        Err(problems) => return (None, Err(problems.to_string())),
+    };
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    // A certificate's content may have changed under the same name.
-    let names_files = !certificate_files(&config).is_empty();
-    if config == before.config && !names_files {
-        return Ok(None);
-    }
-    Snapshot::build(config, Some(before)).map(Some)
+    let read = config.sources();
+    let built = if config.says_the_same_as(&before.config) {
+        Ok(None)
+    } else {
+        Snapshot::build(config, Some(before)).map(Some)
+    };
+    (Some(read), built)
 }
 
 fn warn_of_fixed_settings(before: &Config, after: &Config) {
@@ -189,17 +186,25 @@ fn warn_of_fixed_settings(before: &Config, after: &Config) {
     }
 }
 
-fn fingerprints(config: &Config) -> Vec<Fingerprint> {
-    let file = match &config.origin {
-        Origin::File(path) => Some(path.as_path()),
-        Origin::Embedded => None,
-    };
-    let paths = file.into_iter().chain(certificate_files(config));
-    paths.map(|path| Fingerprint { path: path.to_owned(), content: fs::read(path).ok() }).collect()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::env::Environment;
+    use crate::config::{Input, Origin, Overrides};
 
-fn certificate_files(config: &Config) -> Vec<&Path> {
-    let own = config.server.tls.iter().flat_map(|tls| [tls.cert.as_path(), tls.key.as_path()]);
-    let authorities = config.upstreams.iter().filter_map(|upstream| upstream.tls.ca.as_deref());
-    own.chain(authorities).collect()
+    #[tokio::test]
+    async fn what_changed_between_the_loading_and_the_first_look_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.yaml");
+        let text = "upstreams: [{ name: a, base_url: 'builtin:echo' }]\n";
+        std::fs::write(&path, text).unwrap();
+        let origin = Origin::File(path.clone());
+        let input = Input { origin, environment: Environment::default(), overrides: Overrides::default() };
+        let (config, _) = input.load().unwrap();
+        std::fs::write(&path, format!("{text}server: {{ keepalive: 1s }}\n")).unwrap();
+        let reloader = Reloader::new(input, &config);
+        assert!(reloader.look().await != reloader.status().read);
+        std::fs::write(&path, text).unwrap();
+        assert!(reloader.look().await == reloader.status().read);
+    }
 }

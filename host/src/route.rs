@@ -33,8 +33,10 @@ pub struct Routes {
 pub struct Member {
     /// Its name, which is what is hashed: renaming an upstream moves its conversations.
     pub name: Arc<str>,
-    /// The models it takes.
+    /// The models it takes, besides its aliases.
     pub models: ModelMatch,
+    /// The client's names of the models it knows by others; it takes these too.
+    pub aliases: Vec<String>,
     /// Weight or rank, as `priority_mode` says.
     pub priority: u32,
     /// Whether it takes part at all.
@@ -68,6 +70,22 @@ pub enum Fallback<'a> {
     Model(&'a str),
     /// The upstream with this index, asked for the same model.
     Upstream(usize),
+}
+
+impl Member {
+    /// Whether it takes a model, by the name that the client uses.
+    pub fn accepts(&self, model: &str) -> bool {
+        self.models.accepts(model) || self.has_alias(model)
+    }
+
+    /// Whether it takes a model because it is told about it, and not because it takes everything.
+    fn asks_for(&self, model: &str) -> bool {
+        self.models != ModelMatch::Any && self.models.accepts(model) || self.has_alias(model)
+    }
+
+    fn has_alias(&self, model: &str) -> bool {
+        self.aliases.iter().any(|alias| alias == model)
+    }
 }
 
 impl Routes {
@@ -161,8 +179,7 @@ impl Routes {
     /// An upstream that takes everything comes last because it would otherwise hide every upstream's name.
     pub fn fallback<'a>(&self, name: &'a str) -> Option<Fallback<'a>> {
         let mut enabled = self.members.iter().enumerate().filter(|(_, member)| member.is_enabled);
-        if enabled.clone().any(|(_, member)| member.models != ModelMatch::Any && member.models.accepts(name))
-        {
+        if enabled.clone().any(|(_, member)| member.asks_for(name)) {
             return Some(Fallback::Model(name));
         }
         let named = enabled.clone().find(|(_, member)| &*member.name == name);
@@ -182,9 +199,8 @@ impl Routes {
     }
 
     fn find_candidates(&self, model: &str) -> Arc<[usize]> {
-        let accepting = |(index, member): (usize, &Member)| {
-            (member.is_enabled && member.models.accepts(model)).then_some(index)
-        };
+        let accepting =
+            |(index, member): (usize, &Member)| (member.is_enabled && member.accepts(model)).then_some(index);
         self.members.iter().enumerate().filter_map(accepting).collect()
     }
 
@@ -214,6 +230,7 @@ impl From<&Upstream> for Member {
         Self {
             name: Arc::clone(&upstream.name),
             models: upstream.model_match.clone(),
+            aliases: upstream.models.iter().map(|(alias, _)| alias.clone()).collect(),
             priority: upstream.priority,
             is_enabled: upstream.is_enabled,
         }

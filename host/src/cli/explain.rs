@@ -134,6 +134,7 @@ mod tests {
         let member = |(name, priority): (&str, u32)| Member {
             name: name.into(),
             models: ModelMatch::Prefix(vec!["gpt-".to_owned()]),
+            aliases: Vec::new(),
             priority,
             is_enabled: true,
         };

@@ -167,6 +167,7 @@ fn fleet(nodes: usize, strategy: Strategy) -> Routes {
     let member = |node: usize| Member {
         name: format!("node-{node}").into(),
         models: ModelMatch::Any,
+        aliases: Vec::new(),
         priority: 1,
         is_enabled: true,
     };

@@ -7,7 +7,7 @@
 mod schema;
 pub mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use crate::config::defaults::Defaults;
 use crate::config::diagnostic::{self, Problem, SECRET_KEYS};
 use crate::config::env::{self, Environment};
 use crate::config::file::{Key, Node, Plain, Span, Value};
+use crate::config::files::{Digest, Files};
 use crate::config::secret::Secret;
 use crate::config::{
     Clean, Config, ErrorCompat, LogFormat, ModelMatch, Origin, PriorityMode, Retry, RetryOn, Routing, Server,
@@ -57,7 +58,7 @@ pub fn check(
     env::expand_tree(&mut root, environment, &mut problems);
     schema::walk(&root, &mut problems);
     let folder = path.parent().unwrap_or_else(|| Path::new("")).to_owned();
-    let mut reader = Reader { problems, folder };
+    let mut reader = Reader { problems, folder, files: Files::default() };
     let config = reader.config(&root, Origin::File(path.to_owned()), defaults);
     let admin = root.get("server").and_then(|server| server.get("admin")).map(|node| node.span);
     Ok(Checked { config, problems: reader.problems, hidden, admin })
@@ -102,15 +103,20 @@ type Entry<'a> = Option<(&'a Key, &'a Node)>;
 struct Reader {
     problems: Vec<Problem>,
     folder: PathBuf,
+    /// The secrets and certificates.
+    files: Files,
 }
 
 impl Reader {
     fn config(&mut self, root: &Node, origin: Origin, defaults: &Defaults) -> Config {
         let thinking_format = text(root, "thinking_format").and_then(thinking).unwrap_or_default();
         let upstreams = self.upstreams(root, thinking_format, defaults);
+        let server = self.server(root.get("server"), &defaults.server);
         Config {
             origin,
-            server: self.server(root.get("server"), &defaults.server),
+            origin_digest: Digest::default(),
+            files: std::mem::take(&mut self.files),
+            server,
             upstreams,
             routing: self.routing(root),
             retry: retry(root.get("retry"), &defaults.retry),
@@ -138,6 +144,7 @@ impl Reader {
 
     fn server(&mut self, node: Option<&Node>, defaults: &Server) -> Server {
         let Some(node) = node else { return defaults.clone() };
+        self.server_bounds(node);
         Server {
             listen: text(node, "listen").and_then(values::address).unwrap_or(defaults.listen),
             admin: text(node, "admin").and_then(values::address).unwrap_or(defaults.admin),
@@ -153,6 +160,20 @@ impl Reader {
             keepalive_early: flag(node, "keepalive_early").unwrap_or(defaults.keepalive_early),
             cors_origins: node.get("cors").map(|cors| self.origins(cors)).unwrap_or_default(),
             upstream_header: flag(node, "upstream_header").unwrap_or(defaults.upstream_header),
+        }
+    }
+
+    /// Reports bounds under which no request could ever be answered.
+    fn server_bounds(&mut self, node: &Node) {
+        if duration(node, "header_timeout").is_some_and(|timeout| timeout.is_zero()) {
+            let span = node.get("header_timeout").map_or(node.span, |value| value.span);
+            let help = "write a long one such as `1h`, or remove the key for 10 s";
+            self.error(span, "`header_timeout` must not be zero", help);
+        }
+        if size(node, "request_body_max") == Some(0) {
+            let span = node.get("request_body_max").map_or(node.span, |value| value.span);
+            let help = "write a large one such as `1GiB`, or remove the key for 64 MiB";
+            self.error(span, "`request_body_max` must not be zero", help);
         }
     }
 
@@ -181,6 +202,8 @@ impl Reader {
             let help = "paths are relative to the folder of the configuration file";
             self.error(node.span, format!("there is no file `{}`", scalar.shown()), help);
         }
+        // Whoever uses the file reads it after this: a change in between is found, not lost.
+        self.files.note(&path, Digest::of_file(&path));
         Some(path)
     }
 
@@ -189,7 +212,7 @@ impl Reader {
         let scalar = node.scalar().filter(|secret| !secret.is_unresolved)?;
         let secret = match scalar.text.strip_prefix("file:") {
             None => scalar.text.clone(),
-            Some(path) => match read_secret(&self.folder.join(path)) {
+            Some(path) => match read_secret(&self.folder.join(path), &mut self.files) {
                 Ok(secret) => secret,
                 Err(fault) => {
                     let help = "the file must hold the secret alone and be readable by the gateway";
@@ -394,7 +417,8 @@ impl Reader {
     }
 
     fn names(&mut self, nodes: &[Node]) {
-        for (index, node) in nodes.iter().enumerate() {
+        let mut lines = HashMap::new();
+        for node in nodes {
             let Some(name) = text(node, "name") else { continue };
             let span = node.get("name").map_or(node.span, |name| name.span);
             if name.is_empty() || name.chars().any(char::is_control) || HeaderValue::from_str(name).is_err() {
@@ -404,12 +428,12 @@ impl Reader {
                     "it is shown in logs, metrics and headers",
                 );
             }
-            let earlier = nodes[..index].iter().find(|earlier| text(earlier, "name") == Some(name));
-            if let Some(first) = earlier.and_then(|earlier| earlier.get("name")) {
+            if let Some(first) = lines.get(name) {
                 let shown = node.get("name").and_then(Node::scalar).map_or(name, |name| name.shown());
-                let help =
-                    format!("the first is on line {}; names are part of the routing hash", first.span.line);
+                let help = format!("the first is on line {first}; names are part of the routing hash");
                 self.error(span, format!("the upstream `{shown}` is defined twice"), &help);
+            } else {
+                lines.insert(name, span.line);
             }
         }
     }
@@ -426,14 +450,12 @@ impl Reader {
     }
 
     fn fallbacks(&mut self, nodes: &[Node], upstreams: &[Upstream]) {
+        let known = Known::new(upstreams);
         for node in nodes {
             let Some(fallback) = node.get("fallback").filter(|node| !is_false(node)) else { continue };
             for item in fallback.items() {
                 let Some(target) = item.scalar().filter(|target| !target.is_unresolved) else { continue };
-                let is_known = upstreams.iter().any(|upstream| {
-                    *upstream.name == *target.text || upstream.model_match.accepts(&target.text)
-                });
-                if !is_known {
+                if !known.has(&target.text) {
                     let message = format!(
                         "the fallback `{}` is neither a model that an upstream takes nor an upstream",
                         target.shown()
@@ -459,15 +481,47 @@ impl Reader {
     }
 }
 
+/// The upstreams, and the models they take: names in full are looked up, each pattern is held once.
+struct Known<'a> {
+    names: HashSet<&'a str>,
+    patterns: Vec<&'a ModelMatch>,
+}
+
+impl<'a> Known<'a> {
+    fn new(upstreams: &'a [Upstream]) -> Self {
+        let mut known = Self { names: HashSet::new(), patterns: Vec::new() };
+        let mut seen = HashSet::new();
+        for upstream in upstreams {
+            known.names.insert(&upstream.name);
+            known.names.extend(upstream.models.iter().map(|(alias, _)| alias.as_str()));
+            match &upstream.model_match {
+                ModelMatch::Exact(names) => known.names.extend(names.iter().map(String::as_str)),
+                pattern => {
+                    if seen.insert(pattern) {
+                        known.patterns.push(pattern);
+                    }
+                }
+            }
+        }
+        known
+    }
+
+    /// Whether a name in a `fallback` stands for anything.
+    fn has(&self, name: &str) -> bool {
+        self.names.contains(name) || self.patterns.iter().any(|pattern| pattern.accepts(name))
+    }
+}
+
 /// The largest file of a secret, in bytes: more is a wrong path.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
-fn read_secret(path: &Path) -> Result<String, String> {
+fn read_secret(path: &Path, files: &mut Files) -> Result<String, String> {
     let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
     if !metadata.is_file() || metadata.len() > SECRET_BYTES_MAX {
         return Err("it is not a small file".to_owned());
     }
     let secret = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    files.note(path, Digest::of(secret.as_bytes()));
     if secret.trim().is_empty() {
         return Err("it is empty".to_owned());
     }

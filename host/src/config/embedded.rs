@@ -6,6 +6,7 @@ use crate::config::check::values;
 use crate::config::defaults::{Defaults, malformed};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::env::Environment;
+use crate::config::files::{Digest, Files};
 use crate::config::secret::Secret;
 use crate::config::{
     Clean, Config, ErrorCompat, LogFormat, ModelMatch, Origin, Overrides, PriorityMode, Routing, Strategy,
@@ -31,6 +32,8 @@ pub fn config(
     let upstreams = offer.upstreams;
     Config {
         origin: Origin::Embedded,
+        origin_digest: Digest::default(),
+        files: Files::default(),
         server: defaults.server,
         upstreams,
         routing: Routing { strategy: Strategy::Deterministic, priority_mode: PriorityMode::Rank },

@@ -1101,3 +1101,83 @@ proptest! {
         prop_assert_eq!(expand(&text, &Environment::default()), Ok(text));
     }
 }
+
+#[test]
+fn an_alias_is_a_model_that_the_upstream_takes() {
+    let text = "upstreams:
+  - name: a
+    base_url: http://a
+    model_match: { type: exact, value: [served] }
+    models: { fast: served }
+  - name: b
+    base_url: http://b
+    model_match: { value: [other] }
+    fallback: [fast]
+";
+    let config = accepted(text, &[]);
+    let takes = |model| config.upstreams.iter().map(|upstream| upstream.accepts(model)).collect::<Vec<_>>();
+    assert_eq!(takes("fast"), [true, false]);
+    assert_eq!(takes("served"), [true, false]);
+    assert_eq!(takes("faster"), [false, false]);
+}
+
+#[test]
+fn bounds_that_would_refuse_every_request_are_refused() {
+    refused_after_upstream(
+        "server: { header_timeout: 0s, request_body_max: 0 }",
+        r"
+c.yaml:4:27: `header_timeout` must not be zero
+  | server: { header_timeout: 0s, request_body_max: 0 }
+  |                           ^^
+  = write a long one such as `1h`, or remove the key for 10 s
+c.yaml:4:49: `request_body_max` must not be zero
+  | server: { header_timeout: 0s, request_body_max: 0 }
+  |                                                 ^
+  = write a large one such as `1GiB`, or remove the key for 64 MiB
+",
+    );
+}
+
+#[test]
+fn names_on_one_line_are_held_against_each_other_too() {
+    refused(
+        "upstreams: [{name: a, base_url: http://a}, {name: a, base_url: http://b}]",
+        r"
+c.yaml:1:51: the upstream `a` is defined twice
+  | upstreams: [{name: a, base_url: http://a}, {name: a, base_url: http://b}]
+  |                                                   ^
+  = the first is on line 1; names are part of the routing hash
+",
+    );
+}
+
+#[test]
+fn a_change_of_any_file_since_it_was_read_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    let (key, ca) = (folder.path().join("key"), folder.path().join("ca.pem"));
+    let text = format!("{UPSTREAM}    api_key: file:key\n    tls: {{ ca: ca.pem }}\n");
+    let write = |path: &Path, text: &str| std::fs::write(path, text).unwrap();
+    let load = || load(&Origin::File(path.clone()), &environment(&[]), &Overrides::default()).unwrap().0;
+    write(&path, &text);
+    write(&key, "one");
+    write(&ca, "one");
+    let first = load();
+    assert_eq!(first.sources().look(), first.sources());
+
+    write(&path, &format!("{text}# a comment\n"));
+    assert_ne!(first.sources().look(), first.sources());
+    let second = load();
+    assert_eq!(second.sources().look(), second.sources());
+    assert!(second.says_the_same_as(&first));
+
+    for file in [&key, &ca] {
+        let before = load();
+        write(file, "two");
+        assert_ne!(before.sources().look(), before.sources());
+        assert!(!load().says_the_same_as(&before));
+    }
+    let before = load();
+    std::fs::remove_file(&ca).unwrap();
+    assert_ne!(before.sources().look(), before.sources());
+}

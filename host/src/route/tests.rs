@@ -28,7 +28,7 @@ fn fleet_with(upstreams: &[(&str, u32)], strategy: Strategy, priority_mode: Prio
 }
 
 fn member(name: &str, priority: u32, models: ModelMatch) -> Member {
-    Member { name: name.into(), models, priority, is_enabled: true }
+    Member { name: name.into(), models, aliases: Vec::new(), priority, is_enabled: true }
 }
 
 fn exact(name: &str) -> ModelMatch {
@@ -555,4 +555,21 @@ proptest! {
             prop_assert_eq!(distinct.len(), weights.len());
         }
     }
+}
+
+#[test]
+fn an_alias_is_taken_beside_what_the_match_takes() {
+    let aliased = Member { aliases: vec!["fast".to_owned()], ..member("a", 1, exact("served")) };
+    let anything = Member { aliases: vec!["a".to_owned()], ..member("b", 1, ModelMatch::Any) };
+    let routes = Routes::with_members(
+        vec![aliased, anything],
+        Routing { strategy: Strategy::Failover, priority_mode: PriorityMode::Weight },
+    );
+    assert_eq!(*routes.candidates("fast"), [0, 1]);
+    assert_eq!(*routes.candidates("served"), [0, 1]);
+    assert_eq!(*routes.candidates("other"), [1]);
+    // A model that an upstream knows by name goes before an upstream of that name.
+    assert_eq!(routes.fallback("a"), Some(Fallback::Model("a")));
+    assert_eq!(routes.fallback("fast"), Some(Fallback::Model("fast")));
+    assert_eq!(routes.fallback("b"), Some(Fallback::Upstream(1)));
 }

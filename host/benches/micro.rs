@@ -173,7 +173,10 @@ fn choose(routes: &Routes, prompt: &Prompt<'_>) -> Option<usize> {
 
 fn routes(count: usize, prefix: impl Fn(usize) -> String) -> Routes {
     let member = |index| Member {
-        name: Arc::from(format!("upstream{index}")),
+        name: Arc::from(format!(
+            "upstream{index
+        , aliases: Vec::new(), }"
+        )),
         models: ModelMatch::Prefix(vec![prefix(index)]),
         priority: 1,
         is_enabled: true,

@@ -327,10 +327,10 @@ impl Target {
         Some(match snapshot.routes.fallback(name)? {
             Fallback::Model(model) => Self::Model(Arc::from(model)),
             Fallback::Upstream(upstream) => {
-                let matches = &snapshot.upstreams[upstream].settings.model_match;
+                let settings = &snapshot.upstreams[upstream].settings;
                 // An upstream that was named does not have to know the model: then it is asked for its own.
-                let model = match matches {
-                    ModelMatch::Exact(names) if !matches.accepts(&job.model) => {
+                let model = match &settings.model_match {
+                    ModelMatch::Exact(names) if !settings.accepts(&job.model) => {
                         names.first().map_or_else(|| job.model.clone(), |name| Arc::from(&**name))
                     }
                     _ => job.model.clone(),
@@ -485,6 +485,7 @@ async fn read(
 ) -> Result<(HeaderMap, ReplyContent)> {
     let kind = headers::Kind::of(&headers);
     headers::strip_hop_by_hop(&mut headers);
+    headers::strip_cors(&mut headers);
     let idle = upstream.settings.timeouts.idle;
     let mut source = Source { body, inflate: None };
     // What is sent tells its own length; only where there is nothing to send, as after HEAD, is it the upstream's word.

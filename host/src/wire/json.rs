@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use memchr::memchr2;
+use wide::u8x16;
 
 /// How many arrays and objects may be open inside each other.
 pub const DEPTH_MAX: u32 = 128;
@@ -315,36 +316,39 @@ impl<'a> Scanner<'a> {
         let bytes = self.text.as_bytes();
         let start = self.position;
         let mut escapes = Escapes::None;
-        // Not `self.position`: each escape would wait for the store of the one before.
+        // Not `self.position`: each step would wait for the store of the one before.
         let mut at = start;
+        let mut plain_from = start;
         loop {
-            at = find_special(bytes, at);
+            let specials = specials_at(bytes, at);
+            if specials == 0 {
+                at += BLOCK_BYTES;
+                if at - plain_from > SHORT_BYTES {
+                    at = skip_plain(bytes, at);
+                }
+                continue;
+            }
+            at += specials.trailing_zeros() as usize;
             match bytes.get(at) {
                 Some(b'"') => break,
                 Some(b'\\') => match escape_at(bytes, at) {
                     Ok((kind, length)) => {
                         escapes = escapes.max(kind);
                         at += length;
+                        plain_from = at;
                     }
                     Err(reason) => return Err(SyntaxError { offset: at, reason }),
                 },
-                _ => return Err(self.unclosed(start)),
+                Some(_) => return Err(SyntaxError { offset: at, reason: CONTROL }),
+                None => return Err(self.unclosed()),
             }
         }
-        let raw = &self.text[start..at];
-        if has_control(raw.as_bytes()) {
-            return Err(control_error(raw.as_bytes(), start));
-        }
         self.position = at + 1;
-        Ok(Text { raw, start, escapes })
+        Ok(Text { raw: &self.text[start..at], start, escapes })
     }
 
     #[cold]
-    fn unclosed(&mut self, start: usize) -> SyntaxError {
-        let rest = &self.text.as_bytes()[start..];
-        if has_control(rest) {
-            return control_error(rest, start);
-        }
+    fn unclosed(&mut self) -> SyntaxError {
         self.position = self.text.len();
         self.unexpected("expected a closing quote")
     }
@@ -566,48 +570,60 @@ fn closing(is_object: u128) -> u8 {
     if is_object & 1 == 1 { b'}' } else { b']' }
 }
 
-/// Returns where, from `from` on, the first quote or backslash stands; or else the length of `bytes`.
-///
-/// Names and most values are shorter than what `memchr2` needs to start, so one word is looked at before.
-#[inline]
-fn find_special(bytes: &[u8], from: usize) -> usize {
-    let rest = &bytes[from..];
-    let skipped = match rest.first_chunk() {
-        Some(word) => match first_special(*word) {
-            Some(index) => return from + index,
-            None => size_of_val(word),
-        },
-        None => 0,
-    };
-    memchr2(b'"', b'\\', &rest[skipped..]).map_or(bytes.len(), |length| from + skipped + length)
-}
+const CONTROL: &str = "control character in a string, write it as an escape";
 
-/// Returns the index of the first quote or backslash among eight bytes.
+/// How many bytes are looked at in one step.
+const BLOCK_BYTES: usize = 16;
+
+/// A text without anything special in so many bytes is likely to go on like that: an image in base64, for example.
+const SHORT_BYTES: usize = 256;
+
+/// Returns where, from `at` on, the first special byte stands; or else the length of `bytes`.
 ///
-/// A subtraction for each byte borrows from the next only above a byte that hits, so the lowest hit is exact.
-/// Source: Anderson, Bit Twiddling Hacks, "Determine if a word has a zero byte".
-#[inline]
-fn first_special(word: [u8; 8]) -> Option<usize> {
-    const ONES: u64 = u64::MAX / 255;
-    let word = u64::from_le_bytes(word);
-    let equals = |byte: u8| {
-        let zero_where_equal = word ^ (ONES * u64::from(byte));
-        zero_where_equal.wrapping_sub(ONES) & !zero_where_equal
-    };
-    let hits = (equals(b'"') | equals(b'\\')) & (ONES << 7);
-    (hits != 0).then(|| hits.trailing_zeros() as usize / 8)
+/// Two passes, but over wide vectors; they take longer to start than most strings take in blocks.
+#[inline(never)]
+fn skip_plain(bytes: &[u8], at: usize) -> usize {
+    let rest = &bytes[at..];
+    let length = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+    at + if has_control(&rest[..length]) { control_free(rest) } else { length }
 }
 
 /// Looks at every byte, without a way out half way: so the compiler makes it a loop over vectors.
-#[inline]
 fn has_control(bytes: &[u8]) -> bool {
     bytes.iter().fold(u8::MAX, |lowest, byte| lowest.min(*byte)) < 0x20
 }
 
 #[cold]
-fn control_error(bytes: &[u8], start: usize) -> SyntaxError {
-    let at = bytes.iter().take_while(|byte| **byte >= 0x20).count();
-    SyntaxError { offset: start + at, reason: "control character in a string, write it as an escape" }
+fn control_free(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| **byte >= 0x20).count()
+}
+
+/// Returns which of the bytes from `at` on are special, as one bit for each of a block.
+///
+/// Behind the end of `bytes` it sees zeros. These are special, so that whoever looks for the end of a string stops.
+#[inline]
+fn specials_at(bytes: &[u8], at: usize) -> u32 {
+    let rest = &bytes[at..];
+    match rest.first_chunk() {
+        Some(block) => specials(*block),
+        None => last_specials(rest),
+    }
+}
+
+#[inline(never)]
+fn last_specials(rest: &[u8]) -> u32 {
+    let mut block = [0; BLOCK_BYTES];
+    block[..rest.len()].copy_from_slice(rest);
+    specials(block)
+}
+
+/// Special is what ends the plain part of a string: quotes, backslashes, control characters.
+#[inline]
+fn specials(block: [u8; BLOCK_BYTES]) -> u32 {
+    let block = u8x16::new(block);
+    // SSE2 compares only signed bytes, but a byte that is its own minimum with another is no greater.
+    let is_control = block.min(u8x16::splat(0x1F)).simd_eq(block);
+    (is_control | block.simd_eq(u8x16::splat(b'"')) | block.simd_eq(u8x16::splat(b'\\'))).to_bitmask()
 }
 
 /// Returns kind and length of the escape that begins at `at`.
@@ -859,8 +875,27 @@ pub(in crate::wire) mod tests {
         fn special_bytes_are_found(bytes in prop::collection::vec(prop_oneof![
             any::<u8>(), prop::sample::select(vec![0, b'!', b'"', b'#', b'[', b'\\', b']', 0x7F, 0x80, 0xA2, 0xDC, 0xFF]),
         ], 0..24)) {
-            let first = bytes.iter().take_while(|byte| !matches!(byte, b'"' | b'\\')).count();
-            prop_assert_eq!(find_special(&bytes, 0), first);
+            let is_special = |byte: u8| matches!(byte, 0..0x20 | b'"' | b'\\');
+            let bit = |at: usize| u32::from(bytes.get(at).is_none_or(|byte| is_special(*byte))) << at;
+            prop_assert_eq!(specials_at(&bytes, 0), (0..BLOCK_BYTES).map(bit).sum::<u32>());
+        }
+
+        #[test]
+        fn the_end_of_a_long_string_is_found(
+            lengths in prop::collection::vec(0..600_usize, 1..4),
+            last in prop::sample::select(vec!["\"", "\\x", "\n", ""]),
+        ) {
+            let plain: Vec<String> = lengths.iter().map(|length| "a".repeat(*length)).collect();
+            let text = format!("\"{}{last}{{", plain.join("\\n"));
+            let mut scanner = Scanner::new(text.as_bytes());
+            let end = text.len() - last.len() - 1;
+            let expected = match last {
+                "\"" => Ok(1..end),
+                "\\x" => Err(SyntaxError { offset: end, reason: "unknown escape in a string" }),
+                "\n" => Err(SyntaxError { offset: end, reason: CONTROL }),
+                _ => Err(SyntaxError { offset: end + 1, reason: "unexpected end of the document" }),
+            };
+            prop_assert_eq!(scanner.string().map(|text| text.range()), expected);
         }
 
         #[test]

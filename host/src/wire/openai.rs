@@ -9,6 +9,7 @@ use crate::wire::json::quote;
 
 pub mod answer;
 pub mod chat;
+mod choices;
 mod clean;
 pub mod models;
 mod request;

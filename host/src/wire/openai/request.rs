@@ -1,6 +1,7 @@
 //! A JSON request: read in one pass, edited by splicing.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -275,13 +276,10 @@ impl Request {
         let member = self.last("stop");
         let own = member.map_or_else(Vec::new, |member| words(&self.body[member.value.clone()]));
         let configured = edits.stop.iter().map(|word| (Cow::Borrowed(&**word), Cow::Owned(quoted(word))));
-        let mut merged: Vec<(Cow<'_, str>, Cow<'_, [u8]>)> = Vec::new();
-        for (word, literal) in configured.chain(own) {
-            if merged.iter().all(|(known, _)| *known != word) {
-                merged.push((word, literal));
-            }
-        }
-        let literals: Vec<_> = merged.into_iter().map(|(_, literal)| literal).collect();
+        // The client decides how many there are, so each is looked up and not compared with all before it.
+        let mut known = HashSet::new();
+        let is_new = |(word, literal)| known.insert(word).then_some(literal);
+        let literals: Vec<Cow<'_, [u8]>> = configured.chain(own).filter_map(is_new).collect();
         let text = [b"[", &literals.join(&b',')[..], b"]"].concat();
         match member {
             Some(member) => splices.push(Splice { range: member.value.clone(), text }),
@@ -692,11 +690,11 @@ fn first_prompt(value: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// The words of a string or of an array of strings: what each means, and how it is written.
-fn words(value: &[u8]) -> Vec<(Cow<'_, str>, Cow<'_, [u8]>)> {
+fn words<'a>(value: &'a [u8]) -> Vec<(Cow<'a, str>, Cow<'a, [u8]>)> {
     let mut words = Vec::new();
-    let mut keep = |word: Text<'_>| {
+    let mut keep = |word: Text<'a>| {
         let literal = &value[word.range().start - 1..word.range().end + 1];
-        words.push((Cow::Owned(word.decode().into_owned()), Cow::Borrowed(literal)));
+        words.push((word.decode(), Cow::Borrowed(literal)));
     };
     let mut scanner = Scanner::new(value);
     let scanned = match scanner.peek() {
@@ -984,6 +982,17 @@ mod tests {
         check_edit(&edits, r#","stop":null"#, r#","stop":["a","<|end|>"]"#);
         check_edit(&edits, r#","stop":"\u00e9","n":1"#, r#","stop":["a","<|end|>","\u00e9"],"n":1"#);
         check_edit(&edits, r#","stop":[ "b", "\u0061", "b"]"#, r#","stop":["a","<|end|>","b"]"#);
+    }
+
+    #[test]
+    fn a_very_long_list_of_stop_words_is_merged_in_one_pass() {
+        // To compare each word with all before it would keep this test from ending in any reasonable time.
+        let own: String = (0..100_000).map(|word| format!("\"w{word}\",")).collect();
+        let words = ["w7".to_owned()];
+        let edits = Edits { stop: &words, ..Edits::default() };
+        let expected =
+            format!(r#","stop":["w7",{}"w99999"]"#, own.replace("\"w7\",", "").replace("\"w99999\",", ""));
+        check_edit(&edits, &format!(r#","stop":[{own}"w7"]"#), &expected);
     }
 
     // parity: 83

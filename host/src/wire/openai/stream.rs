@@ -14,12 +14,10 @@ use crate::config::ThinkingFormat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Endpoint;
 use crate::wire::json;
+use crate::wire::openai::choices::{CHOICES_MAX, Choices, INDEX};
 use crate::wire::openai::thinking::{Converter, Parts};
 use crate::wire::openai::view::{Edit, Field, Message, View};
 use crate::wire::sse::{self, Decoder, EVENT_BYTES_MAX, Fields, Frame, Oversize};
-
-/// How many choices of one answer are converted; OpenAI's own bound of `n`. Further ones go through as they are.
-const CHOICES_MAX: usize = 128;
 
 /// What is to be done to an answer.
 #[derive(Clone, Debug)]
@@ -68,8 +66,9 @@ pub struct Filter {
     seen: Seen,
     /// The special prefix as JSON string text.
     prefix: Option<Arc<[u8]>>,
+    choices: Choices,
     /// One converter for each choice seen, if choices are edited at all.
-    choices: Vec<(u64, Converter)>,
+    converters: Vec<(u64, Converter)>,
     /// The last event with choices: the envelope for text that is still held when the stream ends.
     envelope: Option<Bytes>,
     has_usage: bool,
@@ -109,7 +108,8 @@ impl Filter {
             rules,
             decoder: Decoder::new(EVENT_BYTES_MAX),
             seen: Seen::default(),
-            choices: Vec::new(),
+            choices: Choices::default(),
+            converters: Vec::new(),
             envelope: None,
             has_usage: false,
         }
@@ -168,7 +168,8 @@ impl Filter {
         }
         match self.rules.endpoint {
             Endpoint::ChatCompletions | Endpoint::Completions => {
-                if self.seen.finish_reason.is_none() || self.seen.error.is_some() {
+                let has_ended = self.seen.finish_reason.is_some() && self.choices.are_ended();
+                if !has_ended || self.seen.error.is_some() {
                     return Ending::Truncated;
                 }
                 out.push(sse::encode(None, DONE));
@@ -221,6 +222,9 @@ impl Filter {
         }
         let view = View::of(data).ok()?;
         self.watch(&view);
+        if let Some(range) = &fields.data_range {
+            self.choices.learn(&view, data, range.start);
+        }
         self.edit(frame, &fields, data, &view)
     }
 
@@ -230,18 +234,20 @@ impl Filter {
             || (self.rules.edits_choices() && !self.is_settled(raw))
             || may_be_done(raw)
             || NEEDLES.iter().any(|needle| needle.is_in(raw))
+            || FINISH_REASON.nulls(raw).is_none_or(|count| self.choices.may_begin(raw, count))
     }
 
     /// Whether no edit is possible any more: it is the one choice most answers have, its converter lets everything
     /// through, and the frame has no thinking field.
     fn is_settled(&self, raw: &[u8]) -> bool {
-        let [(0, converter)] = &self.choices[..] else { return false };
+        let [(0, converter)] = &self.converters[..] else { return false };
         converter.is_settled()
             && !THINKING_NEEDLES.iter().any(|needle| needle.is_in(raw))
             && is_first_choice(raw)
     }
 
     fn watch(&mut self, view: &View<'_>) {
+        self.choices.watch(view);
         self.seen.has_content |= view.has_content();
         let reason = view.choices.iter().find_map(|choice| choice.finish_reason).or(view.stop);
         self.seen.finish_reason = reason.or(self.seen.finish_reason);
@@ -269,6 +275,7 @@ impl Filter {
         if self.seen.has_content
             && !may_end
             && !may_be_done(data)
+            && !FINISH_REASON.is_in(data)
             && !NEEDLES.iter().any(|needle| needle.is_in(data))
         {
             return;
@@ -347,15 +354,15 @@ impl Filter {
     }
 
     fn converter(&mut self, index: u64) -> Option<&mut Converter> {
-        if let Some(at) = self.choices.iter().position(|(known, _)| *known == index) {
-            return Some(&mut self.choices[at].1);
+        if let Some(at) = self.converters.iter().position(|(known, _)| *known == index) {
+            return Some(&mut self.converters[at].1);
         }
-        if self.choices.len() == CHOICES_MAX {
+        if self.converters.len() == CHOICES_MAX {
             return None;
         }
         let converter = Converter::new(self.rules.thinking_format(), self.prefix.clone());
-        self.choices.push((index, converter));
-        self.choices.last_mut().map(|(_, converter)| converter)
+        self.converters.push((index, converter));
+        self.converters.last_mut().map(|(_, converter)| converter)
     }
 
     /// Gives what converters still hold, in events of their own.
@@ -364,7 +371,7 @@ impl Filter {
         let Ok(view) = View::of(&data) else { return Vec::new() };
         let target = Field::of_format(self.rules.thinking_format());
         let mut events = Vec::new();
-        for (index, converter) in &mut self.choices {
+        for (index, converter) in &mut self.converters {
             let mut parts = Parts::default();
             converter.finish(&mut parts);
             if parts != Parts::default() {
@@ -385,25 +392,31 @@ const RESPONSE_ENDS: [&str; 4] = ["response.completed", "response.failed", "resp
 /// quotes would be escaped, so a hit nearly always is the member itself.
 struct Needle(Finder<'static>);
 
-static NEEDLES: LazyLock<[Needle; 4]> = LazyLock::new(|| {
-    ["\"finish_reason\"", "\"usage\"", "\"error\"", "\"timings\""].map(|name| Needle(Finder::new(name)))
-});
+static NEEDLES: LazyLock<[Needle; 3]> =
+    LazyLock::new(|| ["\"usage\"", "\"error\"", "\"timings\""].map(|name| Needle(Finder::new(name))));
+
+static FINISH_REASON: LazyLock<Needle> = LazyLock::new(|| Needle(Finder::new("\"finish_reason\"")));
 
 static THINKING_NEEDLES: LazyLock<[Needle; 2]> =
     LazyLock::new(|| ["\"reasoning\"", "\"reasoning_content\""].map(|name| Needle(Finder::new(name))));
 
-static INDEX: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"index\""));
-
 impl Needle {
     fn is_in(&self, bytes: &[u8]) -> bool {
+        self.nulls(bytes).is_none()
+    }
+
+    /// Counts the members of this name; none if one of them is not null.
+    fn nulls(&self, bytes: &[u8]) -> Option<usize> {
         let mut rest = bytes;
+        let mut count = 0;
         while let Some(at) = self.0.find(rest) {
             rest = &rest[at + self.0.needle().len()..];
             if !is_null(rest) {
-                return true;
+                return None;
             }
+            count += 1;
         }
-        false
+        Some(count)
     }
 }
 
@@ -672,6 +685,37 @@ mod tests {
         assert_eq!(seen.error.as_deref(), Some("no"));
         let failed = event(r#"{"content":"a"}"#, "\"error\"") + &failed;
         check(&passthrough, &failed, &failed, Ending::Truncated);
+    }
+
+    #[test]
+    fn a_done_is_added_only_when_every_choice_has_ended() {
+        let passthrough = rules(true, "", ThinkingFormat::Passthrough);
+        let choice = |index: usize, text: &str, reason: &str| {
+            format!(r#"{{"index":{index},"delta":{{"content":"{text}"}},"finish_reason":{reason}}}"#)
+        };
+        // Long enough to be no end, so that only what it names can be why an event is looked into.
+        let id = "x".repeat(96);
+        let event =
+            |choices: &[String]| format!("data: {{\"id\":\"{id}\",\"choices\":[{}]}}\n\n", choices.join(","));
+        let [zero, one] = [0, 1].map(|index| event(&[choice(index, "a", "null")]));
+        let [zero_end, one_end] = [0, 1].map(|index| event(&[choice(index, "", "\"stop\"")]));
+        let both = event(&[choice(0, "a", "null"), choice(1, "a", "null")]);
+        let spaced = one.replace(':', ": ");
+        let bare = one.replace(",\"finish_reason\":null", "");
+        let bare_both = both.replace(",\"finish_reason\":null", "");
+        let last = one.replace("\"index\":1,", "").replace(":null}", ":null,\"index\":1}");
+        for second in [&one, &both, &spaced, &bare, &bare_both, &last] {
+            let cut = format!("{zero}{zero}{second}{zero}{zero_end}");
+            check(&passthrough, &cut, &cut, Ending::Truncated);
+            let whole = cut.clone() + &one_end;
+            check(&passthrough, &whole, &(whole.clone() + "data: [DONE]\n\n"), Ending::Complete);
+        }
+        // The index of a tool call is none of a choice.
+        let call = zero.replace(r#""content":"a""#, r#""tool_calls":[{"index":1}]"#);
+        for call in [&call, &call.replace(",\"finish_reason\":null", "")] {
+            let whole = format!("{zero}{call}{call}{zero_end}");
+            check(&passthrough, &whole, &(whole.clone() + "data: [DONE]\n\n"), Ending::Complete);
+        }
     }
 
     #[test]

@@ -173,11 +173,9 @@ fn choose(routes: &Routes, prompt: &Prompt<'_>) -> Option<usize> {
 
 fn routes(count: usize, prefix: impl Fn(usize) -> String) -> Routes {
     let member = |index| Member {
-        name: Arc::from(format!(
-            "upstream{index
-        , aliases: Vec::new(), }"
-        )),
+        name: Arc::from(format!("upstream{index}")),
         models: ModelMatch::Prefix(vec![prefix(index)]),
+        aliases: Vec::new(),
         priority: 1,
         is_enabled: true,
     };

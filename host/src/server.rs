@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -128,15 +129,25 @@ async fn connection(
     let due = Instant::now() + snapshot.config.server.header_timeout;
     match snapshot.tls.clone().filter(|_| surface == Surface::Main) {
         None => requests(stream, surface, gateway, stop, due).await,
-        Some(config) => {
-            let accepting = TlsAcceptor::from(config).accept(stream);
-            let stream = tokio::time::timeout_at(due, accepting)
-                .await
-                .map_err(|_| "the TLS handshake took too long".to_owned())?
-                .map_err(|error| error.to_string())?;
-            requests(stream, surface, gateway, stop, due).await
-        }
+        // Boxed, so that connections in plain text do not hold room for it.
+        Some(config) => Box::pin(secured(config, stream, surface, gateway, stop, due)).await,
     }
+}
+
+async fn secured(
+    config: Arc<ServerConfig>,
+    stream: TcpStream,
+    surface: Surface,
+    gateway: Arc<Gateway>,
+    stop: Stop,
+    due: Instant,
+) -> Result<(), String> {
+    let accepting = TlsAcceptor::from(config).accept(stream);
+    let stream = tokio::time::timeout_at(due, accepting)
+        .await
+        .map_err(|_| "the TLS handshake took too long".to_owned())?
+        .map_err(|error| error.to_string())?;
+    requests(stream, surface, gateway, stop, due).await
 }
 
 async fn requests(

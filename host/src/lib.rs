@@ -30,7 +30,7 @@
 //! | `snapshot`, `reload` | everything built from one configuration, and how it is replaced while serving |
 //! | [`route`] | model and prompt -> ranked upstreams; pure |
 //! | `auth`, `cors`, `headers`, `health`, `models`, `admin`, `tls` | what their names say |
-//! | `upstream` | one upstream: pool, connections, and `dispatch`, the attempts of one request |
+//! | `upstream` | one upstream: pool and connections; a `job` to be sent, the `reply` to it, and `dispatch`, the attempts of one request |
 //! | [`wire`] | dialects: endpoints, the JSON scanner, requests, answers, event streams; pure |
 //! | [`chat`] | the neutral vocabulary between dialects |
 //! | [`config`] | text -> checked configuration, every problem at once; pure |

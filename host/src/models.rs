@@ -18,7 +18,9 @@ use crate::config::ModelMatch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
-use crate::upstream::dispatch::{Job, Payload, ReplyContent, ask};
+use crate::upstream::dispatch::ask;
+use crate::upstream::job::{Job, Payload};
+use crate::upstream::reply::ReplyContent;
 use crate::wire::Endpoint;
 use crate::wire::openai::models::{self as list, Model};
 

@@ -18,7 +18,7 @@ use crate::config::ErrorCompat;
 use crate::error::{Error, ErrorKind, Result, Source as Cause};
 use crate::exchange::Exchange;
 use crate::upstream::InFlight;
-use crate::upstream::dispatch::{Reply, ReplyContent, SILENT, Source};
+use crate::upstream::reply::{Reply, ReplyContent, SILENT, Source};
 use crate::wire::openai;
 use crate::wire::openai::stream::{Ending, Filter};
 use crate::wire::sse;

@@ -5,8 +5,10 @@ mod connection;
 pub(crate) mod dispatch;
 mod echo;
 mod inflate;
+pub(crate) mod job;
 mod local;
 mod pool;
+pub(crate) mod reply;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

@@ -61,6 +61,8 @@ fn only_wire_names_a_vendors_fields() {
         "auth",
         "server",
         "upstream/dispatch",
+        "upstream/job",
+        "upstream/reply",
         "upstream/pool",
     ];
     check(&others, &fields);

@@ -4,117 +4,25 @@
 //! visited and a bound on hops. What the client sees when all fail is the last answer an upstream really gave; only
 //! if none gave any is it an error of the gateway.
 
-use std::borrow::Cow;
-use std::future::poll_fn;
-use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderValue};
-use http::uri::PathAndQuery;
-use http::{Method, Request, StatusCode, Uri};
+use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::auth::Caller;
-use crate::budget::Share;
 use crate::chat::Prompt;
 use crate::config::{ModelMatch, Retry, RetryOn};
 use crate::error::{Blame, Error, ErrorKind, Result};
 use crate::exchange::{Attempt, Exchange};
-use crate::headers;
 use crate::route::{Fallback, Keying, Ranking, Reads};
 use crate::snapshot::Snapshot;
-use crate::upstream::connection::within;
-use crate::upstream::inflate::Inflate;
-use crate::upstream::{Answer, AnswerBody, InFlight, RequestBody, Rest, Upstream};
-use crate::wire::Endpoint;
-use crate::wire::openai::answer;
-use crate::wire::openai::stream::Rules;
-use crate::wire::openai::{self, Edits};
+use crate::upstream::job::{Job, Payload};
+use crate::upstream::reply::{Reply, read};
+use crate::upstream::{Answer, InFlight, Upstream};
 
-/// The largest whole answer that is held in memory because it has to be changed, in bytes.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// Up to here a whole answer is read before the client gets a byte, so that another candidate can mend one that
-/// breaks off; a longer one is passed on as it comes.
-const ANSWER_HELD_BYTES_MAX: usize = 1 << 20;
-/// The largest failed answer that is taken into memory while another candidate is tried, in bytes.
-const FAILED_BODY_BYTES_MAX: usize = 64 << 10;
-/// How long that may take.
-const FAILED_BODY_TIME_MAX: Duration = Duration::from_millis(500);
 /// How long the gateway asks a client to wait when no upstream has a place left.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// What the client reads when nothing came for `timeouts.idle`.
-pub(crate) const SILENT: &str = "the upstream went silent";
-
-/// What is to be sent, to whichever upstream.
-pub(crate) struct Job {
-    /// The client's method.
-    pub(crate) method: Method,
-    /// The endpoint; none for a path that is passed on unknown.
-    pub(crate) endpoint: Option<Endpoint>,
-    /// The path below an upstream's base URL.
-    pub(crate) path: Cow<'static, str>,
-    /// The query, without credentials.
-    pub(crate) query: Option<String>,
-    /// The client's headers, without credentials and what concerns one connection only.
-    pub(crate) headers: HeaderMap,
-    /// The body.
-    pub(crate) payload: Payload,
-    /// Who asks.
-    pub(crate) caller: Caller,
-    /// The model as the client named it; empty for a path that is passed on.
-    pub(crate) model: Arc<str>,
-    /// The bytes it holds in memory.
-    pub(crate) _share: Share,
-}
-
-/// The body of a request, in the form that lets it be edited and sent again.
-pub(crate) enum Payload {
-    /// A JSON document.
-    Json(openai::Request),
-    /// A multipart form: what was read of it, where in that the model's name is, and what is still to come.
-    Form { head: Bytes, model: Option<Range<usize>>, rest: Option<Rest>, len: Option<u64> },
-    /// Bytes nobody looks into.
-    Opaque { rest: Option<Rest>, len: Option<u64> },
-}
-
-/// An upstream's answer, ready to be handed on.
-pub(crate) struct Reply {
-    /// The status.
-    pub(crate) status: StatusCode,
-    /// The headers that concern the client.
-    pub(crate) headers: HeaderMap,
-    /// The body.
-    pub(crate) content: ReplyContent,
-    /// Who answered.
-    pub(crate) upstream: Arc<Upstream>,
-    /// The place that is held to the end of the body; none once that is in memory.
-    pub(crate) place: Option<InFlight>,
-    /// When the attempt must be over.
-    pub(crate) deadline: Option<Instant>,
-}
-
-/// The body of an answer.
-pub(crate) enum ReplyContent {
-    /// In memory, with whatever had to be changed.
-    Whole(answer::Answer),
-    /// In memory, as the upstream sent it.
-    Held(Bytes),
-    /// A stream of events.
-    Events { source: Source, first: Bytes, rules: Rules },
-    /// Bytes that are passed on as they come.
-    Opaque { source: Source, first: Bytes },
-}
-
-/// The bytes of an answer, with the upstream's `content-encoding` undone.
-pub(crate) struct Source {
-    body: AnswerBody,
-    inflate: Option<Inflate>,
-}
 
 /// One place to try: an upstream, and the model it is asked for.
 #[derive(PartialEq, Eq)]
@@ -129,118 +37,6 @@ enum Failure {
     Status(Box<Reply>),
     /// It did not answer, or not validly.
     Error(Error),
-}
-
-impl Job {
-    /// Whether everything that has to be sent is still there.
-    fn is_whole(&self) -> bool {
-        match &self.payload {
-            Payload::Json(_) => true,
-            Payload::Form { rest, .. } | Payload::Opaque { rest, .. } => {
-                rest.as_ref().is_none_or(Rest::is_whole)
-            }
-        }
-    }
-
-    fn body(&self, upstream: &Upstream, model: &str) -> RequestBody {
-        let settings = &upstream.settings;
-        let known_as =
-            settings.models.iter().find(|(name, _)| name == model).map_or(model, |(_, there)| there);
-        let alias = (known_as != &*self.model).then_some(known_as);
-        match &self.payload {
-            Payload::Json(request) => RequestBody::from_segments(request.encode(&Edits {
-                model: alias,
-                stop: &settings.stop,
-                max_tokens: settings.max_tokens,
-                extra_body: &settings.extra_body,
-                include_usage: settings.include_usage,
-                clean: settings.clean,
-            })),
-            Payload::Form { head, model, rest, len } => {
-                let (segments, growth) = match (alias, model) {
-                    (Some(alias), Some(range)) => {
-                        let new = Bytes::copy_from_slice(alias.as_bytes());
-                        let growth = new.len() as i64 - range.len() as i64;
-                        (vec![head.slice(..range.start), new, head.slice(range.end..)], growth)
-                    }
-                    _ => (vec![head.clone()], 0),
-                };
-                match rest {
-                    None => RequestBody::from_segments(segments),
-                    Some(rest) => {
-                        let len = len.and_then(|len| len.checked_add_signed(growth));
-                        RequestBody::streaming(segments, rest.clone(), len)
-                    }
-                }
-            }
-            Payload::Opaque { rest: None, .. } => RequestBody::default(),
-            Payload::Opaque { rest: Some(rest), len } => RequestBody::streaming([], rest.clone(), *len),
-        }
-    }
-
-    /// Where the request goes: the path of the base URL, the client's below it, and the client's query.
-    fn address(&self, upstream: &Upstream) -> Result<Uri> {
-        let (mark, query) = self.query.as_deref().map_or(("", ""), |query| ("?", query));
-        let address = [&upstream.base_path, &*self.path, mark, query].concat();
-        let too_long = |_| Error::new(ErrorKind::InvalidRequest, "the path is too long to be passed on");
-        PathAndQuery::try_from(address).map(Uri::from).map_err(too_long)
-    }
-
-    /// What the client did wrong while its body was passed on.
-    fn take_fault(&self) -> Option<Error> {
-        match &self.payload {
-            Payload::Json(_) => None,
-            Payload::Form { rest, .. } | Payload::Opaque { rest, .. } => rest.as_ref()?.take_fault(),
-        }
-    }
-
-    fn request(
-        &self,
-        upstream: &Upstream,
-        model: &str,
-        address: Uri,
-        has_keys: bool,
-    ) -> Request<RequestBody> {
-        let mut request = Request::new(self.body(upstream, model));
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = address;
-        let mut headers = self.headers.clone();
-        headers.insert(header::HOST, upstream.host.clone());
-        if self.endpoint.is_some_and(Endpoint::is_inspected) {
-            // An answer that has to be read is cheapest to read as it is.
-            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        }
-        if let Some(credential) = self.credential(upstream, has_keys) {
-            headers.insert(header::AUTHORIZATION, credential);
-        }
-        for (name, value) in &upstream.settings.headers {
-            headers.insert(name.clone(), value.clone());
-        }
-        *request.headers_mut() = headers;
-        request
-    }
-
-    /// The upstream's own key; the caller's only where there is none and the configuration lets it through.
-    fn credential(&self, upstream: &Upstream, has_keys: bool) -> Option<HeaderValue> {
-        let forwards = upstream.settings.forwards_caller_key || !has_keys;
-        let callers = || self.caller.credential.as_ref().filter(|_| forwards);
-        upstream.credential.clone().or_else(|| callers().and_then(|key| super::bearer(key).ok()))
-    }
-
-    /// What has to be done to an answer of this upstream.
-    fn rules(&self, upstream: &Upstream) -> Option<Rules> {
-        let endpoint = self.endpoint.filter(|endpoint| endpoint.is_inspected())?;
-        let hides_usage = match &self.payload {
-            Payload::Json(request) => upstream.settings.include_usage && !request.asks_usage(),
-            _ => false,
-        };
-        Some(Rules {
-            endpoint,
-            hides_usage,
-            special_prefix: upstream.settings.special_prefix.clone(),
-            thinking: upstream.settings.thinking_format,
-        })
-    }
 }
 
 /// Tries one candidate after another until one has answered.
@@ -475,186 +271,6 @@ async fn attempt(job: &Job, upstream: &Arc<Upstream>, place: InFlight, model: &s
     }
 }
 
-/// Reads as much of an answer as has to be known before the client gets any of it.
-async fn read(
-    job: &Job,
-    upstream: &Upstream,
-    status: StatusCode,
-    mut headers: HeaderMap,
-    body: AnswerBody,
-) -> Result<(HeaderMap, ReplyContent)> {
-    let kind = headers::Kind::of(&headers);
-    headers::strip_hop_by_hop(&mut headers);
-    headers::strip_cors(&mut headers);
-    let idle = upstream.settings.timeouts.idle;
-    let mut source = Source { body, inflate: None };
-    // What is sent tells its own length; only where there is nothing to send, as after HEAD, is it the upstream's word.
-    if !source.is_end_stream() {
-        headers.remove(header::CONTENT_LENGTH);
-    }
-    let rules = job.rules(upstream).filter(|_| status.is_success() && kind != headers::Kind::Other);
-    let content = match rules.filter(|_| source.undo_encoding(&mut headers)) {
-        None => opaque(job, source, idle).await?,
-        Some(rules) if kind == headers::Kind::EventStream => {
-            let first = source.next(idle).await?.ok_or_else(empty)?;
-            ReplyContent::Events { source, first, rules }
-        }
-        Some(rules) => document(source, &rules, idle).await?,
-    };
-    Ok((headers, content))
-}
-
-/// Bytes that are passed on. Of a known endpoint's the first ones are waited for, so that an answer which breaks off
-/// before is no answer; of a path that nobody knows not even those, because it may be a stream that is still silent.
-async fn opaque(job: &Job, mut source: Source, idle: Duration) -> Result<ReplyContent> {
-    let first = match job.endpoint {
-        Some(_) => source.next(idle).await?.unwrap_or_default(),
-        None => Bytes::new(),
-    };
-    Ok(ReplyContent::Opaque { source, first })
-}
-
-/// A JSON answer, read whole unless it is long and stays as it is.
-async fn document(mut source: Source, rules: &Rules, idle: Duration) -> Result<ReplyContent> {
-    // A list of models is not passed on but merged.
-    let is_changed = rules.edits_choices() || rules.endpoint == Endpoint::Models;
-    let limit = if is_changed { ANSWER_BYTES_MAX } else { ANSWER_HELD_BYTES_MAX };
-    let (body, is_whole) = source.collect(limit, idle).await?;
-    if body.is_empty() {
-        return Err(empty());
-    }
-    match (is_whole, is_changed) {
-        (true, _) => answer::rewrite(&body, rules).map(ReplyContent::Whole),
-        (false, false) => Ok(ReplyContent::Opaque { source, first: body }),
-        (false, true) => Err(invalid("the upstream's answer is too large to be changed")),
-    }
-}
-
-impl Reply {
-    /// Takes the body of an answer that may never be shown into memory, if it is short and there, so that its
-    /// connection can be used again.
-    ///
-    /// # Errors
-    ///
-    /// `UpstreamInvalid` when it breaks off.
-    async fn held(mut self) -> Result<Self> {
-        if let ReplyContent::Opaque { source, first } = &mut self.content {
-            let collecting = source.collect_after(first, FAILED_BODY_BYTES_MAX, Duration::ZERO);
-            let is_whole = match tokio::time::timeout(FAILED_BODY_TIME_MAX, collecting).await {
-                Ok(collected) => collected?,
-                Err(_) => false,
-            };
-            if is_whole {
-                self.content = ReplyContent::Held(std::mem::take(first));
-                self.place = None;
-            }
-        }
-        Ok(self)
-    }
-
-    /// Takes the body of an answer that is no stream of events into memory, as far as it is short.
-    ///
-    /// # Errors
-    ///
-    /// `UpstreamInvalid` when it breaks off or is longer than is held.
-    pub(crate) async fn settled(mut self) -> Result<Self> {
-        let idle = self.upstream.settings.timeouts.idle;
-        if let ReplyContent::Opaque { source, first } = &mut self.content {
-            if !source.collect_after(first, ANSWER_HELD_BYTES_MAX, idle).await? {
-                return Err(invalid("the upstream answered with more than can be shown as an event"));
-            }
-            self.content = ReplyContent::Held(std::mem::take(first));
-        }
-        Ok(self)
-    }
-}
-
-impl Source {
-    /// Prepares to undo the `content-encoding` and takes it out of the headers; false when this program does not know
-    /// it, so that it is the client's to undo.
-    fn undo_encoding(&mut self, headers: &mut HeaderMap) -> bool {
-        let Some(encoding) = headers.get(header::CONTENT_ENCODING) else { return true };
-        let encoding = encoding.to_str().unwrap_or("");
-        if !encoding.eq_ignore_ascii_case("identity") {
-            self.inflate = Inflate::new(encoding);
-            if self.inflate.is_none() {
-                return false;
-            }
-        }
-        headers.remove(header::CONTENT_ENCODING);
-        true
-    }
-
-    /// Polls for the next bytes.
-    pub(crate) fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        loop {
-            let data = match ready!(self.body.poll_data(context)) {
-                Some(Ok(data)) => data,
-                Some(Err(error)) => {
-                    let error = invalid("the upstream broke off its answer").with_source(error);
-                    return Poll::Ready(Some(Err(error)));
-                }
-                None => {
-                    return Poll::Ready(match self.inflate.take().map(Inflate::finish) {
-                        None => None,
-                        Some(Ok(rest)) => (!rest.is_empty()).then_some(Ok(rest)),
-                        Some(Err(error)) => Some(Err(misencoded(error))),
-                    });
-                }
-            };
-            let data = match &mut self.inflate {
-                None => Ok(data),
-                Some(inflate) => inflate.push(&data).map_err(misencoded),
-            };
-            if !matches!(&data, Ok(data) if data.is_empty()) {
-                return Poll::Ready(Some(data));
-            }
-        }
-    }
-
-    /// Whether everything has been delivered.
-    pub(crate) fn is_end_stream(&self) -> bool {
-        self.inflate.is_none() && self.body.is_end_stream()
-    }
-
-    /// The length that is still to come, if the upstream said.
-    pub(crate) fn len_announced(&self) -> Option<u64> {
-        self.body.len_announced().filter(|_| self.inflate.is_none())
-    }
-
-    /// Waits for the next bytes, none at the end.
-    async fn next(&mut self, idle: Duration) -> Result<Option<Bytes>> {
-        match within(idle, pin!(poll_fn(|context| self.poll_data(context)))).await {
-            Some(data) => data.transpose(),
-            None => Err(Error::new(ErrorKind::UpstreamTimeout, SILENT)),
-        }
-    }
-
-    /// Reads to the end or to the limit, after what has been read already; says whether it was the end.
-    async fn collect_after(&mut self, read: &mut Bytes, limit: usize, idle: Duration) -> Result<bool> {
-        while read.len() < limit {
-            let Some(more) = self.next(idle).await? else { return Ok(true) };
-            *read = if read.is_empty() { more } else { [&**read, &*more].concat().into() };
-        }
-        Ok(false)
-    }
-
-    /// Reads to the end or to the limit; says whether it was the end.
-    async fn collect(&mut self, limit: usize, idle: Duration) -> Result<(Bytes, bool)> {
-        let Some(first) = self.next(idle).await? else { return Ok((Bytes::new(), true)) };
-        let Some(second) = self.next(idle).await? else { return Ok((first, true)) };
-        let mut all = BytesMut::from(first);
-        all.extend_from_slice(&second);
-        while all.len() < limit {
-            match self.next(idle).await? {
-                Some(more) => all.extend_from_slice(&more),
-                None => return Ok((all.freeze(), true)),
-            }
-        }
-        Ok((all.freeze(), false))
-    }
-}
-
 /// What the client is told when nothing is left to try.
 fn settle(last: Option<Failure>) -> Result<Reply> {
     match last {
@@ -691,16 +307,4 @@ impl RetryOn {
             _ => false,
         }
     }
-}
-
-fn invalid(message: &str) -> Error {
-    Error::new(ErrorKind::UpstreamInvalid, message)
-}
-
-fn empty() -> Error {
-    Error::new(ErrorKind::UpstreamEmpty, "the upstream sent an empty answer")
-}
-
-fn misencoded(error: std::io::Error) -> Error {
-    invalid("the upstream's answer is not encoded as its header says").with_source(error)
 }

@@ -277,10 +277,17 @@ impl Streaming {
     }
 
     /// Notes in the exchange how it ended.
-    fn end(&self, exchange: &mut Exchange) {
+    fn end(&mut self, exchange: &mut Exchange) {
         exchange.usage = self.filter.as_ref().and_then(|filter| filter.seen().usage);
-        match &self.abort {
-            Some(error) => exchange.fail(Error::new(error.kind.clone(), error.message.clone())),
+        let failure = match &self.abort {
+            // The connection is told the error itself.
+            Some(error) if self.filter.is_none() => {
+                Some(Error::new(error.kind.clone(), error.message.clone()))
+            }
+            _ => self.abort.take(),
+        };
+        match failure {
+            Some(error) => exchange.fail(error),
             None => exchange.complete(),
         }
     }

@@ -481,6 +481,20 @@ pub enum Strategy {
     Failover,
 }
 
+impl Strategy {
+    /// Its word in a configuration file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deterministic => "deterministic",
+            Self::Voting => "voting",
+            Self::Random => "random",
+            Self::RoundRobin => "round_robin",
+            Self::LeastInFlight => "least_in_flight",
+            Self::Failover => "failover",
+        }
+    }
+}
+
 /// What an upstream's `priority` means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PriorityMode {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::chat::Prompt;
 use crate::config::env::Environment;
-use crate::config::{self, Overrides, Strategy};
+use crate::config::{self, Overrides};
 use crate::route::anchor::Anchor;
 use crate::route::{Choice, Keying, Reads, Routes};
 use crate::wire::{Endpoint, openai};
@@ -43,7 +43,7 @@ pub fn explain(routes: &Routes, keying: Keying<'_>, prompt: &Prompt<'_>) -> Stri
     let choice = choices.first().map_or("none: no enabled upstream accepts this model", name);
     let facts = [
         ["model", keying.model].map(str::to_owned),
-        ["strategy", strategy_name(routes.routing().strategy)].map(str::to_owned),
+        ["strategy", routes.routing().strategy.name()].map(str::to_owned),
         ["anchor".to_owned(), anchor(routes.reads(&candidates), keying, prompt)],
         ["choice", choice].map(str::to_owned),
     ];
@@ -94,17 +94,6 @@ fn anchor(reads: Reads, keying: Keying<'_>, prompt: &Prompt<'_>) -> String {
     }
 }
 
-fn strategy_name(strategy: Strategy) -> &'static str {
-    match strategy {
-        Strategy::Deterministic => "deterministic",
-        Strategy::Voting => "voting",
-        Strategy::Random => "random",
-        Strategy::RoundRobin => "round_robin",
-        Strategy::LeastInFlight => "least_in_flight",
-        Strategy::Failover => "failover",
-    }
-}
-
 /// Lays rows out in columns two spaces apart.
 fn align<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     let widths: [usize; COLUMNS] =
@@ -126,7 +115,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
-    use crate::config::{ModelMatch, PriorityMode, Routing};
+    use crate::config::{ModelMatch, PriorityMode, Routing, Strategy};
     use crate::route::Member;
 
     #[track_caller]

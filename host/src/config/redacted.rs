@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::{
-    Config, ErrorCompat, LogFormat, ModelMatch, Origin, PriorityMode, RetryOn, Strategy, Target,
-    ThinkingFormat, Upstream,
+    Config, ErrorCompat, LogFormat, ModelMatch, Origin, PriorityMode, RetryOn, Target, ThinkingFormat,
+    Upstream,
 };
 
 impl Config {
@@ -36,7 +36,7 @@ impl Config {
             },
             "upstreams": self.upstreams.iter().map(upstream).collect::<Vec<_>>(),
             "routing": {
-                "strategy": strategy(self.routing.strategy),
+                "strategy": self.routing.strategy.name(),
                 "priority_mode": match self.routing.priority_mode {
                     PriorityMode::Weight => "weight",
                     PriorityMode::Rank => "rank",
@@ -117,17 +117,6 @@ fn model_match(model_match: &ModelMatch) -> Value {
         ModelMatch::Keyword(words) => json!({ "type": "keyword", "value": words }),
         ModelMatch::Prefix(prefixes) => json!({ "type": "prefix", "value": prefixes }),
         ModelMatch::Any => Value::Null,
-    }
-}
-
-fn strategy(strategy: Strategy) -> &'static str {
-    match strategy {
-        Strategy::Deterministic => "deterministic",
-        Strategy::Voting => "voting",
-        Strategy::Random => "random",
-        Strategy::RoundRobin => "round_robin",
-        Strategy::LeastInFlight => "least_in_flight",
-        Strategy::Failover => "failover",
     }
 }
 

@@ -109,16 +109,6 @@ pub fn decode(endpoint: Endpoint, body: Bytes) -> Result<Request> {
 }
 
 impl Request {
-    /// What the request is for.
-    pub fn endpoint(&self) -> Endpoint {
-        self.endpoint
-    }
-
-    /// The body as the client sent it.
-    pub fn body(&self) -> &Bytes {
-        &self.body
-    }
-
     /// The model by the name the client uses.
     pub fn model(&self) -> &str {
         &self.model

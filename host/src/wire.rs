@@ -4,6 +4,7 @@
 
 use http::Method;
 
+pub mod document;
 pub mod json;
 pub mod multipart;
 pub mod openai;

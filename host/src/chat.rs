@@ -42,6 +42,15 @@ pub enum Role {
     Other,
 }
 
+/// One turn of a conversation as plugins see it, where a role may be any word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// `system`, `user`, `assistant`, `tool`, or the dialect's own word.
+    pub role: String,
+    /// All of its text; what is not text is left out.
+    pub text: String,
+}
+
 /// What of a request identifies its conversation; borrowed from the request wherever it can be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prompt<'a> {

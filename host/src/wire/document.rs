@@ -138,6 +138,28 @@ impl Document {
         Err("the whole document cannot be removed; set the empty pointer to replace it".to_owned())
     }
 
+    /// Inserts JSON texts, joined by commas, before the element at `index` of a document that is an array, or at its end.
+    pub(super) fn insert(&mut self, index: usize, json: &[u8]) {
+        if let Some(list) = self.top() {
+            let splice = match list.entries.get(index) {
+                Some(entry) => {
+                    let at = list.place(entry.start);
+                    Splice { range: at..at, text: [json, b","].concat() }
+                }
+                None => list.appended("", json),
+            };
+            self.splice(vec![splice]);
+        }
+    }
+
+    /// Removes the elements that are `gone` from a document that is an array, each with one comma.
+    pub(super) fn remove_elements(&mut self, gone: impl Fn(usize) -> bool) {
+        if let Some(list) = self.top() {
+            let splices = list.removed(gone);
+            self.splice(splices);
+        }
+    }
+
     /// Where the value at `pointer` stands.
     fn find(&self, pointer: Pointer<'_>) -> Option<Range<usize>> {
         let mut steps = pointer.steps();

@@ -11,6 +11,7 @@ pub mod answer;
 pub mod chat;
 mod choices;
 mod clean;
+pub mod messages;
 pub mod models;
 mod request;
 pub mod stream;

@@ -178,6 +178,7 @@ fn warn_of_fixed_settings(before: &Config, after: &Config) {
         ("server.listen", before.listen != after.listen),
         ("server.admin", before.admin != after.admin),
         ("server.connections_max", before.connections_max != after.connections_max),
+        ("server.cache_dir", before.cache_dir != after.cache_dir),
     ];
     for (setting, has_changed) in fixed {
         if has_changed {

@@ -36,6 +36,7 @@ pub fn config(
         files: Files::default(),
         server: defaults.server,
         upstreams,
+        plugins: Vec::new(),
         routing: Routing { strategy: Strategy::Deterministic, priority_mode: PriorityMode::Rank },
         retry: defaults.retry,
         models_cache_ttl: defaults.models_cache_ttl,

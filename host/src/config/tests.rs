@@ -97,6 +97,19 @@ c.yaml:1:16: this alias stands inside its own anchor
 }
 
 #[test]
+fn a_variable_that_breaks_a_flow_mapping_is_to_be_quoted() {
+    refused(
+        "server: { admin_token: ${SECRET} }",
+        r"
+c.yaml:1:25: this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'
+  | server: { admin_token: ${SECRET} }
+  |                         ^
+  = put `${…}` in quotes inside of `{…}` and `[…]`
+",
+    );
+}
+
+#[test]
 fn an_unknown_or_missing_key_names_what_is_known() {
     refused_after_upstream(
         "routnig: { strategy: random }",

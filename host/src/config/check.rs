@@ -76,6 +76,10 @@ fn hide_secrets(node: &Node, is_secret: bool, hidden: &mut Vec<Span>) {
         Value::List(items) => items.iter().for_each(|item| hide_secrets(item, is_secret, hidden)),
         Value::Mapping(entries) => {
             for (key, node) in entries {
+                if key.text == "config" {
+                    plugin::hide_secrets(node, is_secret, hidden);
+                    continue;
+                }
                 // A list under `secrets` has names in it, a mapping the secrets themselves.
                 let is_named = key.text == "secrets" && matches!(node.value, Value::Mapping(_));
                 let is_secret = is_secret

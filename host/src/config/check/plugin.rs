@@ -9,7 +9,7 @@ use super::{
     Reader, duration, flag, has_password, integer, is_credential, size, text, texts, values, write_json,
 };
 use crate::builtin;
-use crate::config::diagnostic::{Problem, SECRET_KEYS};
+use crate::config::diagnostic::{self, Problem, SECRET_KEYS};
 use crate::config::file::{Key, Node, Plain, Scalar, Span, Value};
 use crate::config::secret::Secret;
 use crate::config::{
@@ -310,6 +310,22 @@ fn plugin_config(node: &Node) -> PluginConfig {
     write_json(node, &mut json);
     write_json(&masked(node, false), &mut shown);
     PluginConfig::new(json, shown)
+}
+
+/// Finds what must not be shown of a plugin's configuration as it stands in the file.
+pub(super) fn hide_secrets(node: &Node, is_secret: bool, hidden: &mut Vec<Span>) {
+    match &node.value {
+        Value::Scalar(scalar) => {
+            let is_hidden = is_hidden(scalar, is_secret) && !diagnostic::is_reference(&scalar.text);
+            hidden.extend(is_hidden.then_some(node.span));
+        }
+        Value::List(items) => items.iter().for_each(|item| hide_secrets(item, is_secret, hidden)),
+        Value::Mapping(entries) => {
+            for (key, node) in entries {
+                hide_secrets(node, is_secret || names_secret(&key.text), hidden);
+            }
+        }
+    }
 }
 
 /// What may be shown of a plugin's configuration: without what came from the environment, passwords in URLs, and texts

@@ -1507,7 +1507,7 @@ c.yaml:9:33: `metrics` must be a whole number from 0 to 10000, not `10001`
 c.yaml:10:13: `sha256` must be 64 hexadecimal digits
   |     sha256: abc
   |             ^^^
-  = `sha256sum FILE` prints them; quote them if they begin with `0`
+  = `sha256sum FILE` prints them
 ",
     );
 }

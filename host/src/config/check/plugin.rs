@@ -62,9 +62,12 @@ impl Reader<'_> {
                     "the name of a plugin must be 1 to {NAME_BYTES_MAX} lowercase letters, digits and `-`, not `{shown}`"
                 );
                 self.error(node.span, message, "write it like `hide-thinking`; metrics are named after it");
-            } else if let Some(first) = lines.insert(name, node.span.line) {
+            }
+            if let Some(first) = lines.get(name) {
                 let help = format!("the first is on line {first}; give this one another name");
                 self.error(node.span, format!("the plugin `{shown}` is defined twice"), &help);
+            } else {
+                lines.insert(name, node.span.line);
             }
         }
     }
@@ -102,8 +105,7 @@ impl Reader<'_> {
         let scalar = node.scalar().filter(|digest| !digest.is_unresolved)?;
         let digest = digest(&scalar.text);
         if digest.is_none() {
-            let help = "`sha256sum FILE` prints them; quote them if they begin with `0`";
-            self.error(node.span, "`sha256` must be 64 hexadecimal digits", help);
+            self.error(node.span, "`sha256` must be 64 hexadecimal digits", "`sha256sum FILE` prints them");
         }
         digest
     }

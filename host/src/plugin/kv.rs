@@ -343,7 +343,7 @@ mod tests {
             store.set("n", value.as_bytes().to_vec(), None, now).unwrap();
         }
         assert_eq!(store.add("n", delta, None, now), sum);
-        let after = sum.ok().map(|sum| sum.to_string()).or(before.map(str::to_owned));
+        let after = sum.ok().map(|sum| sum.to_string()).or_else(|| before.map(str::to_owned));
         assert_eq!(store.get("n", now), after.map(String::into_bytes));
     }
 

@@ -450,7 +450,9 @@ mod tests {
     proptest! {
         /// Against the obvious model: a map of values and ends.
         #[test]
-        fn it_behaves_like_a_map_with_ends(steps in prop::collection::vec((0u8..6, 0u8..4, 0u64..5, 0usize..300), 0..200)) {
+        fn it_behaves_like_a_map_with_ends(
+            steps in prop::collection::vec((0u8..6, 0u8..4, 0u64..5, 0usize..300), 0..200),
+        ) {
             let mut now = Instant::now();
             let store = Store::new(700);
             let mut model: HashMap<String, (Vec<u8>, Option<Instant>)> = HashMap::new();
@@ -458,8 +460,8 @@ mod tests {
                 let key = key.to_string();
                 let ttl = (seconds > 0).then(|| Duration::from_secs(seconds));
                 model.retain(|_, (_, end)| end.is_none_or(|end| end > now));
-                let others: u64 =
-                    model.iter().filter(|(name, _)| **name != key).map(|(name, (value, _))| cost(name, value)).sum();
+                let others = model.iter().filter(|(name, _)| **name != key);
+                let others: u64 = others.map(|(name, (value, _))| cost(name, value)).sum();
                 match what {
                     0 | 1 => {
                         let value = vec![what; len];

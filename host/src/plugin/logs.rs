@@ -309,7 +309,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_line_is_one_bounded_line(message in "\\PC{0,50}|.{0,50}", name in ".{0,20}", value in ".{0,50}", bytes_max in 0usize..60) {
+        fn a_line_is_one_bounded_line(
+            message in "\\PC{0,50}|.{0,50}",
+            name in ".{0,20}",
+            value in ".{0,50}",
+            bytes_max in 0usize..60,
+        ) {
             let line = bounded(&message, bytes_max);
             prop_assert!(!line.contains(char::is_control));
             prop_assert!(line.len() <= bytes_max + 10 + CUT.len());

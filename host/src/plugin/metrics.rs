@@ -324,7 +324,8 @@ fn shorten(value: &mut String) {
 fn check_name(name: &str) -> Result<(), String> {
     if !is_word(&name.replace('-', "_")) {
         return Err(format!(
-            "metric `{}` is not a name: use letters, digits, `_` and `-`, not a digit first, at most {NAME_BYTES_MAX} bytes",
+            "metric `{}` is not a name: use letters, digits, `_` and `-`, not a digit first, at most \
+             {NAME_BYTES_MAX} bytes",
             shown(name)
         ));
     }
@@ -338,7 +339,8 @@ fn check_labels(labels: &[String]) -> Result<(), String> {
     for (index, label) in labels.iter().enumerate() {
         if !is_word(label) {
             return Err(format!(
-                "label `{}` is not a name: use letters, digits and `_`, not a digit first, at most {NAME_BYTES_MAX} bytes",
+                "label `{}` is not a name: use letters, digits and `_`, not a digit first, at most \
+                 {NAME_BYTES_MAX} bytes",
                 shown(label)
             ));
         }

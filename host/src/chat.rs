@@ -4,6 +4,7 @@
 //! takes this way: its bytes are forwarded.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// A chat request as the gateway understands it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,4 +97,180 @@ pub struct Usage {
     pub reasoning: u64,
     /// Whether the gateway counted them because the upstream did not say.
     pub is_estimated: bool,
+}
+
+/// Where a piece of generated text belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Channel {
+    /// The answer proper.
+    Content,
+    /// The model's thinking, where the upstream sends it apart.
+    Reasoning,
+    /// Why the model refuses.
+    Refusal,
+    /// The arguments of a tool call, JSON in pieces.
+    ToolArguments,
+}
+
+/// Some of the channels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelSet(u8);
+
+impl ChannelSet {
+    /// Every channel.
+    pub const ALL: Self = Self(0b1111);
+
+    /// Adds a channel.
+    pub fn insert(&mut self, channel: Channel) {
+        self.0 |= 1 << channel as u8;
+    }
+
+    /// Whether a channel is among them.
+    pub fn contains(self, channel: Channel) -> bool {
+        self.0 >> channel as u8 & 1 == 1
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The channels of either.
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl FromIterator<Channel> for ChannelSet {
+    fn from_iter<T: IntoIterator<Item = Channel>>(channels: T) -> Self {
+        let mut set = Self::default();
+        channels.into_iter().for_each(|channel| set.insert(channel));
+        set
+    }
+}
+
+/// What the texts have in common that a reader joins to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lane {
+    /// The number of the answer among those asked for, from 0; in the Responses API the number of the output item.
+    pub choice: u32,
+    /// What tells the lanes of one choice and channel apart, otherwise 0: the index of the tool call, in the Responses
+    /// API the index of the part.
+    pub sub_index: u32,
+    /// Where the text belongs.
+    pub channel: Channel,
+}
+
+/// One stretch of text of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// As [`Lane::choice`].
+    pub choice: u32,
+    /// As [`Lane::sub_index`].
+    pub sub_index: u32,
+    /// Where the text belongs.
+    pub channel: Channel,
+    /// How many bytes of the batch's text it has, after those of the spans before it.
+    pub len: u32,
+}
+
+impl Span {
+    /// The lane its text belongs to.
+    pub fn lane(&self) -> Lane {
+        Lane { choice: self.choice, sub_index: self.sub_index, channel: self.channel }
+    }
+}
+
+/// Text of an answer in columns: all of it back to back, and its spans.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TextBatch {
+    /// The text of all spans.
+    pub text: String,
+    /// The spans in order; in a batch that is [checked](Self::check) their lengths add up to that of the text.
+    pub spans: Vec<Span>,
+}
+
+impl TextBatch {
+    /// Adds text to a lane, in a span of its own.
+    ///
+    /// # Panics
+    /// With text of more than 4 GiB, which no event or body has.
+    pub fn push(&mut self, lane: Lane, text: &str) {
+        let len = u32::try_from(text.len()).expect("events and bodies are bounded far below this");
+        self.text.push_str(text);
+        let Lane { choice, sub_index, channel } = lane;
+        self.spans.push(Span { choice, sub_index, channel, len });
+    }
+
+    /// Checks a batch that somebody else made: the spans must cover the text, and each must end between two characters.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let mut at = 0_usize;
+        for span in &self.spans {
+            at = at.saturating_add(span.len as usize);
+            if at > self.text.len() {
+                return Err("the spans of a text batch are longer than its text");
+            }
+            if !self.text.is_char_boundary(at) {
+                return Err("a span of a text batch ends inside a character");
+            }
+        }
+        if at < self.text.len() {
+            return Err("the spans of a text batch are shorter than its text");
+        }
+        Ok(())
+    }
+
+    /// The spans with the ranges of their text.
+    pub fn ranges(&self) -> impl Iterator<Item = (Lane, Range<usize>)> {
+        let mut end = 0;
+        self.spans.iter().map(move |span| {
+            let start = end;
+            end += span.len as usize;
+            (span.lane(), start..end)
+        })
+    }
+
+    /// The spans with their text, of a batch that is [checked](Self::check).
+    pub fn pieces(&self) -> impl Iterator<Item = (Lane, &str)> {
+        self.ranges().map(|(lane, range)| (lane, &self.text[range]))
+    }
+
+    /// Whether it has no text at all, whatever spans it has.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// Keeps only the first spans.
+    pub fn truncate(&mut self, spans: usize) {
+        self.spans.truncate(spans);
+        let bytes = self.spans.iter().map(|span| span.len as usize).sum();
+        self.text.truncate(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, lens: &[u32], expected: Result<(), &str>) {
+        let span = |len: &u32| Span { choice: 0, sub_index: 0, channel: Channel::Content, len: *len };
+        let batch = TextBatch { text: text.into(), spans: lens.iter().map(span).collect() };
+        assert_eq!(batch.check().map_err(|reason| reason.rsplit(' ').next().unwrap_or_default()), expected);
+    }
+
+    #[test]
+    fn a_batch_covers_its_text_in_whole_characters() {
+        check("", &[], Ok(()));
+        check("", &[0, 0], Ok(()));
+        check("aé", &[1, 0, 2], Ok(()));
+        check("aé", &[1, 1], Err("character"));
+        check("aé", &[1], Err("text"));
+        check("aé", &[4], Err("text"));
+        check("a", &[], Err("text"));
+        check("a", &[u32::MAX, u32::MAX, u32::MAX], Err("text"));
+    }
 }

@@ -14,6 +14,7 @@ mod clean;
 pub mod models;
 mod request;
 pub mod stream;
+pub mod text;
 pub mod thinking;
 pub mod view;
 

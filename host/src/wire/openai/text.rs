@@ -1,0 +1,688 @@
+//! The text of an answer, taken out of its events for the plugins and put back.
+//!
+//! Whoever drives it pushes bytes, shows the batch to the plugins, and releases: what nobody changed goes out as the very
+//! bytes that came, what was changed is spliced into the events it came in, and text that has no event gets one. What
+//! ends an answer is held until the plugins have finished, so that text they withheld stands before it.
+
+use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::chat::{Channel, ChannelSet, Lane, StopReason, TextBatch};
+use crate::error::{Error, ErrorKind, Result};
+use crate::wire::Endpoint;
+use crate::wire::openai::choices::CHOICES_MAX;
+use crate::wire::openai::text::envelope::{Envelope, Style};
+use crate::wire::openai::text::plan::Plan;
+use crate::wire::openai::text::reader::{Reader, Reading, Slot};
+use crate::wire::openai::view::Edit;
+use crate::wire::sse::{self, Decoder, EVENT_BYTES_MAX, Fields, Frame};
+
+mod envelope;
+mod plan;
+mod reader;
+mod whole;
+
+pub use whole::WholeText;
+
+/// How many bytes of events may be held that follow what ends an answer: 8 MiB. An answer has a handful of them.
+pub const HELD_BYTES_MAX: usize = 8 << 20;
+
+/// How much more text than twice what came the plugins may make of an answer: 64 KiB.
+pub const ADDED_BYTES_MAX: u64 = 64 << 10;
+
+/// How many tool calls of one answer are told apart.
+const TOOL_CALLS_MAX: usize = 1024;
+
+const DONE: &[u8] = b"[DONE]";
+
+/// The text of one streamed answer.
+///
+/// The order of calls: [`push`](Self::push), then, if the plugins let it wait, [`hold_from`](Self::hold_from), then
+/// [`release`](Self::release); once [`is_ended`](Self::is_ended), or after [`end`](Self::end) and its release,
+/// [`finish`](Self::finish).
+///
+/// When nothing is changed the client gets the very bytes in the very order, but for one thing: what ends a choice
+/// stands behind text of other choices that comes after it.
+#[derive(Debug)]
+pub struct TextStream {
+    endpoint: Endpoint,
+    reader: Reader,
+    decoder: Decoder,
+    /// The bytes of all events in the queue, and of one whose end is missing.
+    bytes: Rope,
+    /// The events that wait for a release.
+    queue: Vec<Event>,
+    /// The texts of the queue, in order.
+    slots: Vec<Slot>,
+    /// How many events the next release lets go.
+    due: usize,
+    /// What follows the end of a choice.
+    held: Vec<Held>,
+    held_bytes: usize,
+    /// The choices of the held events.
+    held_choices: u128,
+    phase: Phase,
+    choices: ChoiceBits,
+    stop: Option<StopReason>,
+    envelope: Option<Envelope>,
+    style: Style,
+    tools: HashSet<Lane>,
+    budget: Budget,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Text is expected.
+    Open,
+    /// What ends a choice is held.
+    Holding,
+    /// The answer is at its end.
+    Ended,
+    /// The plugins have finished.
+    Finished,
+}
+
+/// The choices that have been in events, one bit for each index.
+#[derive(Clone, Copy, Debug, Default)]
+struct ChoiceBits {
+    begun: u128,
+    ended: u128,
+    /// Whether there was one without a bit.
+    has_further: bool,
+}
+
+/// How much text came, and how much was made of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Budget {
+    came: u64,
+    sent: u64,
+}
+
+/// One event as it came.
+#[derive(Debug)]
+struct Event {
+    /// How many bytes of the rope it is.
+    len: usize,
+    /// Which of the slots are its own.
+    slots: Range<usize>,
+    /// Whether it has nothing to say without its slots.
+    is_bare: bool,
+    choices: u128,
+    fate: Fate,
+    /// There if it has slots.
+    body: Option<Body>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Pass,
+    Hold,
+    Drop,
+}
+
+#[derive(Debug)]
+struct Body {
+    raw: Bytes,
+    fields: Fields,
+}
+
+/// Something that goes out when the plugins have finished.
+#[derive(Debug)]
+enum Held {
+    /// An event, and what its slots are to say if that was changed.
+    Event { raw: Bytes, body: Option<Body>, slots: Vec<Slot>, texts: Option<Vec<String>>, is_bare: bool },
+    /// Text without an event.
+    Text(Lane, String),
+}
+
+/// What an event becomes.
+enum Outcome {
+    Same,
+    Edited(Bytes),
+    Gone,
+}
+
+impl TextStream {
+    /// Starts before the first event. `channels` are those that any plugin wants.
+    pub fn new(endpoint: Endpoint, channels: ChannelSet) -> Self {
+        Self {
+            endpoint,
+            reader: Reader { channels: readable(endpoint, channels), is_whole: false },
+            // An event that was edited on its way here may have grown.
+            decoder: Decoder::new(2 * EVENT_BYTES_MAX),
+            bytes: Rope::default(),
+            queue: Vec::new(),
+            slots: Vec::new(),
+            due: 0,
+            held: Vec::new(),
+            held_bytes: 0,
+            held_choices: 0,
+            phase: Phase::Open,
+            choices: ChoiceBits::default(),
+            stop: None,
+            envelope: None,
+            style: Style::default(),
+            tools: HashSet::new(),
+            budget: Budget::default(),
+        }
+    }
+
+    /// Takes the bytes that are ready. Returns the text of the events that are whole, together with what was held by
+    /// [`hold_from`](Self::hold_from); none if there is no text. Either way [`release`](Self::release) is next.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UpstreamInvalid`] for an event that is too large, and for more than [`HELD_BYTES_MAX`] behind the end
+    /// of the answer.
+    pub fn push(&mut self, pieces: &mut Vec<Bytes>) -> Result<Option<TextBatch>> {
+        let known = self.queue.len();
+        for piece in pieces.drain(..) {
+            self.bytes.push(piece.clone());
+            self.decoder.push(piece);
+            while let Some(frame) = self.decoder.next_frame().map_err(|_| oversize())? {
+                self.take(&frame)?;
+            }
+        }
+        Ok(if self.queue.len() == known { None } else { self.batch() })
+    }
+
+    /// There are no more bytes. Returns the text that is left, as [`push`](Self::push) does.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn end(&mut self) -> Result<Option<TextBatch>> {
+        if let Some(frame) = self.decoder.finish() {
+            let len = frame.raw.len();
+            let frame = if frame.is_terminated() { frame } else { frame.terminated() };
+            self.bytes.push(frame.raw.slice(len..));
+            self.take(&frame)?;
+        }
+        if self.phase != Phase::Finished {
+            self.phase = Phase::Ended;
+        }
+        Ok(self.batch())
+    }
+
+    /// Whether the answer is at its end and [`finish`](Self::finish) is due, once what was pushed is released.
+    pub fn is_ended(&self) -> bool {
+        self.phase >= Phase::Ended
+    }
+
+    /// Whether no more text of a choice is expected, so that nothing of it needs to wait.
+    pub fn is_settled(&self, choice: u32) -> bool {
+        self.is_ended() || is_in(self.choices.ended, choice)
+    }
+
+    /// Why the answer ended, once an event has said so.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.stop
+    }
+
+    /// Keeps the event of a span and all that follow: their text comes again, at the front of the next batch. Cuts the
+    /// batch to what is released now, and returns how many spans that is: an event with several spans stays whole.
+    pub fn hold_from(&mut self, span: usize, batch: &mut TextBatch) -> usize {
+        let Some(slot) = self.slots.get(span) else { return batch.spans.len() };
+        self.due = slot.event;
+        let spans = self.slots.partition_point(|slot| slot.event < self.due);
+        batch.truncate(spans);
+        spans
+    }
+
+    /// Checks a batch that a plugin wants to be sent, now or at the end.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn validate(&self, batch: &TextBatch) -> Result<(), &'static str> {
+        batch.check()?;
+        self.budget.check(batch)?;
+        batch.pieces().try_for_each(
+            |(lane, text)| {
+                if text.is_empty() { Ok(()) } else { self.check_lane(lane) }
+            },
+        )
+    }
+
+    fn check_lane(&self, lane: Lane) -> Result<(), &'static str> {
+        let is_known = match 1_u128.checked_shl(lane.choice) {
+            Some(bit) => self.choices.begun & bit != 0,
+            None => self.choices.has_further,
+        };
+        if !is_known {
+            return Err(NO_CHOICE);
+        }
+        check_channel(self.endpoint, lane.channel)?;
+        if lane.channel == Channel::ToolArguments
+            && self.tools.len() < TOOL_CALLS_MAX
+            && !self.tools.contains(&lane)
+        {
+            return Err(NO_TOOL_CALL);
+        }
+        Ok(())
+    }
+
+    /// Lets the batch taken last go, and appends what the client is sent. Without a change that is the very bytes.
+    pub fn release(&mut self, changed: Option<&TextBatch>, out: &mut Vec<Bytes>) {
+        let due = std::mem::take(&mut self.due);
+        if due == 0 {
+            return;
+        }
+        let cut = self.slots.partition_point(|slot| slot.event < due);
+        let kept_slots = self.slots.split_off(cut);
+        let mut slots = std::mem::replace(&mut self.slots, kept_slots);
+        let kept = self.queue.split_off(due);
+        let mut events = std::mem::replace(&mut self.queue, kept);
+        for event in &mut self.queue {
+            event.slots = event.slots.start - cut..event.slots.end - cut;
+        }
+        self.slots.iter_mut().for_each(|slot| slot.event -= due);
+        match changed {
+            None => self.pass(&mut events, &slots, out),
+            Some(changed) => self.rewrite(&mut events, &slots, changed, out),
+        }
+        // What is empty now is used again.
+        slots.clear();
+        if self.queue.is_empty() {
+            (self.queue, self.slots) = (events, slots);
+        }
+    }
+
+    fn pass(&mut self, events: &mut Vec<Event>, slots: &[Slot], out: &mut Vec<Bytes>) {
+        self.budget.sent += slots.iter().map(|slot| slot.text.range().len() as u64).sum::<u64>();
+        let mut run = 0;
+        for event in events.drain(..) {
+            match event.fate {
+                Fate::Pass => run += event.len,
+                Fate::Hold => {
+                    self.bytes.take(std::mem::take(&mut run), out);
+                    self.hold(event, slots, None);
+                }
+                Fate::Drop => {
+                    self.bytes.take(std::mem::take(&mut run), out);
+                    self.bytes.skip(event.len);
+                }
+            }
+        }
+        self.bytes.take(run, out);
+    }
+
+    fn rewrite(
+        &mut self,
+        events: &mut Vec<Event>,
+        slots: &[Slot],
+        changed: &TextBatch,
+        out: &mut Vec<Bytes>,
+    ) {
+        self.budget.sent += changed.text.len() as u64;
+        let plan = Plan::of(slots, changed);
+        let mut extras = plan.extras.iter().peekable();
+        for (number, event) in events.drain(..).enumerate() {
+            let texts = || plan.texts[event.slots.clone()].iter().map(|range| &changed.text[range.clone()]);
+            // Text that left an event which stays, because it has the role for example, is better read after it.
+            let is_shell =
+                event.fate == Fate::Pass && !event.is_bare && texts().all(str::is_empty) && event.has_text();
+            let mut put = |stream: &mut Self, out: &mut Vec<Bytes>| {
+                while let Some(extra) = extras.next_if(|extra| extra.before <= number) {
+                    stream.put(extra.lane, &changed.text[extra.text.clone()], out);
+                }
+            };
+            if !is_shell {
+                put(self, out);
+            }
+            match (event.fate, event.outcome(slots, texts())) {
+                (Fate::Pass, Outcome::Same) => self.bytes.take(event.len, out),
+                (Fate::Pass, Outcome::Edited(bytes)) => {
+                    self.bytes.skip(event.len);
+                    out.push(bytes);
+                }
+                (Fate::Hold, Outcome::Same) => self.hold(event, slots, None),
+                (Fate::Hold, Outcome::Edited(_)) => {
+                    let texts = texts().map(str::to_owned).collect();
+                    self.hold(event, slots, Some(texts));
+                }
+                (_, Outcome::Gone) | (Fate::Drop, _) => self.bytes.skip(event.len),
+            }
+            if is_shell {
+                put(self, out);
+            }
+        }
+        for extra in extras {
+            self.put(extra.lane, &changed.text[extra.text.clone()], out);
+        }
+    }
+
+    /// Gives text an event of its own, at once or, if its choice has ended, when the plugins have finished.
+    fn put(&mut self, lane: Lane, text: &str, out: &mut Vec<Bytes>) {
+        if is_in(self.held_choices, lane.choice) {
+            self.held.push(Held::Text(lane, text.to_owned()));
+        } else {
+            self.write(lane, text, out);
+        }
+    }
+
+    fn write(&self, lane: Lane, text: &str, out: &mut Vec<Bytes>) {
+        // There is an envelope once there was text: both come with choices.
+        out.extend(self.envelope.as_ref().map(|envelope| envelope.event(lane, text, self.style)));
+    }
+
+    fn hold(&mut self, event: Event, slots: &[Slot], texts: Option<Vec<String>>) {
+        self.held_choices |= event.choices;
+        let raw = self.bytes.take_whole(event.len);
+        let slots = slots[event.slots].to_vec();
+        self.held.push(Held::Event { raw, body: event.body, slots, texts, is_bare: event.is_bare });
+    }
+
+    /// The plugins have finished: appends the text they still had, then what was held. What was not released before goes
+    /// as it is.
+    pub fn finish(&mut self, late: Option<&TextBatch>, out: &mut Vec<Bytes>) {
+        self.due = self.queue.len();
+        self.release(None, out);
+        self.phase = Phase::Finished;
+        let held = std::mem::take(&mut self.held);
+        self.held_bytes = 0;
+        let late = late.filter(|late| !late.is_empty());
+        if late.is_none() && !held.iter().any(|held| matches!(held, Held::Text(..))) {
+            out.extend(held.into_iter().filter_map(Held::into_bytes));
+            return;
+        }
+        // All text stands before all that ends something: so its order is kept.
+        let mut texts = Texts::default();
+        held.iter().for_each(|held| held.texts(&mut texts));
+        late.into_iter().flat_map(TextBatch::pieces).for_each(|(lane, text)| texts.push(lane, text));
+        texts.0.iter().for_each(|(lane, text)| self.write(*lane, text, out));
+        out.extend(held.into_iter().filter_map(Held::into_shell));
+    }
+
+    /// The text of all events that wait; releases all of them unless somebody holds some.
+    fn batch(&mut self) -> Option<TextBatch> {
+        self.due = self.queue.len();
+        if self.slots.is_empty() {
+            return None;
+        }
+        let bytes = self.slots.iter().map(|slot| slot.text.range().len()).sum();
+        let mut batch =
+            TextBatch { text: String::with_capacity(bytes), spans: Vec::with_capacity(self.slots.len()) };
+        for event in &self.queue {
+            let Some(data) = event.data() else { continue };
+            for slot in &self.slots[event.slots.clone()] {
+                batch.push(slot.lane, &slot.text.decode(data));
+            }
+        }
+        Some(batch)
+    }
+
+    /// Reads one event and queues it.
+    fn take(&mut self, frame: &Frame) -> Result<()> {
+        let fields = frame.fields();
+        let from = self.slots.len();
+        let is_done = fields.data.as_ref().is_some_and(|data| data == DONE);
+        let reading = match &fields.data {
+            Some(data) if !is_done => {
+                self.reader.read(data, self.queue.len(), &mut self.slots).unwrap_or_default()
+            }
+            _ => Reading::default(),
+        };
+        if let Some(data) = &fields.data {
+            self.watch(&reading, data, from);
+        }
+        let fate = self.fate(&reading, is_done, from);
+        if fate == Fate::Hold {
+            self.held_bytes += frame.raw.len();
+            if self.held_bytes > HELD_BYTES_MAX {
+                return Err(Error::new(ErrorKind::UpstreamInvalid, HELD_TOO_MUCH));
+            }
+        }
+        let slots = from..self.slots.len();
+        let body = (!slots.is_empty()).then(|| Body { raw: frame.raw.clone(), fields });
+        let Reading { is_bare, choices, .. } = reading;
+        self.queue.push(Event { len: frame.raw.len(), slots, is_bare, choices, fate, body });
+        Ok(())
+    }
+
+    fn watch(&mut self, reading: &Reading, data: &[u8], from: usize) {
+        self.choices.begun |= reading.choices;
+        self.choices.ended |= reading.ended;
+        self.choices.has_further |= reading.has_further_choices;
+        self.stop = self.stop.or(reading.stop);
+        self.style.watch(reading);
+        self.budget.came += self.slots[from..].iter().map(|slot| slot.text.range().len() as u64).sum::<u64>();
+        if self.tools.len() < TOOL_CALLS_MAX {
+            self.tools.extend(&reading.tools);
+        }
+        if self.envelope.is_none() && reading.has_choices() {
+            self.envelope = Some(Envelope::of(data, self.endpoint));
+        }
+    }
+
+    /// Decides whether an event may go before the plugins have finished.
+    fn fate(&mut self, reading: &Reading, is_done: bool, from: usize) -> Fate {
+        if self.phase == Phase::Finished {
+            // Nobody has seen this text. Clients stop reading before it.
+            let has_text = self.slots.len() > from;
+            self.slots.truncate(from);
+            return if has_text { Fate::Drop } else { Fate::Pass };
+        }
+        if is_done || reading.is_end {
+            self.phase = Phase::Ended;
+        }
+        // An event that also has to do with a choice that goes on cannot wait: what follows it would overtake it.
+        let goes_on = reading.has_further_choices || reading.choices & !self.choices.ended != 0;
+        if reading.ended != 0 && !goes_on && self.phase == Phase::Open {
+            self.phase = Phase::Holding;
+        }
+        match self.phase {
+            Phase::Open | Phase::Finished => Fate::Pass,
+            Phase::Holding if goes_on => Fate::Pass,
+            Phase::Holding | Phase::Ended => Fate::Hold,
+        }
+    }
+}
+
+impl Event {
+    fn has_text(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
+    fn data(&self) -> Option<&Bytes> {
+        self.body.as_ref()?.fields.data.as_ref()
+    }
+
+    /// What it becomes when its slots, which are some of `slots`, say `texts`.
+    fn outcome<'t>(&self, slots: &[Slot], texts: impl Iterator<Item = &'t str> + Clone) -> Outcome {
+        let Some(body) = &self.body else { return Outcome::Same };
+        if self.is_bare && self.fate == Fate::Pass && texts.clone().all(str::is_empty) {
+            return Outcome::Gone;
+        }
+        body.edited(&slots[self.slots.clone()], texts).map_or(Outcome::Same, Outcome::Edited)
+    }
+}
+
+impl Body {
+    /// The event with other texts in its slots; none if they are the same.
+    fn edited<'t>(&self, slots: &[Slot], texts: impl Iterator<Item = &'t str>) -> Option<Bytes> {
+        let data = self.fields.data.as_ref()?;
+        let mut edits = Vec::new();
+        for (slot, text) in slots.iter().zip(texts) {
+            if slot.text.decode(data) != text {
+                slot.edit(text, &mut edits);
+            }
+        }
+        if edits.is_empty() {
+            return None;
+        }
+        Some(match &self.fields.data_range {
+            Some(range) => splice(&self.raw, range.start, edits).into(),
+            None => sse::encode(self.fields.event_name(), &splice(data, 0, edits)),
+        })
+    }
+}
+
+impl Slot {
+    /// Writes what has to be done for it to say this text.
+    fn edit(&self, text: &str, edits: &mut Vec<Edit>) {
+        let mut escaped = Vec::with_capacity(text.len());
+        crate::wire::json::escape(text, &mut escaped);
+        let ranges = std::iter::once(self.text.range()).chain(self.twin.clone());
+        edits.extend(ranges.map(|range| Edit { range, text: escaped.clone() }));
+    }
+}
+
+/// Makes edits whose ranges count from `origin`.
+fn splice(bytes: &[u8], origin: usize, mut edits: Vec<Edit>) -> Vec<u8> {
+    edits.sort_unstable_by_key(|edit| edit.range.start);
+    let added: usize = edits.iter().map(|edit| edit.text.len()).sum();
+    let mut spliced = Vec::with_capacity(bytes.len() + added);
+    let mut at = 0;
+    for edit in edits {
+        spliced.extend_from_slice(&bytes[at..origin + edit.range.start]);
+        spliced.extend_from_slice(&edit.text);
+        at = origin + edit.range.end;
+    }
+    spliced.extend_from_slice(&bytes[at..]);
+    spliced
+}
+
+impl Held {
+    /// Appends its text.
+    fn texts(&self, into: &mut Texts) {
+        match self {
+            Self::Text(lane, text) => into.push(*lane, text),
+            Self::Event { slots, texts: Some(texts), .. } => {
+                slots.iter().zip(texts).for_each(|(slot, text)| into.push(slot.lane, text));
+            }
+            Self::Event { body, slots, .. } => {
+                let Some(data) = body.as_ref().and_then(|body| body.fields.data.as_ref()) else { return };
+                slots.iter().for_each(|slot| into.push(slot.lane, &slot.text.decode(data)));
+            }
+        }
+    }
+
+    /// The event with its text; none if nothing is left to say.
+    fn into_bytes(self) -> Option<Bytes> {
+        match self {
+            Self::Text(..) => None,
+            Self::Event { is_bare: true, texts: Some(texts), .. } if texts.iter().all(String::is_empty) => {
+                None
+            }
+            Self::Event { raw, body: Some(body), slots, texts: Some(texts), .. } => {
+                Some(body.edited(&slots, texts.iter().map(String::as_str)).unwrap_or(raw))
+            }
+            Self::Event { raw, .. } => Some(raw),
+        }
+    }
+
+    /// The event without its text; none if nothing is left to say.
+    fn into_shell(mut self) -> Option<Bytes> {
+        if let Self::Event { slots, texts, .. } = &mut self
+            && !slots.is_empty()
+        {
+            *texts = Some(vec![String::new(); slots.len()]);
+        }
+        self.into_bytes()
+    }
+}
+
+/// Texts in order; those of one lane that follow each other are one.
+#[derive(Debug, Default)]
+struct Texts(Vec<(Lane, String)>);
+
+impl Texts {
+    fn push(&mut self, lane: Lane, text: &str) {
+        match self.0.last_mut() {
+            _ if text.is_empty() => {}
+            Some((last, texts)) if *last == lane => texts.push_str(text),
+            _ => self.0.push((lane, text.to_owned())),
+        }
+    }
+}
+
+impl Budget {
+    /// Whether so much more text may be sent.
+    fn check(self, batch: &TextBatch) -> Result<(), &'static str> {
+        let sent = self.sent.saturating_add(batch.text.len() as u64);
+        if sent > self.came.saturating_mul(2).saturating_add(ADDED_BYTES_MAX) {
+            Err(TOO_MUCH)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+const NO_CHOICE: &str = "a text batch has text for a choice that the answer does not have";
+const NO_CHANNEL: &str = "a text batch has text for a channel that the answers of this endpoint do not have";
+const NO_TOOL_CALL: &str = "a text batch has arguments for a tool call that the answer does not have";
+const TOO_MUCH: &str = "there is more than twice the text that the upstream sent, and 64 KiB";
+const HELD_TOO_MUCH: &str = "the upstream sent more than 8 MiB after the end of its answer";
+
+/// The channels among these that the answers of an endpoint can have.
+fn readable(endpoint: Endpoint, channels: ChannelSet) -> ChannelSet {
+    let all = [Channel::Content, Channel::Reasoning, Channel::Refusal, Channel::ToolArguments];
+    all.into_iter()
+        .filter(|channel| channels.contains(*channel) && check_channel(endpoint, *channel).is_ok())
+        .collect()
+}
+
+fn check_channel(endpoint: Endpoint, channel: Channel) -> Result<(), &'static str> {
+    if endpoint == Endpoint::Completions && channel != Channel::Content { Err(NO_CHANNEL) } else { Ok(()) }
+}
+
+/// Whether the bit of a choice is set.
+fn is_in(bits: u128, choice: u32) -> bool {
+    (choice as usize) < CHOICES_MAX && bits >> choice & 1 == 1
+}
+
+fn oversize() -> Error {
+    let message = format!("the upstream sent an event of more than {EVENT_BYTES_MAX} bytes");
+    Error::new(ErrorKind::UpstreamInvalid, message)
+}
+
+/// Pieces of bytes in order, which are taken off at the front without being copied.
+#[derive(Debug, Default)]
+struct Rope(VecDeque<Bytes>);
+
+impl Rope {
+    fn push(&mut self, piece: Bytes) {
+        if !piece.is_empty() {
+            self.0.push_back(piece);
+        }
+    }
+
+    /// Moves so many bytes to `out`, in as few pieces as they are in.
+    fn take(&mut self, mut len: usize, out: &mut Vec<Bytes>) {
+        while len > 0 {
+            let Some(piece) = self.next(len) else { return };
+            len -= piece.len();
+            out.push(piece);
+        }
+    }
+
+    /// Takes so many bytes as one piece.
+    fn take_whole(&mut self, len: usize) -> Bytes {
+        let first = self.next(len).unwrap_or_default();
+        if first.len() == len {
+            return first;
+        }
+        let mut whole = BytesMut::with_capacity(len);
+        whole.extend_from_slice(&first);
+        while let Some(piece) = self.next(len - whole.len()).filter(|piece| !piece.is_empty()) {
+            whole.extend_from_slice(&piece);
+        }
+        whole.freeze()
+    }
+
+    fn skip(&mut self, mut len: usize) {
+        while len > 0 {
+            let Some(piece) = self.next(len) else { return };
+            len -= piece.len();
+        }
+    }
+
+    /// Takes the first piece, or so much of it; none at the end.
+    fn next(&mut self, len: usize) -> Option<Bytes> {
+        let front = self.0.front_mut()?;
+        if front.len() > len { Some(front.split_to(len)) } else { self.0.pop_front() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,820 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// What a plugin does with text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plugin {
+    /// Says that nothing changed.
+    Keep,
+    /// Gives back what it got.
+    Copy,
+    /// Writes it in capitals.
+    Upper,
+    /// Takes it away.
+    Drop,
+    /// Gives all of it at the end.
+    Delay,
+    /// Withholds the last character of every lane until more comes.
+    Lag,
+    /// Makes content reasoning.
+    Move,
+    /// Makes one span of every character.
+    Shatter,
+    /// Adds an exclamation mark to every choice's content at the end.
+    Append,
+}
+
+const PLUGINS: [Plugin; 9] = [
+    Plugin::Keep,
+    Plugin::Copy,
+    Plugin::Upper,
+    Plugin::Drop,
+    Plugin::Delay,
+    Plugin::Lag,
+    Plugin::Move,
+    Plugin::Shatter,
+    Plugin::Append,
+];
+
+/// A plugin at work.
+struct Work {
+    plugin: Plugin,
+    withheld: Vec<(Lane, String)>,
+    choices: Vec<u32>,
+}
+
+impl Work {
+    fn new(plugin: Plugin) -> Self {
+        Self { plugin, withheld: Vec::new(), choices: Vec::new() }
+    }
+
+    fn push(&mut self, batch: &TextBatch) -> Option<TextBatch> {
+        let mut made = TextBatch::default();
+        for (lane, text) in batch.pieces() {
+            if !self.choices.contains(&lane.choice) {
+                self.choices.push(lane.choice);
+            }
+            match self.plugin {
+                Plugin::Keep | Plugin::Append => {}
+                Plugin::Copy => made.push(lane, text),
+                Plugin::Upper => made.push(lane, &text.to_uppercase()),
+                Plugin::Drop => {}
+                Plugin::Delay => self.withheld.push((lane, text.to_owned())),
+                Plugin::Lag => self.lag(lane, text, &mut made),
+                Plugin::Move if lane.channel == Channel::Content => {
+                    made.push(Lane { channel: Channel::Reasoning, ..lane }, text);
+                }
+                Plugin::Move => made.push(lane, text),
+                Plugin::Shatter => text.split_inclusive(|_| true).for_each(|text| made.push(lane, text)),
+            }
+        }
+        (!matches!(self.plugin, Plugin::Keep | Plugin::Append)).then_some(made)
+    }
+
+    fn lag(&mut self, lane: Lane, text: &str, made: &mut TextBatch) {
+        let place = self.withheld.iter().position(|(known, _)| *known == lane);
+        let old = place.map(|place| self.withheld.remove(place).1).unwrap_or_default();
+        let text = old + text;
+        let cut = text.char_indices().next_back().map_or(0, |(at, _)| at);
+        made.push(lane, &text[..cut]);
+        self.withheld.push((lane, text[cut..].to_owned()));
+    }
+
+    fn finish(&mut self) -> Option<TextBatch> {
+        if self.plugin == Plugin::Append {
+            let content = |choice| Lane { choice, sub_index: 0, channel: Channel::Content };
+            self.withheld = self.choices.iter().map(|choice| (content(*choice), "!".to_owned())).collect();
+        }
+        let mut late = TextBatch::default();
+        self.withheld.drain(..).for_each(|(lane, text)| late.push(lane, &text));
+        (!late.spans.is_empty()).then_some(late)
+    }
+}
+
+/// Puts a stream through a plugin.
+fn stream(endpoint: Endpoint, channels: ChannelSet, plugin: Plugin, chunks: &[&[u8]]) -> Vec<Bytes> {
+    let mut stream = TextStream::new(endpoint, channels);
+    let mut work = Work::new(plugin);
+    let mut out = Vec::new();
+    let release =
+        |stream: &mut TextStream, work: &mut Work, batch: Option<TextBatch>, out: &mut Vec<Bytes>| {
+            let changed = batch.and_then(|batch| work.push(&batch));
+            assert_eq!(changed.as_ref().map_or(Ok(()), |changed| stream.validate(changed)), Ok(()));
+            stream.release(changed.as_ref(), out);
+        };
+    let mut is_finished = false;
+    for chunk in chunks {
+        let batch = stream.push(&mut vec![Bytes::copy_from_slice(chunk)]).unwrap();
+        release(&mut stream, &mut work, batch, &mut out);
+        if stream.is_ended() && !std::mem::replace(&mut is_finished, true) {
+            stream.finish(work.finish().as_ref(), &mut out);
+        }
+    }
+    let batch = stream.end().unwrap();
+    release(&mut stream, &mut work, batch, &mut out);
+    if !is_finished {
+        stream.finish(work.finish().as_ref(), &mut out);
+    }
+    out
+}
+
+fn whole(endpoint: Endpoint, channels: ChannelSet, plugin: Plugin, body: &str) -> String {
+    let body = Bytes::copy_from_slice(body.as_bytes());
+    let text = WholeText::of(&body, endpoint, channels).unwrap();
+    let mut work = Work::new(plugin);
+    let batch = text.batch();
+    let changed = if batch.spans.is_empty() { None } else { work.push(&batch) };
+    let late = work.finish();
+    for made in [&changed, &late].into_iter().flatten() {
+        assert_eq!(text.validate(made), Ok(()));
+    }
+    let written = text.write(changed.as_ref(), late.as_ref());
+    if changed.is_none() && late.is_none() {
+        assert_eq!((written.len(), written[0].as_ptr()), (1, body.as_ptr()), "no copy");
+    }
+    String::from_utf8(written.concat()).unwrap()
+}
+
+fn joined(out: &[Bytes]) -> String {
+    String::from_utf8_lossy(&out.concat()).into_owned()
+}
+
+/// What a client has in the end: each text, and the facts that are no text.
+type Seen = BTreeMap<String, String>;
+
+fn add(seen: &mut Seen, name: String, text: &Value) {
+    if let Some(text) = text.as_str().filter(|text| !text.is_empty()) {
+        seen.entry(name).or_default().push_str(text);
+    }
+}
+
+fn see_choices(value: &Value, seen: &mut Seen) {
+    for choice in value["choices"].as_array().into_iter().flatten() {
+        let index = &choice["index"];
+        add(seen, format!("{index} text"), &choice["text"]);
+        add(seen, format!("{index} end"), &choice["finish_reason"]);
+        let message = if choice["delta"].is_null() { &choice["message"] } else { &choice["delta"] };
+        for name in ["role", "content", "reasoning_content", "reasoning", "refusal"] {
+            add(seen, format!("{index} {name}"), &message[name]);
+        }
+        add(seen, format!("{index} call"), &message["function_call"]["arguments"]);
+        for (place, call) in message["tool_calls"].as_array().into_iter().flatten().enumerate() {
+            let tool = call["index"].as_u64().unwrap_or(place as u64);
+            add(seen, format!("{index} tool {tool}"), &call["function"]["arguments"]);
+            add(seen, format!("{index} tool {tool} id"), &call["id"]);
+        }
+    }
+    if !value["usage"].is_null() {
+        seen.insert("usage".into(), value["usage"].to_string());
+    }
+}
+
+fn see_stream(out: &str) -> Seen {
+    let mut seen = Seen::new();
+    let mut has_ended: Vec<u64> = Vec::new();
+    for frame in frames(out) {
+        let Some(data) = frame.fields().data else { continue };
+        let Ok(value) = serde_json::from_slice::<Value>(&data) else { continue };
+        for choice in value["choices"].as_array().into_iter().flatten() {
+            let index = choice["index"].as_u64().unwrap();
+            assert!(!has_ended.contains(&index), "text behind the end of choice {index}: {out}");
+            if choice["finish_reason"].is_string() {
+                has_ended.push(index);
+            }
+        }
+        see_choices(&value, &mut seen);
+    }
+    assert!(out.trim_end().ends_with("data: [DONE]"), "{out}");
+    seen
+}
+
+fn frames(out: &str) -> Vec<Frame> {
+    let mut decoder = Decoder::new(EVENT_BYTES_MAX);
+    decoder.push(Bytes::copy_from_slice(out.as_bytes()));
+    let mut frames = Vec::new();
+    while let Some(frame) = decoder.next_frame().unwrap() {
+        frames.push(frame);
+    }
+    frames.extend(decoder.finish());
+    frames
+}
+
+/// Short for a chat event with these choices, in braces, and an id.
+fn chat(choices: &str) -> String {
+    format!("data: {{\"id\":\"x\",\"choices\":[{choices}],\"n\":null}}\n\n")
+}
+
+fn delta(delta: &str) -> String {
+    chat(&format!("{{\"index\":0,\"delta\":{{{delta}}},\"finish_reason\":null}}"))
+}
+
+fn extra(delta: &str) -> String {
+    delta_of(0, delta)
+}
+
+fn delta_of(choice: u32, delta: &str) -> String {
+    format!(
+        "data: {{\"id\":\"x\",\"choices\":[{{\"index\":{choice},\"delta\":{{{delta}}},\"finish_reason\":null}}]}}\n\n"
+    )
+}
+
+fn stop(delta: &str) -> String {
+    chat(&format!("{{\"index\":0,\"delta\":{{{delta}}},\"finish_reason\":\"stop\"}}"))
+}
+
+const END: &str = "data: [DONE]\n\n";
+
+#[track_caller]
+fn check_at(endpoint: Endpoint, plugin: Plugin, input: &[String], expected: &[String]) {
+    let chunks: Vec<&[u8]> = input.iter().map(String::as_bytes).collect();
+    assert_eq!(joined(&stream(endpoint, ChannelSet::ALL, plugin, &chunks)), expected.concat());
+}
+
+/// Each string is an event that comes by itself.
+#[track_caller]
+fn check(plugin: Plugin, input: &[String], expected: &[String]) {
+    check_at(Endpoint::ChatCompletions, plugin, input, expected);
+}
+
+#[test]
+fn a_changed_text_stays_in_its_event() {
+    let event = |text: &str| {
+        format!(
+            "event: e\r\ndata: {{ \"choices\" : [{{\"delta\":{{\"x\":1.0, \"content\": \"{text}\"}},\"index\":0}}],\"u\":\"\\u00e9\"}}\r\n\r\n"
+        )
+    };
+    check(Plugin::Upper, &[event(r"a\u00e9\n"), END.into()], &[event("AÉ\\n"), END.into()]);
+    check(Plugin::Upper, &[event(r"1\u0032"), END.into()], &[event(r"1\u0032"), END.into()]);
+    let lines = "data: {\"choices\":[{\"delta\":\ndata: {\"content\":\"a\"}}]}\n\n".to_owned();
+    check(
+        Plugin::Upper,
+        &[lines.clone()],
+        &[lines.replace('a', "A").replace("dAtA", "data").replace("deltA", "delta")],
+    );
+    let text = |text: &str| format!("data: {{\"choices\":[{{\"text\":\"{text}\",\"index\":1}}]}}\n\n");
+    check_at(Endpoint::Completions, Plugin::Upper, &[text("a")], &[text("A")]);
+    let both = |text: &str| delta(&format!("\"reasoning\":\"{text}\",\"reasoning_content\":\"{text}\""));
+    check(Plugin::Upper, &[both("a")], &[both("A")]);
+    let parts = |text: &str| {
+        delta(&format!(
+            "\"content\":[{{\"type\":\"text\",\"text\":\"{text}\"}},{{\"type\":\"x\",\"text\":\"y\"}}]"
+        ))
+    };
+    check(Plugin::Upper, &[parts("a")], &[parts("A")]);
+    let tool = |text: &str| {
+        delta(&format!("\"tool_calls\":[{{\"function\":{{\"arguments\":\"{text}\"}},\"index\":3}}]"))
+    };
+    check(Plugin::Upper, &[tool("a")], &[tool("A")]);
+    let call = |text: &str| delta(&format!("\"function_call\":{{\"arguments\":\"{text}\"}}"));
+    check(Plugin::Upper, &[call("a")], &[call("A")]);
+}
+
+#[test]
+fn an_event_that_says_nothing_more_goes() {
+    let [a, empty] = [r#""content":"a""#, r#""content":"""#].map(delta);
+    check(Plugin::Drop, &[a.clone()], &[]);
+    check(Plugin::Drop, &[empty.clone()], &[empty]);
+    check(Plugin::Drop, &[delta(r#""content":"a","tool_calls":null"#)], &[]);
+    check(
+        Plugin::Drop,
+        &[delta(r#""role":"assistant","content":"a""#)],
+        &[delta(r#""role":"assistant","content":"""#)],
+    );
+    check(Plugin::Drop, &[stop(r#""content":"a""#)], &[stop(r#""content":"""#)]);
+    check(Plugin::Drop, &[delta(r#""content":"a","x":[1]"#)], &[delta(r#""content":"","x":[1]"#)]);
+    check(
+        Plugin::Drop,
+        &[delta(r#""tool_calls":[{"index":0,"id":"i","function":{"arguments":"a"}}]"#)],
+        &[delta(r#""tool_calls":[{"index":0,"id":"i","function":{"arguments":""}}]"#)],
+    );
+    check(Plugin::Drop, &[delta(r#""tool_calls":[{"index":0,"function":{"arguments":"a"}}]"#)], &[]);
+    let usage = |text: &str| {
+        format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}],\"usage\":{{}} ,\"usage\":{{\"n\":1}}}}\n\n"
+        )
+    };
+    check(Plugin::Drop, &[usage("a")], &[usage("")]);
+    let logprobs = |text: &str| {
+        chat(&format!("{{\"delta\":{{\"content\":\"{text}\"}},\"logprobs\":{{\"content\":[1]}}}}"))
+    };
+    check(Plugin::Drop, &[logprobs("a")], &[logprobs("")]);
+    let comment = ": ping\n\n".to_owned();
+    check(Plugin::Drop, &[a.clone(), comment.clone(), a], &[comment]);
+}
+
+#[test]
+fn withheld_text_stands_before_what_ends_the_answer() {
+    let [a, b] = [r#""content":"a""#, r#""content":"b""#].map(delta);
+    let usage = "data: {\"choices\":[],\"usage\":{\"n\":1}}\n\n".to_owned();
+    let ends = [stop(""), usage, END.to_owned()];
+    let [one, two, three] = ends.clone();
+    check(
+        Plugin::Delay,
+        &[a.clone(), b.clone(), one, two, three].map(|event| event),
+        &[vec![extra(r#""content":"ab""#)], ends.to_vec()].concat(),
+    );
+    // The end of the input is an end, too.
+    check(Plugin::Delay, &[a.clone()], &[extra(r#""content":"a""#)]);
+    check(Plugin::Delay, &[a.clone(), stop("")], &[extra(r#""content":"a""#), stop("")]);
+    let error = "data: {\"error\":{\"message\":\"no\"}}\n\n".to_owned();
+    check(Plugin::Delay, &[a.clone(), error.clone()], &[extra(r#""content":"a""#), error]);
+    // The last text may come together with the end.
+    check(Plugin::Keep, &[a.clone(), stop(r#""content":"b""#)], &[a.clone(), stop(r#""content":"b""#)]);
+    check(
+        Plugin::Append,
+        &[a.clone(), stop(r#""content":"b""#)],
+        &[a, extra(r#""content":"b!""#), stop(r#""content":"""#)],
+    );
+    check(
+        Plugin::Upper,
+        &[b, stop(r#""content":"b""#)],
+        &[delta(r#""content":"B""#), stop(r#""content":"B""#)],
+    );
+    // Without an event of an answer there is nothing to put it into.
+    check(Plugin::Append, &["data: {}\n\n".into(), END.into()], &["data: {}\n\n".into(), END.into()]);
+}
+
+#[test]
+fn a_choice_that_goes_on_does_not_wait_for_one_that_ended() {
+    let event = |choice: u32, text: &str, reason: &str| {
+        chat(&format!(
+            "{{\"index\":{choice},\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":{reason}}}"
+        ))
+    };
+    let [a, b] = [event(0, "a", "null"), event(1, "b", "null")];
+    let [end_a, end_b] = [event(0, "", "\"stop\""), event(1, "c", "\"stop\"")];
+    let input = [a.clone(), end_a.clone(), b.clone(), end_b.clone(), END.into()];
+    let moved = [a.clone(), b.clone(), end_a.clone(), end_b, END.into()];
+    check(Plugin::Keep, &input, &moved);
+    check(
+        Plugin::Append,
+        &input,
+        &[
+            a.clone(),
+            b.clone(),
+            delta_of(1, r#""content":"c""#),
+            delta_of(0, r#""content":"!""#),
+            delta_of(1, r#""content":"!""#),
+            end_a.clone(),
+            event(1, "", "\"stop\""),
+            END.into(),
+        ],
+    );
+    // Text behind the end of its own choice keeps its place.
+    let odd = [end_a.clone(), a.clone(), a.clone(), END.into()];
+    check(Plugin::Keep, &odd, &odd);
+    check(Plugin::Delay, &odd, &[extra(r#""content":"aa""#), end_a, END.into()]);
+    // An event that ends one choice and goes on with another cannot wait.
+    let mixed = chat(r#"{"index":0,"delta":{},"finish_reason":"stop"},{"index":1,"delta":{"content":"b"}}"#);
+    let input = [a, mixed, b, END.into()];
+    check(Plugin::Keep, &input, &input);
+}
+
+#[test]
+fn moved_text_gets_events_under_the_name_the_upstream_uses() {
+    let a = delta(r#""content":"a""#);
+    check(Plugin::Move, &[a.clone()], &[extra(r#""reasoning_content":"a""#)]);
+    let short = delta(r#""reasoning":"r""#);
+    check(Plugin::Move, &[short.clone(), a.clone()], &[short, extra(r#""reasoning":"a""#)]);
+    let both = delta(r#""reasoning":"r","reasoning_content":"r""#);
+    check(Plugin::Move, &[both.clone(), a], &[both, extra(r#""reasoning_content":"a","reasoning":"a""#)]);
+    let role = |text: &str| delta(&format!("\"role\":\"assistant\",\"content\":\"{text}\""));
+    check(Plugin::Move, &[role("a")], &[role(""), extra(r#""reasoning_content":"a""#)]);
+}
+
+#[test]
+fn unwanted_channels_stay_as_they_are() {
+    let only = |channel| [channel].into_iter().collect::<ChannelSet>();
+    let input = delta(r#""content":"a","reasoning":"b","refusal":"c""#);
+    let run = |channel| {
+        joined(&stream(Endpoint::ChatCompletions, only(channel), Plugin::Drop, &[input.as_bytes()]))
+    };
+    assert_eq!(run(Channel::Content), input.replace("\"a\"", "\"\""));
+    assert_eq!(run(Channel::Reasoning), input.replace("\"b\"", "\"\""));
+    assert_eq!(run(Channel::Refusal), input.replace("\"c\"", "\"\""));
+    assert_eq!(run(Channel::ToolArguments), input);
+}
+
+#[test]
+fn pieces_go_out_as_they_came() {
+    let events = [delta(r#""content":"a""#), ": x\n\n".into(), delta(r#""content":"b""#)].concat();
+    let (head, tail) = events.split_at(150);
+    let pieces = [head, tail].map(|piece| Bytes::copy_from_slice(piece.as_bytes()));
+    let mut stream = TextStream::new(Endpoint::ChatCompletions, ChannelSet::ALL);
+    let mut out = Vec::new();
+    let batch = stream.push(&mut pieces.to_vec()).unwrap().unwrap();
+    assert_eq!((batch.text.as_str(), batch.spans.len()), ("ab", 2));
+    stream.release(None, &mut out);
+    assert_eq!(
+        out.iter().map(|piece| piece.as_ptr()).collect::<Vec<_>>(),
+        pieces.each_ref().map(|piece| piece.as_ptr())
+    );
+}
+
+#[test]
+fn what_is_held_comes_again() {
+    let [a, b, c] = [r#""content":"a""#, r#""content":"b""#, r#""content":"c""#].map(delta);
+    let ping = ": ping\n\n".to_owned();
+    let mut stream = TextStream::new(Endpoint::ChatCompletions, ChannelSet::ALL);
+    let mut out = Vec::new();
+    let push = |stream: &mut TextStream, text: &str| {
+        stream.push(&mut vec![Bytes::copy_from_slice(text.as_bytes())]).unwrap()
+    };
+    let mut batch = push(&mut stream, &[&a[..], &b, &ping].concat()).unwrap();
+    assert_eq!(stream.hold_from(1, &mut batch), 1);
+    assert_eq!((batch.text.as_str(), batch.spans.len()), ("a", 1));
+    stream.release(None, &mut out);
+    assert_eq!(joined(&out), a);
+    // Half an event is no reason to look again.
+    assert_eq!(push(&mut stream, &c[..9]), None);
+    stream.release(None, &mut out);
+    assert_eq!(joined(&out), a);
+    let batch = push(&mut stream, &c[9..]).unwrap();
+    assert_eq!(batch.text, "bc");
+    let mut changed = TextBatch::default();
+    changed.push(batch.spans[0].lane(), "B");
+    stream.release(Some(&changed), &mut out);
+    assert_eq!(joined(&out), [&a[..], &b.replace("\"b\"", "\"B\""), &ping].concat());
+    // What is still held at the end goes as it is.
+    let mut batch = push(&mut stream, &a).unwrap();
+    assert_eq!(stream.hold_from(0, &mut batch), 0);
+    stream.release(None, &mut out);
+    out.clear();
+    stream.finish(None, &mut out);
+    assert_eq!(joined(&out), a);
+}
+
+#[test]
+fn text_after_the_end_is_not_sent_unseen() {
+    let a = delta(r#""content":"a""#);
+    check(
+        Plugin::Keep,
+        &[a.clone(), END.into(), a.clone(), ": x\n\n".into()],
+        &[a, END.into(), ": x\n\n".into()],
+    );
+}
+
+#[track_caller]
+fn check_batch(spans: &[(u32, u32, Channel, &str)], expected: Result<(), &str>) {
+    let input = [delta(r#""content":"a","tool_calls":[{"index":2,"function":{"arguments":""}}]"#)].concat();
+    let mut stream = TextStream::new(Endpoint::ChatCompletions, ChannelSet::ALL);
+    stream.push(&mut vec![input.into()]).unwrap();
+    let mut batch = TextBatch::default();
+    for (choice, sub_index, channel, text) in spans {
+        batch.push(Lane { choice: *choice, sub_index: *sub_index, channel: *channel }, text);
+    }
+    assert_eq!(stream.validate(&batch), expected);
+    let body = Bytes::from_static(br#"{"choices":[{"message":{"content":"a","tool_calls":[{"index":2,"function":{"arguments":""}}]}}]}"#);
+    let whole = WholeText::of(&body, Endpoint::ChatCompletions, ChannelSet::ALL).unwrap();
+    assert_eq!(whole.validate(&batch), expected);
+}
+
+#[test]
+fn a_batch_has_to_fit_the_answer() {
+    use Channel::{Content, Reasoning, ToolArguments};
+    check_batch(
+        &[
+            (0, 0, Content, "x"),
+            (0, 0, Reasoning, "y"),
+            (0, 2, ToolArguments, "z"),
+            (9, 9, ToolArguments, ""),
+        ],
+        Ok(()),
+    );
+    check_batch(&[(1, 0, Content, "x")], Err(NO_CHOICE));
+    check_batch(&[(u32::MAX, 0, Content, "x")], Err(NO_CHOICE));
+    check_batch(&[(0, 1, ToolArguments, "x")], Err(NO_TOOL_CALL));
+    let (most, more) = ("x".repeat((64 << 10) + 2), "x".repeat((64 << 10) + 3));
+    check_batch(&[(0, 0, Content, &most)], Ok(()));
+    check_batch(&[(0, 0, Content, &more)], Err(TOO_MUCH));
+}
+
+#[test]
+fn the_bound_counts_the_whole_stream() {
+    let lane = Lane { choice: 0, sub_index: 0, channel: Channel::Content };
+    let mut stream = TextStream::new(Endpoint::ChatCompletions, ChannelSet::ALL);
+    let mut made = TextBatch::default();
+    made.push(lane, &"x".repeat(40 << 10));
+    let a = delta(r#""content":"a""#);
+    let mut push = || {
+        stream.push(&mut vec![a.clone().into()]).unwrap();
+        let verdict = stream.validate(&made);
+        stream.release(verdict.is_ok().then_some(&made), &mut Vec::new());
+        verdict
+    };
+    assert_eq!(push(), Ok(()));
+    assert_eq!(push(), Err(TOO_MUCH));
+}
+
+#[test]
+fn too_much_behind_the_end_is_the_upstreams_fault() {
+    let mut stream = TextStream::new(Endpoint::ChatCompletions, ChannelSet::ALL);
+    let mut push =
+        |text: String| stream.push(&mut vec![text.into()]).map(|_| stream.release(None, &mut Vec::new()));
+    push(stop("")).unwrap();
+    let comment = format!(": {}\n\n", "x".repeat(EVENT_BYTES_MAX));
+    let error = (0..9).find_map(|_| push(comment.clone()).err()).unwrap();
+    assert_eq!(error.kind, ErrorKind::UpstreamInvalid);
+}
+
+#[track_caller]
+fn check_whole(plugin: Plugin, message: &str, expected: &str) {
+    let body =
+        |message: &str| format!("{{\"choices\" : [{{\"message\":{message},\"index\":0}}], \"x\":1.0}}");
+    assert_eq!(whole(Endpoint::ChatCompletions, ChannelSet::ALL, plugin, &body(message)), body(expected));
+}
+
+#[test]
+fn a_whole_answer_is_edited_in_place() {
+    check_whole(Plugin::Upper, r#"{"content": "a","n":null}"#, r#"{"content": "A","n":null}"#);
+    check_whole(Plugin::Keep, r#"{"content":"\u0061"}"#, r#"{"content":"\u0061"}"#);
+    check_whole(Plugin::Drop, r#"{"content":"a"}"#, r#"{"content":""}"#);
+    check_whole(Plugin::Delay, r#"{"content":"a","refusal":"b"}"#, r#"{"content":"a","refusal":"b"}"#);
+    check_whole(Plugin::Append, r#"{"content":"a"}"#, r#"{"content":"a!"}"#);
+    check_whole(Plugin::Move, r#"{"content":"a"}"#, r#"{"reasoning_content":"a","content":""}"#);
+    check_whole(
+        Plugin::Move,
+        r#"{"content":"a","reasoning_content":null}"#,
+        r#"{"content":"","reasoning_content":"a"}"#,
+    );
+    check_whole(Plugin::Move, r#"{"content":"a","reasoning":"b"}"#, r#"{"content":"","reasoning":"ab"}"#);
+    check_whole(
+        Plugin::Upper,
+        r#"{"content":[{"type":"text","text":"a"},{"type":"image","text":"b"},{"text":"c","type":"text"}]}"#,
+        r#"{"content":[{"type":"text","text":"A"},{"type":"image","text":"b"},{"text":"C","type":"text"}]}"#,
+    );
+    check_whole(
+        Plugin::Upper,
+        r#"{"tool_calls":[{"function":{"arguments":"a"}},{"function":{"arguments":"b"}}]}"#,
+        r#"{"tool_calls":[{"function":{"arguments":"A"}},{"function":{"arguments":"B"}}]}"#,
+    );
+    check_whole(
+        Plugin::Upper,
+        r#"{"reasoning":"a","reasoning_content":"a"}"#,
+        r#"{"reasoning":"A","reasoning_content":"A"}"#,
+    );
+    let text = |text: &str| format!("{{\"choices\":[{{\"text\":\"{text}\",\"index\":0}}]}}");
+    assert_eq!(whole(Endpoint::Completions, ChannelSet::ALL, Plugin::Append, &text("a")), text("a!"));
+}
+
+#[test]
+fn members_are_added_to_an_empty_message() {
+    let body = Bytes::from_static(br#"{"choices":[{"message":{ }}]}"#);
+    let text = WholeText::of(&body, Endpoint::ChatCompletions, ChannelSet::ALL).unwrap();
+    let mut late = TextBatch::default();
+    for (channel, text) in [(Channel::Content, "a"), (Channel::Refusal, "b"), (Channel::Content, "c")] {
+        late.push(Lane { choice: 0, sub_index: 0, channel }, text);
+    }
+    assert_eq!(text.validate(&late), Ok(()));
+    assert_eq!(
+        text.write(None, Some(&late)).concat(),
+        br#"{"choices":[{"message":{"content":"ac","refusal":"b" }}]}"#
+    );
+}
+
+/// An answer in the abstract.
+#[derive(Clone, Debug)]
+struct Answer {
+    is_chat: bool,
+    choices: Vec<Vec<(usize, String)>>,
+    /// Whether the choices end when all of them are done.
+    ends_together: bool,
+    /// Whether the last text comes with the reason why it ended.
+    is_joined: bool,
+    has_role: bool,
+    is_ascii: bool,
+    line_end: &'static str,
+}
+
+/// Fields of a piece: content, reasoning, refusal, then tool calls.
+const REASONING: usize = 1;
+
+impl Answer {
+    fn quote(&self, text: &str) -> String {
+        if self.is_ascii {
+            return format!(
+                "\"{}\"",
+                text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<String>()
+            );
+        }
+        json!(text).to_string()
+    }
+
+    fn member(&self, field: usize, text: &str) -> String {
+        let text = self.quote(text);
+        match field {
+            _ if !self.is_chat => format!("\"text\":{text}"),
+            0 => format!("\"content\":{text}"),
+            REASONING => format!("\"reasoning_content\":{text}"),
+            2 => format!("\"refusal\":{text}"),
+            tool => {
+                format!("\"tool_calls\":[{{\"index\":{},\"function\":{{\"arguments\":{text}}}}}]", tool - 3)
+            }
+        }
+    }
+
+    fn event(&self, choice: usize, member: &str, end: &str) -> String {
+        let delta = match (self.is_chat, member.is_empty()) {
+            (true, _) => format!("\"delta\":{{{member}}}"),
+            (false, true) => "\"text\":\"\"".to_owned(),
+            (false, false) => member.to_owned(),
+        };
+        let end_of_line = self.line_end;
+        format!(
+            "data: {{\"id\":\"x\",\"choices\":[{{\"index\":{choice},{delta},\"finish_reason\":{end}}}]}}{end_of_line}{end_of_line}"
+        )
+    }
+
+    fn stream(&self) -> String {
+        let mut out = String::new();
+        let mut ends = String::new();
+        for choice in 0..self.choices.len() {
+            if self.has_role && self.is_chat {
+                out += &self.event(choice, "\"role\":\"assistant\",\"content\":\"\"", "null");
+            }
+        }
+        let rounds = self.choices.iter().map(Vec::len).max().unwrap_or(0);
+        for round in 0..=rounds {
+            for (choice, pieces) in self.choices.iter().enumerate() {
+                let last = pieces.len().checked_sub(1).filter(|_| self.is_joined && !self.ends_together);
+                if let Some((field, text)) = pieces.get(round).filter(|_| Some(round) != last) {
+                    out += &self.event(choice, &self.member(*field, text), "null");
+                } else if round == last.unwrap_or(pieces.len()) {
+                    let member =
+                        pieces.get(round).map_or(String::new(), |(field, text)| self.member(*field, text));
+                    let end = self.event(choice, &member, "\"stop\"");
+                    if self.ends_together { ends += &end } else { out += &end }
+                }
+            }
+        }
+        out += &ends;
+        out += &format!(
+            "data: {{\"id\":\"x\",\"choices\":[],\"usage\":{{\"n\":1}}}}{0}{0}data: [DONE]{0}{0}",
+            self.line_end
+        );
+        out
+    }
+
+    fn whole(&self) -> String {
+        let mut choices = Vec::new();
+        for (index, pieces) in self.choices.iter().enumerate() {
+            let mut texts: BTreeMap<usize, String> = BTreeMap::new();
+            for (field, text) in pieces {
+                texts.entry(if self.is_chat { *field } else { 0 }).or_default().push_str(text);
+            }
+            let mut tools = Vec::new();
+            let mut members = Vec::new();
+            for (field, text) in &texts {
+                if *field < 3 {
+                    members.push(self.member(*field, text));
+                } else {
+                    tools.push(format!(
+                        "{{\"index\":{},\"function\":{{\"arguments\":{}}}}}",
+                        field - 3,
+                        self.quote(text)
+                    ));
+                }
+            }
+            if !tools.is_empty() {
+                members.push(format!("\"tool_calls\":[{}]", tools.join(",")));
+            }
+            if self.has_role && self.is_chat {
+                members.push("\"role\":\"assistant\"".into());
+            }
+            let members = members.join(",");
+            let message = if self.is_chat { format!("\"message\":{{{members}}}") } else { members };
+            let message = if message.is_empty() { "\"text\":\"\"".into() } else { message };
+            choices.push(format!("{{\"index\":{index},{message},\"finish_reason\":\"stop\"}}"));
+        }
+        format!("{{\"id\":\"x\",\"choices\":[{}],\"usage\":{{\"n\":1}}}}", choices.join(","))
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        if self.is_chat { Endpoint::ChatCompletions } else { Endpoint::Completions }
+    }
+}
+
+prop_compose! {
+    fn answer()(
+        is_chat in prop::bool::weighted(0.8),
+        choices in prop::collection::vec(
+            prop::collection::vec((0..5_usize, "[a-zé😀\"\\\\\n]{0,4}"), 0..6), 1..4),
+        ends_together in any::<bool>(),
+        is_joined in any::<bool>(),
+        has_role in any::<bool>(),
+        is_ascii in any::<bool>(),
+        line_end in prop::sample::select(vec!["\n", "\r\n"]),
+    ) -> Answer {
+        Answer { is_chat, choices, ends_together, is_joined, has_role, is_ascii, line_end }
+    }
+}
+
+fn cut<'a>(input: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
+    let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
+    at.extend([0, input.len()]);
+    at.sort_unstable();
+    at.windows(2).map(|pair| &input[pair[0]..pair[1]]).collect()
+}
+
+fn sorted(out: &str) -> Vec<Vec<u8>> {
+    let mut frames: Vec<_> = frames(out).iter().map(|frame| frame.raw.to_vec()).collect();
+    frames.sort();
+    frames
+}
+
+proptest! {
+    #[test]
+    fn any_cut_gives_what_the_whole_answer_gives(
+        answer in answer(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        plugin in prop::sample::select(PLUGINS.to_vec()),
+        channels in prop::sample::select(vec![
+            ChannelSet::ALL, [Channel::Content].into_iter().collect(), [Channel::Reasoning, Channel::ToolArguments].into_iter().collect(),
+        ]),
+    ) {
+        prop_assume!(answer.is_chat || plugin != Plugin::Move);
+        // Where thinking and content alternate, a whole answer does not tell their order.
+        let moves = |pieces: &Vec<(usize, String)>| pieces.iter().any(|(field, _)| *field == REASONING);
+        prop_assume!(plugin != Plugin::Move || !answer.choices.iter().any(moves));
+        prop_assume!(plugin != Plugin::Append || channels.contains(Channel::Content));
+        let input = answer.stream();
+        let mut whole_seen = Seen::new();
+        let body = whole(answer.endpoint(), channels, plugin, &answer.whole());
+        see_choices(&serde_json::from_str(&body).unwrap(), &mut whole_seen);
+        let once = joined(&stream(answer.endpoint(), channels, plugin, &[input.as_bytes()]));
+        let pieces = cut(input.as_bytes(), &cuts);
+        let many = joined(&stream(answer.endpoint(), channels, plugin, &pieces));
+        prop_assert_eq!(see_stream(&once), whole_seen.clone(), "at once: {}", once);
+        prop_assert_eq!(see_stream(&many), whole_seen, "cut: {}", many);
+        if matches!(plugin, Plugin::Keep | Plugin::Copy) {
+            prop_assert_eq!(sorted(&many), sorted(&input));
+            if answer.ends_together || answer.choices.len() == 1 {
+                prop_assert_eq!(many, input);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_panics(
+        pieces in prop::collection::vec(
+            prop_oneof![
+                prop::sample::select(vec![
+                    "data: ", "\n\n", "{\"choices\":[", "{\"delta\":{", "\"content\":\"a\"", "\"content\":", "]", "}", "{", "\"index\":",
+                    "4294967296", "1e99", "-1", "200", "null", ",", "\"finish_reason\":\"x\"", "[DONE]", "\r\r", "\"error\":1",
+                    "data: {\"choices\":[{\"index\":200,\"delta\":{\"content\":\"b\"}}]}\n\n", "data: [DONE]\n\n",
+                    "data: {\"choices\":[{\"delta\":{\"content\":\"b\"},\"finish_reason\":\"stop\"}]}\n\n",
+                    "data: {\"choices\":[{\"delta\":{\"reasoning\":\"b\",\"reasoning_content\":\"b\"}},{\"text\":\"c\"}]}\n\n",
+                ]).prop_map(|text| text.as_bytes().to_vec()),
+                prop::collection::vec(any::<u8>(), 0..6),
+            ],
+            0..24,
+        ),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        plugin in prop::sample::select(PLUGINS.to_vec()),
+    ) {
+        let input = pieces.concat();
+        for endpoint in [Endpoint::ChatCompletions, Endpoint::Completions] {
+            if endpoint == Endpoint::Completions && plugin == Plugin::Move {
+                // There is no channel to move to.
+                continue;
+            }
+            let out = stream(endpoint, ChannelSet::ALL, plugin, &cut(&input, &cuts));
+            let is_odd = memchr::memmem::find(&input, b"[DONE]").is_some() || memchr::memmem::find(&input, b"finish").is_some();
+            if plugin == Plugin::Keep && !is_odd {
+                prop_assert!(out.concat().starts_with(&input));
+            }
+        }
+        let body = Bytes::from(input);
+        if let Ok(text) = WholeText::of(&body, Endpoint::ChatCompletions, ChannelSet::ALL) {
+            text.write(Work::new(plugin).push(&text.batch()).as_ref(), None);
+        }
+    }
+
+    #[test]
+    fn any_batch_that_is_valid_can_be_released(
+        answer in answer(),
+        spans in prop::collection::vec((0..3_u32, 0..3_u32, 0..4_usize, "[a-z]{0,3}"), 0..8),
+    ) {
+        let channels = [Channel::Content, Channel::Reasoning, Channel::Refusal, Channel::ToolArguments];
+        let mut made = TextBatch::default();
+        for (choice, sub_index, channel, text) in &spans {
+            made.push(Lane { choice: *choice, sub_index: *sub_index, channel: channels[*channel] }, text);
+        }
+        let mut stream = TextStream::new(answer.endpoint(), ChannelSet::ALL);
+        let batch = stream.push(&mut vec![answer.stream().into()]).unwrap();
+        if batch.is_some() && stream.validate(&made).is_ok() {
+            let mut out = Vec::new();
+            stream.release(Some(&made), &mut out);
+            stream.finish(None, &mut out);
+            let out = joined(&out);
+            prop_assert_eq!(see_stream(&out).values().filter(|text| !text.is_empty()).count() > 0, true);
+            for (choice, _, channel, text) in &spans {
+                prop_assert!(out.contains(text.as_str()), "{} {} {}", choice, channel, out);
+            }
+        }
+    }
+}

@@ -8,6 +8,7 @@ pub mod json;
 pub mod multipart;
 pub mod openai;
 pub mod sse;
+pub mod wake;
 
 /// Whose conventions a client or an upstream follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

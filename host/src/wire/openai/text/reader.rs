@@ -198,7 +198,7 @@ impl<'a> Walk<'a, '_> {
                 // Some upstreams write an empty reason until there is one.
                 if let Some(reason) = string(scanner)?.filter(|reason| !reason.is_empty()) {
                     has_ended = true;
-                    self.reading.stop = self.reading.stop.or(Some(StopReason::of_openai(&reason)));
+                    self.reading.stop = self.reading.stop.or_else(|| Some(StopReason::of_openai(&reason)));
                     self.reading.is_bare = false;
                 }
                 Ok(())

@@ -4,7 +4,7 @@
 //! bytes that came, what was changed is spliced into the events it came in, and text that has no event gets one. What
 //! ends an answer is held until the plugins have finished, so that text they withheld stands before it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
@@ -14,16 +14,21 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Endpoint;
 use crate::wire::openai::choices::CHOICES_MAX;
 use crate::wire::openai::text::envelope::{Envelope, Style};
+use crate::wire::openai::text::lanes::Lanes;
 use crate::wire::openai::text::plan::Plan;
 use crate::wire::openai::text::reader::{Reader, Reading, Slot};
+use crate::wire::openai::text::response::Piece;
 use crate::wire::openai::view::Edit;
 use crate::wire::sse::{self, Decoder, EVENT_BYTES_MAX, Fields, Frame};
 
 mod envelope;
+mod lanes;
 mod plan;
 mod reader;
+mod response;
 mod whole;
 
+pub use lanes::RESPONSE_TEXT_BYTES_MAX;
 pub use whole::WholeText;
 
 /// How many bytes of events may be held that follow what ends an answer: 8 MiB. An answer has a handful of them.
@@ -69,6 +74,8 @@ pub struct TextStream {
     envelope: Option<Envelope>,
     style: Style,
     tools: HashSet<Lane>,
+    /// There for the Responses API, whose events repeat the text.
+    lanes: Option<Lanes>,
     budget: Budget,
 }
 
@@ -111,7 +118,10 @@ struct Event {
     is_bare: bool,
     choices: u128,
     fate: Fate,
-    /// There if it has slots.
+    /// The texts in it that came before.
+    repeats: Vec<Piece>,
+    is_end: bool,
+    /// There if it has slots or repeats.
     body: Option<Body>,
 }
 
@@ -132,9 +142,20 @@ struct Body {
 #[derive(Debug)]
 enum Held {
     /// An event, and what its slots are to say if that was changed.
-    Event { raw: Bytes, body: Option<Body>, slots: Vec<Slot>, texts: Option<Vec<String>>, is_bare: bool },
+    Event(HeldEvent),
     /// Text without an event.
     Text(Lane, String),
+}
+
+#[derive(Debug)]
+struct HeldEvent {
+    raw: Bytes,
+    slots: Vec<Slot>,
+    texts: Option<Vec<String>>,
+    is_bare: bool,
+    is_end: bool,
+    repeats: Vec<Piece>,
+    body: Option<Body>,
 }
 
 /// What an event becomes.
@@ -165,6 +186,7 @@ impl TextStream {
             envelope: None,
             style: Style::default(),
             tools: HashSet::new(),
+            lanes: (endpoint == Endpoint::Responses).then(Lanes::default),
             budget: Budget::default(),
         }
     }
@@ -244,6 +266,9 @@ impl TextStream {
     }
 
     fn check_lane(&self, lane: Lane) -> Result<(), &'static str> {
+        if let Some(lanes) = &self.lanes {
+            return if lanes.has(lane) { Ok(()) } else { Err(NO_PART) };
+        }
         let is_known = match 1_u128.checked_shl(lane.choice) {
             Some(bit) => self.choices.begun & bit != 0,
             None => self.choices.has_further,
@@ -289,6 +314,9 @@ impl TextStream {
 
     fn pass(&mut self, events: &mut Vec<Event>, slots: &[Slot], out: &mut Vec<Bytes>) {
         self.budget.sent += slots.iter().map(|slot| slot.text.range().len() as u64).sum::<u64>();
+        if let Some(lanes) = &mut self.lanes {
+            events.iter().for_each(|event| event.each_text(slots, |lane, text| lanes.pass(lane, text)));
+        }
         let mut run = 0;
         for event in events.drain(..) {
             match event.fate {
@@ -315,6 +343,17 @@ impl TextStream {
     ) {
         self.budget.sent += changed.text.len() as u64;
         let plan = Plan::of(slots, changed);
+        if let Some(lanes) = &mut self.lanes {
+            lanes.change(changed);
+            plan.extras.iter().for_each(|extra| lanes.mark(extra.lane));
+            let mut texts = plan.texts.iter().map(|range| &changed.text[range.clone()]);
+            let mut mark = |lane, text: &str| {
+                if texts.next() != Some(text) {
+                    lanes.mark(lane);
+                }
+            };
+            events.iter().for_each(|event| event.each_text(slots, &mut mark));
+        }
         let mut extras = plan.extras.iter().peekable();
         for (number, event) in events.drain(..).enumerate() {
             let texts = || plan.texts[event.slots.clone()].iter().map(|range| &changed.text[range.clone()]);
@@ -353,7 +392,9 @@ impl TextStream {
 
     /// Gives text an event of its own, at once or, if its choice has ended, when the plugins have finished.
     fn put(&mut self, lane: Lane, text: &str, out: &mut Vec<Bytes>) {
-        if is_in(self.held_choices, lane.choice) {
+        // In the Responses API all that follows is held, so that the order stays.
+        let is_held = self.lanes.is_some() && !self.held.is_empty();
+        if is_held || is_in(self.held_choices, lane.choice) {
             self.held.push(Held::Text(lane, text.to_owned()));
         } else {
             self.write(lane, text, out);
@@ -361,6 +402,10 @@ impl TextStream {
     }
 
     fn write(&self, lane: Lane, text: &str, out: &mut Vec<Bytes>) {
+        if let Some(lanes) = &self.lanes {
+            out.extend(lanes.event(lane, text));
+            return;
+        }
         // There is an envelope once there was text: both come with choices.
         out.extend(self.envelope.as_ref().map(|envelope| envelope.event(lane, text, self.style)));
     }
@@ -369,7 +414,8 @@ impl TextStream {
         self.held_choices |= event.choices;
         let raw = self.bytes.take_whole(event.len);
         let slots = slots[event.slots].to_vec();
-        self.held.push(Held::Event { raw, body: event.body, slots, texts, is_bare: event.is_bare });
+        let Event { is_bare, is_end, repeats, body, .. } = event;
+        self.held.push(Held::Event(HeldEvent { raw, slots, texts, is_bare, is_end, repeats, body }));
     }
 
     /// The plugins have finished: appends the text they still had, then what was held. What was not released before goes
@@ -381,6 +427,9 @@ impl TextStream {
         let held = std::mem::take(&mut self.held);
         self.held_bytes = 0;
         let late = late.filter(|late| !late.is_empty());
+        if self.lanes.is_some() {
+            return self.finish_response(held, late, out);
+        }
         if late.is_none() && !held.iter().any(|held| matches!(held, Held::Text(..))) {
             out.extend(held.into_iter().filter_map(Held::into_bytes));
             return;
@@ -393,6 +442,44 @@ impl TextStream {
         out.extend(held.into_iter().filter_map(Held::into_shell));
     }
 
+    /// In the Responses API a text ends before the next begins: what is late stands before the event that ends its own.
+    fn finish_response(&mut self, held: Vec<Held>, late: Option<&TextBatch>, out: &mut Vec<Bytes>) {
+        let Some(mut lanes) = self.lanes.take() else { return };
+        if let Some(late) = late {
+            lanes.change(late);
+            late.pieces().filter(|(_, text)| !text.is_empty()).for_each(|(lane, _)| lanes.mark(lane));
+        }
+        let mut ends: HashMap<Lane, usize> = HashMap::new();
+        let mut end = held.len();
+        for (at, event) in held.iter().enumerate().filter_map(|(at, held)| Some((at, held.event()?))) {
+            event.repeats.iter().for_each(|piece| {
+                ends.entry(piece.lane).or_insert(at);
+            });
+            end = if event.is_end { end.min(at) } else { end };
+        }
+        let mut texts: BTreeMap<usize, Texts> = BTreeMap::new();
+        for (at, held) in held.iter().enumerate() {
+            if let Held::Text(lane, text) = held {
+                let at = ends.get(lane).map_or(at, |end| at.min(*end));
+                texts.entry(at).or_default().push(*lane, text);
+            }
+        }
+        for (lane, text) in late.into_iter().flat_map(TextBatch::pieces) {
+            texts.entry(ends.get(&lane).copied().unwrap_or(end)).or_default().push(lane, text);
+        }
+        let mut write = |at: usize, out: &mut Vec<Bytes>| {
+            let texts = texts.remove(&at).unwrap_or_default();
+            out.extend(texts.0.iter().filter_map(|(lane, text)| lanes.event(*lane, text)));
+        };
+        let count = held.len();
+        for (at, held) in held.into_iter().enumerate() {
+            write(at, out);
+            out.extend(held.repeated(&lanes));
+        }
+        write(count, out);
+        self.lanes = Some(lanes);
+    }
+
     /// The text of all events that wait; releases all of them unless somebody holds some.
     fn batch(&mut self) -> Option<TextBatch> {
         self.due = self.queue.len();
@@ -402,12 +489,7 @@ impl TextStream {
         let bytes = self.slots.iter().map(|slot| slot.text.range().len()).sum();
         let mut batch =
             TextBatch { text: String::with_capacity(bytes), spans: Vec::with_capacity(self.slots.len()) };
-        for event in &self.queue {
-            let Some(data) = event.data() else { continue };
-            for slot in &self.slots[event.slots.clone()] {
-                batch.push(slot.lane, &slot.text.decode(data));
-            }
-        }
+        self.queue.iter().for_each(|event| event.each_text(&self.slots, |lane, text| batch.push(lane, text)));
         Some(batch)
     }
 
@@ -416,16 +498,17 @@ impl TextStream {
         let fields = frame.fields();
         let from = self.slots.len();
         let is_done = fields.data.as_ref().is_some_and(|data| data == DONE);
-        let reading = match &fields.data {
-            Some(data) if !is_done => {
-                self.reader.read(data, self.queue.len(), &mut self.slots).unwrap_or_default()
+        let (mut reading, mut repeats) = (Reading::default(), Vec::new());
+        if let Some(data) = fields.data.as_ref().filter(|_| !is_done) {
+            if self.lanes.is_some() {
+                repeats = self.read_response(frame, &fields, data, &mut reading)?;
+            } else {
+                reading = self.reader.read(data, self.queue.len(), &mut self.slots).unwrap_or_default();
             }
-            _ => Reading::default(),
-        };
-        if let Some(data) = &fields.data {
             self.watch(&reading, data, from);
         }
-        let fate = self.fate(&reading, is_done, from);
+        reading.is_end |= is_done;
+        let fate = self.fate(&reading, !repeats.is_empty(), from);
         if fate == Fate::Hold {
             self.held_bytes += frame.raw.len();
             if self.held_bytes > HELD_BYTES_MAX {
@@ -433,10 +516,39 @@ impl TextStream {
             }
         }
         let slots = from..self.slots.len();
-        let body = (!slots.is_empty()).then(|| Body { raw: frame.raw.clone(), fields });
-        let Reading { is_bare, choices, .. } = reading;
-        self.queue.push(Event { len: frame.raw.len(), slots, is_bare, choices, fate, body });
+        let has_text = !slots.is_empty() || !repeats.is_empty();
+        let body = has_text.then(|| Body { raw: frame.raw.clone(), fields });
+        let Reading { is_bare, choices, is_end, .. } = reading;
+        let len = frame.raw.len();
+        self.queue.push(Event { len, slots, is_bare, choices, fate, repeats, is_end, body });
         Ok(())
+    }
+
+    /// Reads an event of the Responses API. A text that comes again is not shown again; one that has not come in pieces
+    /// is shown when it comes whole. Returns the texts that are whole.
+    fn read_response(
+        &mut self,
+        frame: &Frame,
+        fields: &Fields,
+        data: &[u8],
+        reading: &mut Reading,
+    ) -> Result<Vec<Piece>> {
+        let Some(lanes) = &mut self.lanes else { return Ok(Vec::new()) };
+        let Ok(mut event) = response::read_event(data, fields.event_name(), self.reader.channels) else {
+            return Ok(Vec::new());
+        };
+        for piece in &event.pieces {
+            if event.is_delta || !lanes.has(piece.lane) {
+                let Piece { lane, text } = piece.clone();
+                self.slots.push(Slot { lane, event: self.queue.len(), text, twin: None });
+            }
+        }
+        lanes.watch(frame, fields.data_range.as_ref().map(|range| range.start), &event)?;
+        reading.is_bare = event.is_bare;
+        reading.is_end = event.is_end;
+        reading.stop = event.stop;
+        self.choices.ended |= event.ended_item.and_then(|item| 1_u128.checked_shl(item)).unwrap_or(0);
+        Ok(if event.is_delta { Vec::new() } else { std::mem::take(&mut event.pieces) })
     }
 
     fn watch(&mut self, reading: &Reading, data: &[u8], from: usize) {
@@ -455,19 +567,19 @@ impl TextStream {
     }
 
     /// Decides whether an event may go before the plugins have finished.
-    fn fate(&mut self, reading: &Reading, is_done: bool, from: usize) -> Fate {
+    fn fate(&mut self, reading: &Reading, ends_text: bool, from: usize) -> Fate {
         if self.phase == Phase::Finished {
             // Nobody has seen this text. Clients stop reading before it.
-            let has_text = self.slots.len() > from;
+            let has_text = self.slots.len() > from || ends_text;
             self.slots.truncate(from);
             return if has_text { Fate::Drop } else { Fate::Pass };
         }
-        if is_done || reading.is_end {
+        if reading.is_end {
             self.phase = Phase::Ended;
         }
         // An event that also has to do with a choice that goes on cannot wait: what follows it would overtake it.
         let goes_on = reading.has_further_choices || reading.choices & !self.choices.ended != 0;
-        if reading.ended != 0 && !goes_on && self.phase == Phase::Open {
+        if (reading.ended != 0 || ends_text) && !goes_on && self.phase == Phase::Open {
             self.phase = Phase::Holding;
         }
         match self.phase {
@@ -485,6 +597,12 @@ impl Event {
 
     fn data(&self) -> Option<&Bytes> {
         self.body.as_ref()?.fields.data.as_ref()
+    }
+
+    /// Gives the texts of its slots, which are some of `slots`, as they came.
+    fn each_text(&self, slots: &[Slot], mut visit: impl FnMut(Lane, &str)) {
+        let Some(data) = self.data() else { return };
+        slots[self.slots.clone()].iter().for_each(|slot| visit(slot.lane, &slot.text.decode(data)));
     }
 
     /// What it becomes when its slots, which are some of `slots`, say `texts`.
@@ -507,9 +625,12 @@ impl Body {
                 slot.edit(text, &mut edits);
             }
         }
-        if edits.is_empty() {
-            return None;
-        }
+        self.spliced(edits)
+    }
+
+    /// The event with these edits of its data; none if there are none.
+    fn spliced(&self, edits: Vec<Edit>) -> Option<Bytes> {
+        let data = self.fields.data.as_ref().filter(|_| !edits.is_empty())?;
         Some(match &self.fields.data_range {
             Some(range) => splice(&self.raw, range.start, edits).into(),
             None => sse::encode(self.fields.event_name(), &splice(data, 0, edits)),
@@ -543,17 +664,18 @@ fn splice(bytes: &[u8], origin: usize, mut edits: Vec<Edit>) -> Vec<u8> {
 }
 
 impl Held {
+    fn event(&self) -> Option<&HeldEvent> {
+        match self {
+            Self::Event(event) => Some(event),
+            Self::Text(..) => None,
+        }
+    }
+
     /// Appends its text.
     fn texts(&self, into: &mut Texts) {
         match self {
             Self::Text(lane, text) => into.push(*lane, text),
-            Self::Event { slots, texts: Some(texts), .. } => {
-                slots.iter().zip(texts).for_each(|(slot, text)| into.push(slot.lane, text));
-            }
-            Self::Event { body, slots, .. } => {
-                let Some(data) = body.as_ref().and_then(|body| body.fields.data.as_ref()) else { return };
-                slots.iter().for_each(|slot| into.push(slot.lane, &slot.text.decode(data)));
-            }
+            Self::Event(event) => event.texts(into),
         }
     }
 
@@ -561,24 +683,48 @@ impl Held {
     fn into_bytes(self) -> Option<Bytes> {
         match self {
             Self::Text(..) => None,
-            Self::Event { is_bare: true, texts: Some(texts), .. } if texts.iter().all(String::is_empty) => {
-                None
-            }
-            Self::Event { raw, body: Some(body), slots, texts: Some(texts), .. } => {
-                Some(body.edited(&slots, texts.iter().map(String::as_str)).unwrap_or(raw))
-            }
-            Self::Event { raw, .. } => Some(raw),
+            Self::Event(event) => event.into_bytes(),
         }
     }
 
     /// The event without its text; none if nothing is left to say.
-    fn into_shell(mut self) -> Option<Bytes> {
-        if let Self::Event { slots, texts, .. } = &mut self
-            && !slots.is_empty()
-        {
-            *texts = Some(vec![String::new(); slots.len()]);
+    fn into_shell(self) -> Option<Bytes> {
+        match self {
+            Self::Event(mut event) if !event.slots.is_empty() => {
+                event.texts = Some(vec![String::new(); event.slots.len()]);
+                event.into_bytes()
+            }
+            held => held.into_bytes(),
         }
-        self.into_bytes()
+    }
+
+    /// The event, repeating what the client got.
+    fn repeated(self, lanes: &Lanes) -> Option<Bytes> {
+        match &self {
+            Self::Event(HeldEvent { raw, repeats, body: Some(body), .. }) if !repeats.is_empty() => {
+                let data = body.fields.data.as_ref()?;
+                Some(body.spliced(lanes.edits(data, repeats)).unwrap_or_else(|| raw.clone()))
+            }
+            _ => self.into_bytes(),
+        }
+    }
+}
+
+impl HeldEvent {
+    fn texts(&self, into: &mut Texts) {
+        let Some(data) = self.body.as_ref().and_then(|body| body.fields.data.as_ref()) else { return };
+        match &self.texts {
+            Some(texts) => self.slots.iter().zip(texts).for_each(|(slot, text)| into.push(slot.lane, text)),
+            None => self.slots.iter().for_each(|slot| into.push(slot.lane, &slot.text.decode(data))),
+        }
+    }
+
+    fn into_bytes(self) -> Option<Bytes> {
+        let (Some(body), Some(texts)) = (&self.body, &self.texts) else { return Some(self.raw) };
+        if self.is_bare && texts.iter().all(String::is_empty) {
+            return None;
+        }
+        Some(body.edited(&self.slots, texts.iter().map(String::as_str)).unwrap_or(self.raw))
     }
 }
 
@@ -610,6 +756,7 @@ impl Budget {
 
 const NO_CHOICE: &str = "a text batch has text for a choice that the answer does not have";
 const NO_CHANNEL: &str = "a text batch has text for a channel that the answers of this endpoint do not have";
+const NO_PART: &str = "a text batch has text for an item or part that the response does not have";
 const NO_TOOL_CALL: &str = "a text batch has arguments for a tool call that the answer does not have";
 const TOO_MUCH: &str = "there is more than twice the text that the upstream sent, and 64 KiB";
 const HELD_TOO_MUCH: &str = "the upstream sent more than 8 MiB after the end of its answer";

@@ -423,6 +423,6 @@ impl<'a> Walk<'a, '_> {
 }
 
 /// An index fit for a span; OpenAI's own are small.
-fn clamp(index: u64) -> u32 {
+pub(super) fn clamp(index: u64) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }

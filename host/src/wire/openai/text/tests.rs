@@ -857,3 +857,257 @@ proptest! {
         }
     }
 }
+
+/// A response in the abstract: items, each with parts, each in pieces.
+#[derive(Clone, Debug)]
+struct Response {
+    items: Vec<Item>,
+    is_named: bool,
+    /// Whether text comes only whole.
+    has_deltas: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ItemKind {
+    Message,
+    Reasoning,
+    Call,
+}
+
+#[derive(Clone, Debug)]
+struct Item {
+    kind: ItemKind,
+    parts: Vec<(bool, Vec<String>)>,
+}
+
+impl Item {
+    /// The name of a part's events, the member that holds it whole, its type, and the member with its number.
+    fn words(&self, is_odd: bool) -> (&'static str, &'static str, &'static str, &'static str) {
+        match (self.kind, is_odd) {
+            (ItemKind::Message, false) => ("output_text", "text", "output_text", "content_index"),
+            (ItemKind::Message, true) => ("refusal", "refusal", "refusal", "content_index"),
+            (ItemKind::Reasoning, false) => {
+                ("reasoning_summary_text", "text", "summary_text", "summary_index")
+            }
+            (ItemKind::Reasoning, true) => ("reasoning_text", "text", "reasoning_text", "content_index"),
+            (ItemKind::Call, _) => ("function_call_arguments", "arguments", "", "content_index"),
+        }
+    }
+
+    /// A thinking has either a summary or parts, a call has one part.
+    fn parts(&self) -> Vec<(bool, &[String])> {
+        let parts = self.parts.iter().map(|(is_odd, pieces)| match self.kind {
+            ItemKind::Message => (*is_odd, &pieces[..]),
+            ItemKind::Reasoning => (self.parts[0].0, &pieces[..]),
+            ItemKind::Call => (false, &pieces[..]),
+        });
+        parts.take(if self.kind == ItemKind::Call { 1 } else { 9 }).collect()
+    }
+
+    fn part(&self, is_odd: bool, text: &str) -> Value {
+        let (_, member, kind, _) = self.words(is_odd);
+        json!({"type": kind, member: text, "annotations": []})
+    }
+
+    fn whole(&self) -> Value {
+        let parts = self.parts();
+        let texts: Vec<Value> =
+            parts.iter().map(|(is_odd, pieces)| self.part(*is_odd, &pieces.concat())).collect();
+        match self.kind {
+            ItemKind::Message => json!({"type": "message", "content": texts}),
+            ItemKind::Reasoning if self.parts[0].0 => {
+                json!({"type": "reasoning", "summary": [], "content": texts})
+            }
+            ItemKind::Reasoning => json!({"type": "reasoning", "summary": texts}),
+            ItemKind::Call => json!({"arguments": parts[0].1.concat(), "type": "function_call", "name": "f"}),
+        }
+    }
+}
+
+impl Response {
+    fn whole(&self) -> Value {
+        let items: Vec<Value> = self.items.iter().map(Item::whole).collect();
+        json!({"id": "r", "output": items, "status": "completed", "usage": {"n": 1}})
+    }
+
+    fn stream(&self) -> String {
+        let mut out = String::new();
+        let mut number = 0;
+        let mut add = |kind: &str, mut event: Value| {
+            event["type"] = json!(kind);
+            event["sequence_number"] = json!(number);
+            number += 1;
+            if self.is_named {
+                out += &format!("event: {kind}\n");
+            }
+            out += &format!("data: {event}\n\n");
+        };
+        add("response.created", json!({"response": {"id": "r", "output": [], "status": "in_progress"}}));
+        for (index, item) in self.items.iter().enumerate() {
+            add(
+                "response.output_item.added",
+                json!({"output_index": index, "item": {"type": "x", "content": []}}),
+            );
+            for (place, (is_odd, pieces)) in item.parts().into_iter().enumerate() {
+                let (name, member, _, number_of) = item.words(is_odd);
+                add(
+                    "response.content_part.added",
+                    json!({"output_index": index, number_of: place, "part": item.part(is_odd, "")}),
+                );
+                for piece in pieces.iter().filter(|_| self.has_deltas) {
+                    add(
+                        &format!("response.{name}.delta"),
+                        json!({"output_index": index, number_of: place, "delta": piece, "logprobs": []}),
+                    );
+                }
+                let text = pieces.concat();
+                add(
+                    &format!("response.{name}.done"),
+                    json!({"output_index": index, number_of: place, member: text}),
+                );
+                if item.kind != ItemKind::Call {
+                    add(
+                        "response.content_part.done",
+                        json!({"output_index": index, number_of: place, "part": item.part(is_odd, &text)}),
+                    );
+                }
+            }
+            add("response.output_item.done", json!({"output_index": index, "item": item.whole()}));
+        }
+        add("response.completed", json!({"response": self.whole()}));
+        out
+    }
+}
+
+fn see_item(index: usize, item: &Value, seen: &mut Seen) {
+    for list in ["content", "summary"] {
+        for (place, part) in item[list].as_array().into_iter().flatten().enumerate() {
+            let kind = part["type"].as_str().unwrap();
+            add(seen, format!("{index} {kind} {place}"), &part["text"]);
+            add(seen, format!("{index} {kind} {place}"), &part["refusal"]);
+        }
+    }
+    add(seen, format!("{index} arguments 0"), &item["arguments"]);
+}
+
+fn see_response(response: &Value) -> Seen {
+    let mut seen = Seen::new();
+    for (index, item) in response["output"].as_array().unwrap().iter().enumerate() {
+        see_item(index, item, &mut seen);
+    }
+    seen
+}
+
+/// What a client has that joins the deltas. Whatever repeats a text must repeat what there was by then.
+fn see_events(out: &str, has_deltas: bool) -> Seen {
+    let mut seen = Seen::new();
+    let mut is_completed = false;
+    let mut items = 0;
+    for frame in frames(out) {
+        let event: Value = serde_json::from_slice(&frame.fields().data.unwrap()).unwrap();
+        let kind = event["type"].as_str().unwrap().strip_prefix("response.").unwrap();
+        let index = event["output_index"].as_u64().unwrap_or(0) as usize;
+        let place = event["content_index"].as_u64().or(event["summary_index"].as_u64()).unwrap_or(0);
+        let name = |stem: &str| {
+            let stem = match stem {
+                "reasoning_summary_text" => "summary_text",
+                "function_call_arguments" => "arguments",
+                stem => stem,
+            };
+            format!("{index} {stem} {place}")
+        };
+        let mut repeated = Seen::new();
+        match kind {
+            "output_item.added" => items += 1,
+            "output_item.done" => see_item(index, &event["item"], &mut repeated),
+            "content_part.done" => {
+                let part = &event["part"];
+                let name = name(part["type"].as_str().unwrap());
+                add(&mut repeated, name.clone(), &part["text"]);
+                add(&mut repeated, name, &part["refusal"]);
+            }
+            "completed" => {
+                is_completed = true;
+                repeated = see_response(&event["response"]);
+                if !has_deltas {
+                    return repeated;
+                }
+                assert_eq!(repeated, seen, "{out}");
+            }
+            kind => {
+                if let Some(stem) = kind.strip_suffix(".delta") {
+                    assert!(index < items, "a delta before its item: {out}");
+                    add(&mut seen, name(stem), &event["delta"]);
+                } else if let Some(stem) = kind.strip_suffix(".done") {
+                    ["text", "refusal", "arguments"]
+                        .iter()
+                        .for_each(|member| add(&mut repeated, name(stem), &event[member]));
+                    if has_deltas {
+                        assert_eq!(repeated.get(&name(stem)), seen.get(&name(stem)), "{out}");
+                    }
+                }
+            }
+        }
+        for (name, text) in repeated.iter().filter(|_| has_deltas) {
+            assert_eq!(Some(text), seen.get(name), "{name} of {kind} in {out}");
+        }
+    }
+    assert!(is_completed, "{out}");
+    seen
+}
+
+prop_compose! {
+    fn response()(
+        items in prop::collection::vec(
+            (
+                prop::sample::select(vec![ItemKind::Message, ItemKind::Reasoning, ItemKind::Call]),
+                prop::collection::vec((any::<bool>(), prop::collection::vec("[a-zé😀\"\\\\\n]{0,3}", 0..4)), 1..3),
+            ),
+            0..4,
+        ),
+        is_named in any::<bool>(),
+        has_deltas in prop::bool::weighted(0.8),
+    ) -> Response {
+        let items = items.into_iter().map(|(kind, parts)| Item { kind, parts }).collect();
+        Response { items, is_named, has_deltas }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_cut_of_a_response_gives_what_the_whole_response_gives(
+        response in response(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        plugin in prop::sample::select(vec![
+            Plugin::Keep, Plugin::Copy, Plugin::Upper, Plugin::Drop, Plugin::Delay, Plugin::Lag, Plugin::Shatter,
+        ]),
+        channels in prop::sample::select(vec![ChannelSet::ALL, [Channel::Content].into_iter().collect()]),
+    ) {
+        let input = response.stream();
+        let body = whole(Endpoint::Responses, channels, plugin, &response.whole().to_string());
+        let expected = see_response(&serde_json::from_str(&body).unwrap());
+        let once = joined(&stream(Endpoint::Responses, channels, plugin, &[input.as_bytes()]));
+        let many = joined(&stream(Endpoint::Responses, channels, plugin, &cut(input.as_bytes(), &cuts)));
+        prop_assert_eq!(see_events(&once, response.has_deltas), expected.clone(), "at once: {}", once);
+        prop_assert_eq!(see_events(&many, response.has_deltas), expected, "cut: {}", many);
+        if matches!(plugin, Plugin::Keep | Plugin::Copy) {
+            prop_assert_eq!(many, input);
+        }
+    }
+
+    #[test]
+    fn nothing_panics_in_a_response(
+        response in response(),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(b"{}[]\",:0-9e\\ \n\xffdr.".to_vec())), 1..8),
+        plugin in prop::sample::select(PLUGINS.to_vec()),
+    ) {
+        let mut input = response.stream().into_bytes();
+        for (at, byte) in edits {
+            let at = at.index(input.len());
+            input[at] = byte;
+        }
+        if !matches!(plugin, Plugin::Move | Plugin::Append) {
+            stream(Endpoint::Responses, ChannelSet::ALL, plugin, &[&input]);
+        }
+    }
+}

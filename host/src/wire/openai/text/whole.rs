@@ -12,7 +12,8 @@ use crate::wire::json;
 use crate::wire::openai::text::envelope::{Style, write_member};
 use crate::wire::openai::text::plan::Plan;
 use crate::wire::openai::text::reader::{Opening, Place, Reader, Reading, Slot};
-use crate::wire::openai::text::{Budget, NO_CHOICE, NO_TOOL_CALL, check_channel, readable};
+use crate::wire::openai::text::response::{self, Piece};
+use crate::wire::openai::text::{Budget, NO_CHOICE, NO_PART, NO_TOOL_CALL, check_channel, readable};
 use crate::wire::openai::view::Edit;
 
 /// The text of one whole answer: what [`TextStream`](super::TextStream) is for a streamed one, by the same rules.
@@ -31,8 +32,17 @@ impl WholeText {
     /// [`ErrorKind::UpstreamInvalid`] when the body is not JSON.
     pub fn of(body: &Bytes, endpoint: Endpoint, channels: ChannelSet) -> Result<Self> {
         let mut slots = Vec::new();
-        let reader = Reader { channels: readable(endpoint, channels), is_whole: true };
-        let reading = reader.read(body, 0, &mut slots).map_err(|error| {
+        let channels = readable(endpoint, channels);
+        let reading = if endpoint == Endpoint::Responses {
+            response::read_whole(body, channels).map(|pieces| {
+                let slot = |Piece { lane, text }| Slot { lane, event: 0, text, twin: None };
+                slots = pieces.into_iter().map(slot).collect();
+                Reading::default()
+            })
+        } else {
+            Reader { channels, is_whole: true }.read(body, 0, &mut slots)
+        };
+        let reading = reading.map_err(|error| {
             Error::new(ErrorKind::UpstreamInvalid, "the upstream's answer is not valid JSON")
                 .with_source(error.reason)
         })?;
@@ -56,6 +66,9 @@ impl WholeText {
         batch.check()?;
         let came = self.slots.iter().map(|slot| slot.text.range().len() as u64).sum();
         Budget { came, sent: 0 }.check(batch)?;
+        if self.endpoint == Endpoint::Responses {
+            return self.validate_parts(batch);
+        }
         let choices: HashSet<u32> = self.choices().collect();
         let tools: HashSet<&Lane> = self.reading.tools.iter().collect();
         for (lane, _) in batch.pieces().filter(|(_, text)| !text.is_empty()) {
@@ -68,6 +81,13 @@ impl WholeText {
             }
         }
         Ok(())
+    }
+
+    /// Text of a response can only stand where there is some.
+    fn validate_parts(&self, batch: &TextBatch) -> Result<(), &'static str> {
+        let lanes: HashSet<Lane> = self.slots.iter().map(|slot| slot.lane).collect();
+        let mut filled = batch.pieces().filter(|(_, text)| !text.is_empty());
+        if filled.all(|(lane, _)| lanes.contains(&lane)) { Ok(()) } else { Err(NO_PART) }
     }
 
     /// The choices that text can be put into.

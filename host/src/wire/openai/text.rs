@@ -121,6 +121,7 @@ struct Event {
     /// The texts in it that came before.
     repeats: Vec<Piece>,
     is_end: bool,
+    begins: bool,
     /// There if it has slots or repeats.
     body: Option<Body>,
 }
@@ -154,6 +155,7 @@ struct HeldEvent {
     texts: Option<Vec<String>>,
     is_bare: bool,
     is_end: bool,
+    begins: bool,
     repeats: Vec<Piece>,
     body: Option<Body>,
 }
@@ -305,6 +307,7 @@ impl TextStream {
             None => self.pass(&mut events, &slots, out),
             Some(changed) => self.rewrite(&mut events, &slots, changed, out),
         }
+        self.let_go(out);
         // What is empty now is used again.
         slots.clear();
         if self.queue.is_empty() {
@@ -315,7 +318,11 @@ impl TextStream {
     fn pass(&mut self, events: &mut Vec<Event>, slots: &[Slot], out: &mut Vec<Bytes>) {
         self.budget.sent += slots.iter().map(|slot| slot.text.range().len() as u64).sum::<u64>();
         if let Some(lanes) = &mut self.lanes {
-            events.iter().for_each(|event| event.each_text(slots, |lane, text| lanes.pass(lane, text)));
+            let mut pass = |lane, text: &str| {
+                lanes.came(lane, text);
+                lanes.sent(lane, text);
+            };
+            events.iter().for_each(|event| event.each_text(slots, &mut pass));
         }
         let mut run = 0;
         for event in events.drain(..) {
@@ -344,10 +351,11 @@ impl TextStream {
         self.budget.sent += changed.text.len() as u64;
         let plan = Plan::of(slots, changed);
         if let Some(lanes) = &mut self.lanes {
-            lanes.change(changed);
+            changed.pieces().for_each(|(lane, text)| lanes.sent(lane, text));
             plan.extras.iter().for_each(|extra| lanes.mark(extra.lane));
             let mut texts = plan.texts.iter().map(|range| &changed.text[range.clone()]);
             let mut mark = |lane, text: &str| {
+                lanes.came(lane, text);
                 if texts.next() != Some(text) {
                     lanes.mark(lane);
                 }
@@ -390,6 +398,28 @@ impl TextStream {
         }
     }
 
+    /// In the Responses API one text follows the other. What ended the one is let go when something else begins, if all
+    /// that came of the one was sent: then no plugin withholds text that belongs before its end.
+    fn let_go(&mut self, out: &mut Vec<Bytes>) {
+        let Some(lanes) = self.lanes.as_ref().filter(|_| self.phase == Phase::Holding) else { return };
+        let begins = |held: &Held| held.event().is_some_and(|event| event.begins);
+        let Some(last) = self.held.iter().rposition(begins).filter(|_| self.queue.is_empty()) else { return };
+        let can_go = |held: &Held| match held {
+            Held::Event(event) => event.repeats.iter().all(|piece| lanes.is_even(piece.lane)),
+            Held::Text(..) => false,
+        };
+        if !self.held[..last].iter().all(can_go) {
+            return;
+        }
+        out.extend(self.held.drain(..=last).filter_map(|held| held.repeated(lanes)));
+        let ends_text = |held: &Held| held.event().is_none_or(|event| !event.repeats.is_empty());
+        if !self.held.iter().any(ends_text) {
+            out.extend(self.held.drain(..).filter_map(|held| held.repeated(lanes)));
+            self.phase = Phase::Open;
+        }
+        self.held_bytes = self.held.iter().filter_map(Held::event).map(|event| event.raw.len()).sum();
+    }
+
     /// Gives text an event of its own, at once or, if its choice has ended, when the plugins have finished.
     fn put(&mut self, lane: Lane, text: &str, out: &mut Vec<Bytes>) {
         // In the Responses API all that follows is held, so that the order stays.
@@ -414,8 +444,8 @@ impl TextStream {
         self.held_choices |= event.choices;
         let raw = self.bytes.take_whole(event.len);
         let slots = slots[event.slots].to_vec();
-        let Event { is_bare, is_end, repeats, body, .. } = event;
-        self.held.push(Held::Event(HeldEvent { raw, slots, texts, is_bare, is_end, repeats, body }));
+        let Event { is_bare, is_end, begins, repeats, body, .. } = event;
+        self.held.push(Held::Event(HeldEvent { raw, slots, texts, is_bare, is_end, begins, repeats, body }));
     }
 
     /// The plugins have finished: appends the text they still had, then what was held. What was not released before goes
@@ -446,8 +476,10 @@ impl TextStream {
     fn finish_response(&mut self, held: Vec<Held>, late: Option<&TextBatch>, out: &mut Vec<Bytes>) {
         let Some(mut lanes) = self.lanes.take() else { return };
         if let Some(late) = late {
-            lanes.change(late);
-            late.pieces().filter(|(_, text)| !text.is_empty()).for_each(|(lane, _)| lanes.mark(lane));
+            for (lane, text) in late.pieces().filter(|(_, text)| !text.is_empty()) {
+                lanes.sent(lane, text);
+                lanes.mark(lane);
+            }
         }
         let mut ends: HashMap<Lane, usize> = HashMap::new();
         let mut end = held.len();
@@ -518,9 +550,9 @@ impl TextStream {
         let slots = from..self.slots.len();
         let has_text = !slots.is_empty() || !repeats.is_empty();
         let body = has_text.then(|| Body { raw: frame.raw.clone(), fields });
-        let Reading { is_bare, choices, is_end, .. } = reading;
+        let Reading { is_bare, choices, is_end, begins, .. } = reading;
         let len = frame.raw.len();
-        self.queue.push(Event { len, slots, is_bare, choices, fate, repeats, is_end, body });
+        self.queue.push(Event { len, slots, is_bare, choices, fate, repeats, is_end, begins, body });
         Ok(())
     }
 
@@ -546,6 +578,7 @@ impl TextStream {
         lanes.watch(frame, fields.data_range.as_ref().map(|range| range.start), &event)?;
         reading.is_bare = event.is_bare;
         reading.is_end = event.is_end;
+        reading.begins = event.begins;
         reading.stop = event.stop;
         self.choices.ended |= event.ended_item.and_then(|item| 1_u128.checked_shl(item)).unwrap_or(0);
         Ok(if event.is_delta { Vec::new() } else { std::mem::take(&mut event.pieces) })

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::chat::{Lane, TextBatch};
+use crate::chat::Lane;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::openai::text::response::{Piece, ResponseReading};
 use crate::wire::openai::text::splice;
@@ -29,9 +29,18 @@ pub(super) struct Lanes {
 #[derive(Debug, Default)]
 struct Sent {
     text: String,
-    /// Whether that is not what came.
+    /// Whether that was ever not what came.
     is_changed: bool,
+    /// What came, and what was sent: the same once a plugin has sent all it withheld and changed nothing else.
+    came_and_sent: [Digest; 2],
     template: Option<Template>,
+}
+
+/// Tells two texts apart without keeping them: FNV-1a and the length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Digest {
+    hash: u64,
+    bytes: usize,
 }
 
 /// A delta, to make others from.
@@ -82,14 +91,21 @@ impl Lanes {
         Ok(())
     }
 
-    /// Notes text that the client gets as it came.
-    pub(super) fn pass(&mut self, lane: Lane, text: &str) {
-        self.lanes.entry(lane).or_default().text.push_str(text);
+    /// Notes text that came, and that a plugin has seen.
+    pub(super) fn came(&mut self, lane: Lane, text: &str) {
+        self.lanes.entry(lane).or_default().came_and_sent[0].add(text);
     }
 
-    /// Notes text that the client gets in place of what came.
-    pub(super) fn change(&mut self, batch: &TextBatch) {
-        batch.pieces().for_each(|(lane, text)| self.pass(lane, text));
+    /// Notes text that the client gets.
+    pub(super) fn sent(&mut self, lane: Lane, text: &str) {
+        let sent = self.lanes.entry(lane).or_default();
+        sent.text.push_str(text);
+        sent.came_and_sent[1].add(text);
+    }
+
+    /// Whether the client has got what came of a lane, so that nothing of it is withheld.
+    pub(super) fn is_even(&self, lane: Lane) -> bool {
+        self.lanes.get(&lane).is_none_or(|sent| sent.came_and_sent[0] == sent.came_and_sent[1])
     }
 
     /// Notes that the text of a lane is not what came.
@@ -114,6 +130,15 @@ impl Lanes {
             }
         }
         edits
+    }
+}
+
+impl Digest {
+    fn add(&mut self, text: &str) {
+        const PRIME: u64 = 0x0100_0000_01b3;
+        self.hash =
+            text.bytes().fold(self.hash, |hash, byte| (hash ^ u64::from(byte) ^ 0x80).wrapping_mul(PRIME));
+        self.bytes += text.len();
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Reading {
     pub(super) stop: Option<StopReason>,
     /// Whether the answer has come to its end with it.
     pub(super) is_end: bool,
+    /// Whether something begins or goes on with it; only in the Responses API.
+    pub(super) begins: bool,
     /// Whether it says nothing but its slots and what every event says.
     pub(super) is_bare: bool,
     /// The names the thinking has in it.
@@ -98,6 +100,7 @@ impl Default for Reading {
             has_further_choices: false,
             stop: None,
             is_end: false,
+            begins: false,
             is_bare: true,
             thinking: ThinkingNames::default(),
             tools: Vec::new(),

@@ -33,6 +33,8 @@ pub(super) struct ResponseReading {
     pub(super) is_delta: bool,
     /// Whether it says nothing but a piece of a text.
     pub(super) is_bare: bool,
+    /// Whether something begins or goes on with it.
+    pub(super) begins: bool,
     /// The output item that has ended with it.
     pub(super) ended_item: Option<u32>,
     /// Why the response ended.
@@ -148,6 +150,7 @@ impl<'a> Walk<'a> {
         })?;
         let kind = kind.as_deref().or(name).unwrap_or_default();
         self.reading.is_end = RESPONSE_ENDS.contains(&kind);
+        self.reading.begins = kind.ends_with(".added") || kind.ends_with(".delta");
         self.about(&draft, kind);
         Ok(())
     }

@@ -225,17 +225,22 @@ impl TextBatch {
 
     /// The spans with the ranges of their text.
     pub fn ranges(&self) -> impl Iterator<Item = (Lane, Range<usize>)> {
-        let mut end = 0;
+        let mut end = 0_usize;
         self.spans.iter().map(move |span| {
             let start = end;
-            end += span.len as usize;
+            end = start.saturating_add(span.len as usize);
             (span.lane(), start..end)
         })
     }
 
-    /// The spans with their text, of a batch that is [checked](Self::check).
+    /// The spans with their text.
     pub fn pieces(&self) -> impl Iterator<Item = (Lane, &str)> {
-        self.ranges().map(|(lane, range)| (lane, &self.text[range]))
+        self.ranges().map(|(lane, range)| (lane, self.slice(range)))
+    }
+
+    /// A part of the text; nothing if a batch that was not [checked](Self::check) has no such part.
+    pub fn slice(&self, range: Range<usize>) -> &str {
+        self.text.get(range).unwrap_or_default()
     }
 
     /// Whether it has no text at all, whatever spans it has.
@@ -243,11 +248,11 @@ impl TextBatch {
         self.text.is_empty()
     }
 
-    /// Keeps only the first spans.
+    /// Keeps only the first spans, of a batch that is [checked](Self::check).
     pub fn truncate(&mut self, spans: usize) {
+        let end = self.ranges().nth(spans).map_or(self.text.len(), |(_, range)| range.start);
         self.spans.truncate(spans);
-        let bytes = self.spans.iter().map(|span| span.len as usize).sum();
-        self.text.truncate(bytes);
+        self.text.truncate(end);
     }
 }
 

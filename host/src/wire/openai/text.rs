@@ -4,38 +4,41 @@
 //! bytes that came, what was changed is spliced into the events it came in, and text that has no event gets one. What
 //! ends an answer is held until the plugins have finished, so that text they withheld stands before it.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::ops::Range;
+use std::collections::HashSet;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::chat::{Channel, ChannelSet, Lane, StopReason, TextBatch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Endpoint;
 use crate::wire::openai::choices::CHOICES_MAX;
 use crate::wire::openai::text::envelope::{Envelope, Style};
+use crate::wire::openai::text::event::{Body, Event, Fate, Outcome};
+use crate::wire::openai::text::held::{Held, HeldEvent, Texts};
 use crate::wire::openai::text::lanes::Lanes;
+use crate::wire::openai::text::limits::{
+    Budget, HELD_TOO_MUCH, NO_CHOICE, NO_PART, NO_TOOL_CALL, check_channel, readable,
+};
 use crate::wire::openai::text::plan::Plan;
 use crate::wire::openai::text::reader::{Reader, Reading, Slot};
 use crate::wire::openai::text::response::Piece;
-use crate::wire::openai::view::Edit;
-use crate::wire::sse::{self, Decoder, EVENT_BYTES_MAX, Fields, Frame};
+use crate::wire::openai::text::rope::Rope;
+use crate::wire::sse::{Decoder, EVENT_BYTES_MAX, Fields, Frame};
 
 mod envelope;
+mod event;
+mod held;
 mod lanes;
+mod limits;
 mod plan;
 mod reader;
 mod response;
+mod rope;
 mod whole;
 
 pub use lanes::RESPONSE_TEXT_BYTES_MAX;
+pub use limits::{ADDED_BYTES_MAX, HELD_BYTES_MAX};
 pub use whole::WholeText;
-
-/// How many bytes of events may be held that follow what ends an answer: 8 MiB. An answer has a handful of them.
-pub const HELD_BYTES_MAX: usize = 8 << 20;
-
-/// How much more text than twice what came the plugins may make of an answer: 64 KiB.
-pub const ADDED_BYTES_MAX: u64 = 64 << 10;
 
 /// How many tool calls of one answer are told apart.
 const TOOL_CALLS_MAX: usize = 1024;
@@ -98,73 +101,6 @@ struct ChoiceBits {
     ended: u128,
     /// Whether there was one without a bit.
     has_further: bool,
-}
-
-/// How much text came, and how much was made of it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Budget {
-    came: u64,
-    sent: u64,
-}
-
-/// One event as it came.
-#[derive(Debug)]
-struct Event {
-    /// How many bytes of the rope it is.
-    len: usize,
-    /// Which of the slots are its own.
-    slots: Range<usize>,
-    /// Whether it has nothing to say without its slots.
-    is_bare: bool,
-    choices: u128,
-    fate: Fate,
-    /// The texts in it that came before.
-    repeats: Vec<Piece>,
-    is_end: bool,
-    begins: bool,
-    /// There if it has slots or repeats.
-    body: Option<Body>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Pass,
-    Hold,
-    Drop,
-}
-
-#[derive(Debug)]
-struct Body {
-    raw: Bytes,
-    fields: Fields,
-}
-
-/// Something that goes out when the plugins have finished.
-#[derive(Debug)]
-enum Held {
-    /// An event, and what its slots are to say if that was changed.
-    Event(HeldEvent),
-    /// Text without an event.
-    Text(Lane, String),
-}
-
-#[derive(Debug)]
-struct HeldEvent {
-    raw: Bytes,
-    slots: Vec<Slot>,
-    texts: Option<Vec<String>>,
-    is_bare: bool,
-    is_end: bool,
-    begins: bool,
-    repeats: Vec<Piece>,
-    body: Option<Body>,
-}
-
-/// What an event becomes.
-enum Outcome {
-    Same,
-    Edited(Bytes),
-    Gone,
 }
 
 impl TextStream {
@@ -233,6 +169,11 @@ impl TextStream {
         self.phase >= Phase::Ended
     }
 
+    /// Whether [`finish`](Self::finish) was called.
+    pub fn is_finished(&self) -> bool {
+        self.phase == Phase::Finished
+    }
+
     /// Whether no more text of a choice is expected, so that nothing of it needs to wait.
     pub fn is_settled(&self, choice: u32) -> bool {
         self.is_ended() || is_in(self.choices.ended, choice)
@@ -289,6 +230,7 @@ impl TextStream {
     }
 
     /// Lets the batch taken last go, and appends what the client is sent. Without a change that is the very bytes.
+    /// `changed` is a batch that was found [valid](Self::validate).
     pub fn release(&mut self, changed: Option<&TextBatch>, out: &mut Vec<Bytes>) {
         let due = std::mem::take(&mut self.due);
         if due == 0 {
@@ -307,6 +249,7 @@ impl TextStream {
             None => self.pass(&mut events, &slots, out),
             Some(changed) => self.rewrite(&mut events, &slots, changed, out),
         }
+        self.bytes.flush(out);
         self.let_go(out);
         // What is empty now is used again.
         slots.clear();
@@ -324,21 +267,13 @@ impl TextStream {
             };
             events.iter().for_each(|event| event.each_text(slots, &mut pass));
         }
-        let mut run = 0;
         for event in events.drain(..) {
             match event.fate {
-                Fate::Pass => run += event.len,
-                Fate::Hold => {
-                    self.bytes.take(std::mem::take(&mut run), out);
-                    self.hold(event, slots, None);
-                }
-                Fate::Drop => {
-                    self.bytes.take(std::mem::take(&mut run), out);
-                    self.bytes.skip(event.len);
-                }
+                Fate::Pass => self.bytes.pass(event.len),
+                Fate::Hold => self.hold(event, slots, None, out),
+                Fate::Drop => self.bytes.skip(event.len, out),
             }
         }
-        self.bytes.take(run, out);
     }
 
     fn rewrite(
@@ -353,7 +288,7 @@ impl TextStream {
         if let Some(lanes) = &mut self.lanes {
             changed.pieces().for_each(|(lane, text)| lanes.sent(lane, text));
             plan.extras.iter().for_each(|extra| lanes.mark(extra.lane));
-            let mut texts = plan.texts.iter().map(|range| &changed.text[range.clone()]);
+            let mut texts = plan.texts.iter().map(|range| changed.slice(range.clone()));
             let mut mark = |lane, text: &str| {
                 lanes.came(lane, text);
                 if texts.next() != Some(text) {
@@ -364,37 +299,39 @@ impl TextStream {
         }
         let mut extras = plan.extras.iter().peekable();
         for (number, event) in events.drain(..).enumerate() {
-            let texts = || plan.texts[event.slots.clone()].iter().map(|range| &changed.text[range.clone()]);
+            let texts = || plan.texts[event.slots.clone()].iter().map(|range| changed.slice(range.clone()));
+            let outcome = event.outcome(slots, texts());
             // Text that left an event which stays, because it has the role for example, is better read after it.
-            let is_shell =
-                event.fate == Fate::Pass && !event.is_bare && texts().all(str::is_empty) && event.has_text();
+            let is_shell = event.fate == Fate::Pass
+                && matches!(outcome, Outcome::Edited(_))
+                && texts().all(str::is_empty);
             let mut put = |stream: &mut Self, out: &mut Vec<Bytes>| {
                 while let Some(extra) = extras.next_if(|extra| extra.before <= number) {
-                    stream.put(extra.lane, &changed.text[extra.text.clone()], out);
+                    stream.put(extra.lane, changed.slice(extra.text.clone()), out);
                 }
             };
             if !is_shell {
                 put(self, out);
             }
-            match (event.fate, event.outcome(slots, texts())) {
-                (Fate::Pass, Outcome::Same) => self.bytes.take(event.len, out),
+            match (event.fate, outcome) {
+                (Fate::Pass, Outcome::Same) => self.bytes.pass(event.len),
                 (Fate::Pass, Outcome::Edited(bytes)) => {
-                    self.bytes.skip(event.len);
+                    self.bytes.skip(event.len, out);
                     out.push(bytes);
                 }
-                (Fate::Hold, Outcome::Same) => self.hold(event, slots, None),
+                (Fate::Hold, Outcome::Same) => self.hold(event, slots, None, out),
                 (Fate::Hold, Outcome::Edited(_)) => {
                     let texts = texts().map(str::to_owned).collect();
-                    self.hold(event, slots, Some(texts));
+                    self.hold(event, slots, Some(texts), out);
                 }
-                (_, Outcome::Gone) | (Fate::Drop, _) => self.bytes.skip(event.len),
+                (_, Outcome::Gone) | (Fate::Drop, _) => self.bytes.skip(event.len, out),
             }
             if is_shell {
                 put(self, out);
             }
         }
         for extra in extras {
-            self.put(extra.lane, &changed.text[extra.text.clone()], out);
+            self.put(extra.lane, changed.slice(extra.text.clone()), out);
         }
     }
 
@@ -431,7 +368,8 @@ impl TextStream {
         }
     }
 
-    fn write(&self, lane: Lane, text: &str, out: &mut Vec<Bytes>) {
+    fn write(&mut self, lane: Lane, text: &str, out: &mut Vec<Bytes>) {
+        self.bytes.flush(out);
         if let Some(lanes) = &self.lanes {
             out.extend(lanes.event(lane, text));
             return;
@@ -440,16 +378,16 @@ impl TextStream {
         out.extend(self.envelope.as_ref().map(|envelope| envelope.event(lane, text, self.style)));
     }
 
-    fn hold(&mut self, event: Event, slots: &[Slot], texts: Option<Vec<String>>) {
+    fn hold(&mut self, event: Event, slots: &[Slot], texts: Option<Vec<String>>, out: &mut Vec<Bytes>) {
         self.held_choices |= event.choices;
-        let raw = self.bytes.take_whole(event.len);
+        let raw = self.bytes.take(event.len, out);
         let slots = slots[event.slots].to_vec();
         let Event { is_bare, is_end, begins, repeats, body, .. } = event;
         self.held.push(Held::Event(HeldEvent { raw, slots, texts, is_bare, is_end, begins, repeats, body }));
     }
 
     /// The plugins have finished: appends the text they still had, then what was held. What was not released before goes
-    /// as it is.
+    /// as it is. `late` is a batch that was found [valid](Self::validate).
     pub fn finish(&mut self, late: Option<&TextBatch>, out: &mut Vec<Bytes>) {
         self.due = self.queue.len();
         self.release(None, out);
@@ -457,8 +395,8 @@ impl TextStream {
         let held = std::mem::take(&mut self.held);
         self.held_bytes = 0;
         let late = late.filter(|late| !late.is_empty());
-        if self.lanes.is_some() {
-            return self.finish_response(held, late, out);
+        if let Some(lanes) = &mut self.lanes {
+            return held::finish_response(held, late, lanes, out);
         }
         if late.is_none() && !held.iter().any(|held| matches!(held, Held::Text(..))) {
             out.extend(held.into_iter().filter_map(Held::into_bytes));
@@ -472,44 +410,17 @@ impl TextStream {
         out.extend(held.into_iter().filter_map(Held::into_shell));
     }
 
-    /// In the Responses API a text ends before the next begins: what is late stands before the event that ends its own.
-    fn finish_response(&mut self, held: Vec<Held>, late: Option<&TextBatch>, out: &mut Vec<Bytes>) {
-        let Some(mut lanes) = self.lanes.take() else { return };
-        if let Some(late) = late {
-            for (lane, text) in late.pieces().filter(|(_, text)| !text.is_empty()) {
-                lanes.sent(lane, text);
-                lanes.mark(lane);
-            }
-        }
-        let mut ends: HashMap<Lane, usize> = HashMap::new();
-        let mut end = held.len();
-        for (at, event) in held.iter().enumerate().filter_map(|(at, held)| Some((at, held.event()?))) {
-            event.repeats.iter().for_each(|piece| {
-                ends.entry(piece.lane).or_insert(at);
-            });
-            end = if event.is_end { end.min(at) } else { end };
-        }
-        let mut texts: BTreeMap<usize, Texts> = BTreeMap::new();
-        for (at, held) in held.iter().enumerate() {
-            if let Held::Text(lane, text) = held {
-                let at = ends.get(lane).map_or(at, |end| at.min(*end));
-                texts.entry(at).or_default().push(*lane, text);
-            }
-        }
-        for (lane, text) in late.into_iter().flat_map(TextBatch::pieces) {
-            texts.entry(ends.get(&lane).copied().unwrap_or(end)).or_default().push(lane, text);
-        }
-        let mut write = |at: usize, out: &mut Vec<Bytes>| {
-            let texts = texts.remove(&at).unwrap_or_default();
-            out.extend(texts.0.iter().filter_map(|(lane, text)| lanes.event(*lane, text)));
-        };
-        let count = held.len();
-        for (at, held) in held.into_iter().enumerate() {
-            write(at, out);
-            out.extend(held.repeated(&lanes));
-        }
-        write(count, out);
-        self.lanes = Some(lanes);
+    /// Whether later events repeat text that was changed, so that they must go on passing through here even when no
+    /// plugin wants to see them.
+    pub fn must_repeat(&self) -> bool {
+        self.lanes.as_ref().is_some_and(Lanes::are_changed)
+    }
+
+    /// No plugin wants text any more: appends all that waits, as it is. What follows can go without passing through here,
+    /// unless it [must repeat](Self::must_repeat) text.
+    pub fn leave(mut self, out: &mut Vec<Bytes>) {
+        self.finish(None, out);
+        self.bytes.flush_all(out);
     }
 
     /// The text of all events that wait; releases all of them unless somebody holds some.
@@ -623,189 +534,6 @@ impl TextStream {
     }
 }
 
-impl Event {
-    fn has_text(&self) -> bool {
-        !self.slots.is_empty()
-    }
-
-    fn data(&self) -> Option<&Bytes> {
-        self.body.as_ref()?.fields.data.as_ref()
-    }
-
-    /// Gives the texts of its slots, which are some of `slots`, as they came.
-    fn each_text(&self, slots: &[Slot], mut visit: impl FnMut(Lane, &str)) {
-        let Some(data) = self.data() else { return };
-        slots[self.slots.clone()].iter().for_each(|slot| visit(slot.lane, &slot.text.decode(data)));
-    }
-
-    /// What it becomes when its slots, which are some of `slots`, say `texts`.
-    fn outcome<'t>(&self, slots: &[Slot], texts: impl Iterator<Item = &'t str> + Clone) -> Outcome {
-        let Some(body) = &self.body else { return Outcome::Same };
-        if self.is_bare && self.fate == Fate::Pass && texts.clone().all(str::is_empty) {
-            return Outcome::Gone;
-        }
-        body.edited(&slots[self.slots.clone()], texts).map_or(Outcome::Same, Outcome::Edited)
-    }
-}
-
-impl Body {
-    /// The event with other texts in its slots; none if they are the same.
-    fn edited<'t>(&self, slots: &[Slot], texts: impl Iterator<Item = &'t str>) -> Option<Bytes> {
-        let data = self.fields.data.as_ref()?;
-        let mut edits = Vec::new();
-        for (slot, text) in slots.iter().zip(texts) {
-            if slot.text.decode(data) != text {
-                slot.edit(text, &mut edits);
-            }
-        }
-        self.spliced(edits)
-    }
-
-    /// The event with these edits of its data; none if there are none.
-    fn spliced(&self, edits: Vec<Edit>) -> Option<Bytes> {
-        let data = self.fields.data.as_ref().filter(|_| !edits.is_empty())?;
-        Some(match &self.fields.data_range {
-            Some(range) => splice(&self.raw, range.start, edits).into(),
-            None => sse::encode(self.fields.event_name(), &splice(data, 0, edits)),
-        })
-    }
-}
-
-impl Slot {
-    /// Writes what has to be done for it to say this text.
-    fn edit(&self, text: &str, edits: &mut Vec<Edit>) {
-        let mut escaped = Vec::with_capacity(text.len());
-        crate::wire::json::escape(text, &mut escaped);
-        let ranges = std::iter::once(self.text.range()).chain(self.twin.clone());
-        edits.extend(ranges.map(|range| Edit { range, text: escaped.clone() }));
-    }
-}
-
-/// Makes edits whose ranges count from `origin`.
-fn splice(bytes: &[u8], origin: usize, mut edits: Vec<Edit>) -> Vec<u8> {
-    edits.sort_unstable_by_key(|edit| edit.range.start);
-    let added: usize = edits.iter().map(|edit| edit.text.len()).sum();
-    let mut spliced = Vec::with_capacity(bytes.len() + added);
-    let mut at = 0;
-    for edit in edits {
-        spliced.extend_from_slice(&bytes[at..origin + edit.range.start]);
-        spliced.extend_from_slice(&edit.text);
-        at = origin + edit.range.end;
-    }
-    spliced.extend_from_slice(&bytes[at..]);
-    spliced
-}
-
-impl Held {
-    fn event(&self) -> Option<&HeldEvent> {
-        match self {
-            Self::Event(event) => Some(event),
-            Self::Text(..) => None,
-        }
-    }
-
-    /// Appends its text.
-    fn texts(&self, into: &mut Texts) {
-        match self {
-            Self::Text(lane, text) => into.push(*lane, text),
-            Self::Event(event) => event.texts(into),
-        }
-    }
-
-    /// The event with its text; none if nothing is left to say.
-    fn into_bytes(self) -> Option<Bytes> {
-        match self {
-            Self::Text(..) => None,
-            Self::Event(event) => event.into_bytes(),
-        }
-    }
-
-    /// The event without its text; none if nothing is left to say.
-    fn into_shell(self) -> Option<Bytes> {
-        match self {
-            Self::Event(mut event) if !event.slots.is_empty() => {
-                event.texts = Some(vec![String::new(); event.slots.len()]);
-                event.into_bytes()
-            }
-            held => held.into_bytes(),
-        }
-    }
-
-    /// The event, repeating what the client got.
-    fn repeated(self, lanes: &Lanes) -> Option<Bytes> {
-        match &self {
-            Self::Event(HeldEvent { raw, repeats, body: Some(body), .. }) if !repeats.is_empty() => {
-                let data = body.fields.data.as_ref()?;
-                Some(body.spliced(lanes.edits(data, repeats)).unwrap_or_else(|| raw.clone()))
-            }
-            _ => self.into_bytes(),
-        }
-    }
-}
-
-impl HeldEvent {
-    fn texts(&self, into: &mut Texts) {
-        let Some(data) = self.body.as_ref().and_then(|body| body.fields.data.as_ref()) else { return };
-        match &self.texts {
-            Some(texts) => self.slots.iter().zip(texts).for_each(|(slot, text)| into.push(slot.lane, text)),
-            None => self.slots.iter().for_each(|slot| into.push(slot.lane, &slot.text.decode(data))),
-        }
-    }
-
-    fn into_bytes(self) -> Option<Bytes> {
-        let (Some(body), Some(texts)) = (&self.body, &self.texts) else { return Some(self.raw) };
-        if self.is_bare && texts.iter().all(String::is_empty) {
-            return None;
-        }
-        Some(body.edited(&self.slots, texts.iter().map(String::as_str)).unwrap_or(self.raw))
-    }
-}
-
-/// Texts in order; those of one lane that follow each other are one.
-#[derive(Debug, Default)]
-struct Texts(Vec<(Lane, String)>);
-
-impl Texts {
-    fn push(&mut self, lane: Lane, text: &str) {
-        match self.0.last_mut() {
-            _ if text.is_empty() => {}
-            Some((last, texts)) if *last == lane => texts.push_str(text),
-            _ => self.0.push((lane, text.to_owned())),
-        }
-    }
-}
-
-impl Budget {
-    /// Whether so much more text may be sent.
-    fn check(self, batch: &TextBatch) -> Result<(), &'static str> {
-        let sent = self.sent.saturating_add(batch.text.len() as u64);
-        if sent > self.came.saturating_mul(2).saturating_add(ADDED_BYTES_MAX) {
-            Err(TOO_MUCH)
-        } else {
-            Ok(())
-        }
-    }
-}
-
-const NO_CHOICE: &str = "a text batch has text for a choice that the answer does not have";
-const NO_CHANNEL: &str = "a text batch has text for a channel that the answers of this endpoint do not have";
-const NO_PART: &str = "a text batch has text for an item or part that the response does not have";
-const NO_TOOL_CALL: &str = "a text batch has arguments for a tool call that the answer does not have";
-const TOO_MUCH: &str = "there is more than twice the text that the upstream sent, and 64 KiB";
-const HELD_TOO_MUCH: &str = "the upstream sent more than 8 MiB after the end of its answer";
-
-/// The channels among these that the answers of an endpoint can have.
-fn readable(endpoint: Endpoint, channels: ChannelSet) -> ChannelSet {
-    let all = [Channel::Content, Channel::Reasoning, Channel::Refusal, Channel::ToolArguments];
-    all.into_iter()
-        .filter(|channel| channels.contains(*channel) && check_channel(endpoint, *channel).is_ok())
-        .collect()
-}
-
-fn check_channel(endpoint: Endpoint, channel: Channel) -> Result<(), &'static str> {
-    if endpoint == Endpoint::Completions && channel != Channel::Content { Err(NO_CHANNEL) } else { Ok(()) }
-}
-
 /// Whether the bit of a choice is set.
 fn is_in(bits: u128, choice: u32) -> bool {
     (choice as usize) < CHOICES_MAX && bits >> choice & 1 == 1
@@ -814,54 +542,6 @@ fn is_in(bits: u128, choice: u32) -> bool {
 fn oversize() -> Error {
     let message = format!("the upstream sent an event of more than {EVENT_BYTES_MAX} bytes");
     Error::new(ErrorKind::UpstreamInvalid, message)
-}
-
-/// Pieces of bytes in order, which are taken off at the front without being copied.
-#[derive(Debug, Default)]
-struct Rope(VecDeque<Bytes>);
-
-impl Rope {
-    fn push(&mut self, piece: Bytes) {
-        if !piece.is_empty() {
-            self.0.push_back(piece);
-        }
-    }
-
-    /// Moves so many bytes to `out`, in as few pieces as they are in.
-    fn take(&mut self, mut len: usize, out: &mut Vec<Bytes>) {
-        while len > 0 {
-            let Some(piece) = self.next(len) else { return };
-            len -= piece.len();
-            out.push(piece);
-        }
-    }
-
-    /// Takes so many bytes as one piece.
-    fn take_whole(&mut self, len: usize) -> Bytes {
-        let first = self.next(len).unwrap_or_default();
-        if first.len() == len {
-            return first;
-        }
-        let mut whole = BytesMut::with_capacity(len);
-        whole.extend_from_slice(&first);
-        while let Some(piece) = self.next(len - whole.len()).filter(|piece| !piece.is_empty()) {
-            whole.extend_from_slice(&piece);
-        }
-        whole.freeze()
-    }
-
-    fn skip(&mut self, mut len: usize) {
-        while len > 0 {
-            let Some(piece) = self.next(len) else { return };
-            len -= piece.len();
-        }
-    }
-
-    /// Takes the first piece, or so much of it; none at the end.
-    fn next(&mut self, len: usize) -> Option<Bytes> {
-        let front = self.0.front_mut()?;
-        if front.len() > len { Some(front.split_to(len)) } else { self.0.pop_front() }
-    }
 }
 
 #[cfg(test)]

@@ -7,8 +7,10 @@ use bytes::Bytes;
 
 use crate::chat::Lane;
 use crate::error::{Error, ErrorKind, Result};
+use crate::wire::json;
+use crate::wire::openai::text::event::splice;
 use crate::wire::openai::text::response::{Piece, ResponseReading};
-use crate::wire::openai::text::splice;
+
 use crate::wire::openai::view::Edit;
 use crate::wire::sse::Frame;
 
@@ -113,6 +115,11 @@ impl Lanes {
         self.lanes.entry(lane).or_default().is_changed = true;
     }
 
+    /// Whether the client has got text that is not what came, which later events must not repeat.
+    pub(super) fn are_changed(&self) -> bool {
+        self.lanes.values().any(|sent| sent.is_changed)
+    }
+
     /// Writes an event with this text; none if no delta of the lane has come.
     pub(super) fn event(&self, lane: Lane, text: &str) -> Option<Bytes> {
         Some(self.lanes.get(&lane)?.template.as_ref()?.event(text))
@@ -125,7 +132,7 @@ impl Lanes {
             let sent = self.lanes.get(&piece.lane).filter(|sent| sent.is_changed);
             if let Some(sent) = sent.filter(|sent| piece.text.decode(data) != sent.text) {
                 let mut text = Vec::with_capacity(sent.text.len());
-                crate::wire::json::escape(&sent.text, &mut text);
+                json::escape(&sent.text, &mut text);
                 edits.push(Edit { range: piece.text.range(), text });
             }
         }
@@ -162,7 +169,7 @@ impl Template {
 
     fn event(&self, text: &str) -> Bytes {
         let mut escaped = Vec::with_capacity(text.len());
-        crate::wire::json::escape(text, &mut escaped);
+        json::escape(text, &mut escaped);
         let number = self.number.to_string().into_bytes();
         let edits = [
             Some((&self.text, escaped)),

@@ -4,6 +4,7 @@ use std::slice::from_ref;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::limits::TOO_MUCH;
 use super::*;
 use crate::wire::wake::{Look, Wake, Waker};
 
@@ -856,6 +857,145 @@ proptest! {
             }
         }
     }
+}
+
+/// Short for an event of the Responses API.
+fn event(kind: &str, members: &str) -> String {
+    format!("event: response.{kind}\ndata: {{\"type\":\"response.{kind}\",{members}}}\n\n")
+}
+
+fn text_delta(item: u32, text: &str) -> String {
+    event("output_text.delta", &format!("\"output_index\":{item},\"content_index\":0,\"delta\":\"{text}\""))
+}
+
+fn text_done(item: u32, text: &str) -> String {
+    event("output_text.done", &format!("\"output_index\":{item},\"content_index\":0,\"text\":\"{text}\""))
+}
+
+fn item_added(item: u32) -> String {
+    event("output_item.added", &format!("\"output_index\":{item},\"item\":{{}}"))
+}
+
+fn completed(texts: &[&str]) -> String {
+    let item = |text: &&str| {
+        format!("{{\"type\":\"message\",\"content\":[{{\"type\":\"output_text\",\"text\":\"{text}\"}}]}}")
+    };
+    let items: Vec<String> = texts.iter().map(item).collect();
+    event("completed", &format!("\"response\":{{\"output\":[{}],\"x\":1.0}}", items.join(",")))
+}
+
+#[track_caller]
+fn check_response(plugin: Plugin, input: &[String], expected: &[String]) {
+    check_at(Endpoint::Responses, plugin, input, expected);
+}
+
+#[test]
+fn a_response_repeats_what_was_sent() {
+    let input = [text_delta(0, "a"), text_delta(0, "b"), text_done(0, "ab"), completed(&["ab"])];
+    check_response(Plugin::Keep, &input, &input);
+    check_response(
+        Plugin::Upper,
+        &input,
+        &[text_delta(0, "A"), text_delta(0, "B"), text_done(0, "AB"), completed(&["AB"])],
+    );
+    check_response(Plugin::Delay, &input, &[text_delta(0, "ab"), text_done(0, "ab"), completed(&["ab"])]);
+    check_response(Plugin::Drop, &input, &[text_done(0, ""), completed(&[""])]);
+    // What an upstream repeats wrongly stays wrong as long as nobody changes the text.
+    let wrong = [text_delta(0, "a"), text_done(0, "b"), completed(&["c"])];
+    check_response(Plugin::Copy, &wrong, &wrong);
+    check_response(Plugin::Upper, &wrong, &[text_delta(0, "A"), text_done(0, "A"), completed(&["A"])]);
+    // Text that never came in pieces is seen, too.
+    check_response(Plugin::Upper, &[completed(&["a", "b"])], &[completed(&["A", "B"])]);
+    check_response(
+        Plugin::Delay,
+        &[text_done(0, "a"), completed(&["a"])],
+        &[text_done(0, "a"), completed(&["a"])],
+    );
+    // An event's name counts if it does not say itself what it is.
+    let unnamed =
+        |text: &str| format!("event: response.output_text.delta\ndata: {{\"delta\":\"{text}\"}}\n\n");
+    check_response(Plugin::Upper, &[unnamed("a")], &[unnamed("A")]);
+}
+
+#[test]
+fn a_made_delta_has_the_number_of_the_last() {
+    let delta = |number: u32, text: &str, logprobs: &str| {
+        let members = format!("\"sequence_number\":{number},\"logprobs\":[{logprobs}],\"delta\":\"{text}\"");
+        event("output_text.delta", &members)
+    };
+    let input = [delta(3, "a", ""), delta(4, "b", "")];
+    check_response(Plugin::Delay, &input, &[delta(4, "ab", "")]);
+    // What is said about the tokens of a text is not said of another.
+    check_response(Plugin::Delay, &[delta(3, "a", "1")], &[delta(3, "", "1"), delta(3, "a", "")]);
+}
+
+/// Shows, after each event, how many were sent by then.
+#[track_caller]
+fn check_progress(plugin: Plugin, input: &[String], expected: &[usize]) {
+    let mut stream = TextStream::new(Endpoint::Responses, ChannelSet::ALL);
+    let mut work = Work::new(plugin);
+    let mut out = Vec::new();
+    let mut progress = Vec::new();
+    for event in input {
+        let batch = stream.push(&mut vec![event.clone().into()]).unwrap();
+        stream.release(batch.and_then(|batch| work.push(&batch)).as_ref(), &mut out);
+        progress.push(frames(&joined(&out)).len());
+    }
+    assert_eq!(progress, expected);
+}
+
+#[test]
+fn the_end_of_a_text_waits_only_while_text_is_withheld() {
+    let first = [item_added(0), text_delta(0, "a"), text_done(0, "a")];
+    let second = [item_added(1), text_delta(1, "b"), text_done(1, "b"), completed(&["a", "b"])];
+    let input = [&first[..], &second].concat();
+    check_progress(Plugin::Keep, &input, &[1, 2, 2, 4, 5, 5, 5]);
+    check_progress(Plugin::Shatter, &input, &[1, 2, 2, 4, 5, 5, 5]);
+    check_progress(Plugin::Lag, &input, &[1, 1, 1, 1, 1, 1, 1]);
+}
+
+#[test]
+fn a_batch_has_to_fit_the_response() {
+    let lane = |choice, channel| Lane { choice, sub_index: 0, channel };
+    let mut stream = TextStream::new(Endpoint::Responses, ChannelSet::ALL);
+    stream.push(&mut vec![text_delta(2, "a").into()]).unwrap();
+    let body = completed(&["a"]);
+    let body = Bytes::from(body[body.find("{\"output").unwrap()..body.len() - 3].to_owned());
+    let whole = WholeText::of(&body, Endpoint::Responses, ChannelSet::ALL).unwrap();
+    let check = |choice, channel, expected| {
+        let mut batch = TextBatch::default();
+        batch.push(lane(choice, channel), "x");
+        assert_eq!(stream.validate(&batch), expected);
+        let mut batch = TextBatch::default();
+        batch.push(lane(choice.saturating_sub(2), channel), "x");
+        assert_eq!(whole.validate(&batch), expected);
+    };
+    check(2, Channel::Content, Ok(()));
+    check(2, Channel::Reasoning, Err(NO_PART));
+    check(3, Channel::Content, Err(NO_PART));
+}
+
+#[test]
+fn whoever_leaves_loses_nothing() {
+    let input = [delta(r#""content":"a""#), stop(""), END[..9].to_owned()].concat();
+    let mut stream = TextStream::new(Endpoint::ChatCompletions, ChannelSet::ALL);
+    let mut out = Vec::new();
+    stream.push(&mut vec![input.clone().into()]).unwrap();
+    assert!(!stream.must_repeat());
+    stream.leave(&mut out);
+    assert_eq!(joined(&out), input);
+}
+
+#[test]
+fn changed_text_must_be_repeated() {
+    let run = |plugin| {
+        let mut stream = TextStream::new(Endpoint::Responses, ChannelSet::ALL);
+        let batch = stream.push(&mut vec![text_delta(0, "a").into()]).unwrap();
+        stream.release(batch.and_then(|batch| Work::new(plugin).push(&batch)).as_ref(), &mut Vec::new());
+        stream.must_repeat()
+    };
+    assert!(!run(Plugin::Copy));
+    assert!(run(Plugin::Upper));
 }
 
 /// A response in the abstract: items, each with parts, each in pieces.

@@ -10,10 +10,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Endpoint;
 use crate::wire::json;
 use crate::wire::openai::text::envelope::{Style, write_member};
+use crate::wire::openai::text::limits::{Budget, NO_CHOICE, NO_PART, NO_TOOL_CALL, check_channel, readable};
 use crate::wire::openai::text::plan::Plan;
 use crate::wire::openai::text::reader::{Opening, Place, Reader, Reading, Slot};
 use crate::wire::openai::text::response::{self, Piece};
-use crate::wire::openai::text::{Budget, NO_CHOICE, NO_PART, NO_TOOL_CALL, check_channel, readable};
 use crate::wire::openai::view::Edit;
 
 /// The text of one whole answer: what [`TextStream`](super::TextStream) is for a streamed one, by the same rules.
@@ -102,7 +102,7 @@ impl WholeText {
     /// if there is neither.
     pub fn write(&self, changed: Option<&TextBatch>, late: Option<&TextBatch>) -> Vec<Bytes> {
         let plan = changed.map(|changed| Plan::of(&self.slots, changed)).unwrap_or_default();
-        let piece = |range: &Range<usize>| changed.map_or("", |changed| &changed.text[range.clone()]);
+        let piece = |range: &Range<usize>| changed.map_or("", |changed| changed.slice(range.clone()));
         let mut now: Vec<Option<String>> =
             plan.texts.iter().map(|range| Some(piece(range).to_owned())).collect();
         now.resize(self.slots.len(), None);

@@ -243,6 +243,43 @@ impl TextBatch {
         self.text.get(range).unwrap_or_default()
     }
 
+    /// The spans of some channels only, for somebody who wants no others; none if that is all of them.
+    pub fn only(&self, channels: ChannelSet) -> Option<Self> {
+        if self.spans.iter().all(|span| channels.contains(span.channel)) {
+            return None;
+        }
+        let mut only = Self::default();
+        let wanted = self.pieces().filter(|(lane, _)| channels.contains(lane.channel));
+        wanted.for_each(|(lane, text)| only.push(lane, text));
+        Some(only)
+    }
+
+    /// Puts what became of the spans of [`only`](Self::only) these channels back among the others: each in the place of
+    /// one of them, those that are too many behind the last.
+    pub fn with(&self, channels: ChannelSet, changed: &Self) -> Self {
+        let mut whole = Self::default();
+        let mut changed = changed.pieces();
+        let mut left = self.spans.iter().filter(|span| channels.contains(span.channel)).count();
+        for (lane, text) in self.pieces() {
+            if !channels.contains(lane.channel) {
+                whole.push(lane, text);
+                continue;
+            }
+            left -= 1;
+            let count = if left == 0 { usize::MAX } else { 1 };
+            changed.by_ref().take(count).for_each(|(lane, text)| whole.push(lane, text));
+        }
+        // There may have been nothing to take the place of.
+        changed.for_each(|(lane, text)| whole.push(lane, text));
+        whole
+    }
+
+    /// Where a span of [`only`](Self::only) these channels stands among all spans; their number if there is no such span.
+    pub fn position(&self, channels: ChannelSet, span: usize) -> usize {
+        let wanted = |(_, span): &(usize, &Span)| channels.contains(span.channel);
+        self.spans.iter().enumerate().filter(wanted).nth(span).map_or(self.spans.len(), |(at, _)| at)
+    }
+
     /// Whether it has no text at all, whatever spans it has.
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()
@@ -265,6 +302,49 @@ mod tests {
         let span = |len: &u32| Span { choice: 0, sub_index: 0, channel: Channel::Content, len: *len };
         let batch = TextBatch { text: text.into(), spans: lens.iter().map(span).collect() };
         assert_eq!(batch.check().map_err(|reason| reason.rsplit(' ').next().unwrap_or_default()), expected);
+    }
+
+    /// Spans are letters: capitals are reasoning, the others content.
+    fn batch(spans: &str) -> TextBatch {
+        let mut batch = TextBatch::default();
+        for letter in spans.chars() {
+            let channel = if letter.is_ascii_uppercase() { Channel::Reasoning } else { Channel::Content };
+            batch.push(Lane { choice: 0, sub_index: 0, channel }, letter.encode_utf8(&mut [0; 4]));
+        }
+        batch
+    }
+
+    #[track_caller]
+    fn check_only(spans: &str, only: Option<&str>, changed: &str, with: &str) {
+        let channels = [Channel::Content].into_iter().collect();
+        assert_eq!(batch(spans).only(channels), only.map(batch));
+        assert_eq!(batch(spans).with(channels, &batch(changed)), batch(with));
+    }
+
+    #[test]
+    fn spans_of_some_channels_change_among_the_others() {
+        check_only("aAbBc", Some("abc"), "xyz", "xAyBz");
+        check_only("aAbBc", Some("abc"), "x", "xAB");
+        check_only("aAbB", Some("ab"), "xyz", "xAyzB");
+        check_only("aAbB", Some("ab"), "XY", "XAYB");
+        check_only("AB", Some(""), "", "AB");
+        check_only("AB", Some(""), "x", "ABx");
+        check_only("ab", None, "xy", "xy");
+    }
+
+    #[test]
+    fn a_span_among_some_is_found_among_all() {
+        let channels = [Channel::Content].into_iter().collect();
+        assert_eq!([0, 1, 2].map(|span| batch("AaBb").position(channels, span)), [1, 3, 4]);
+    }
+
+    #[test]
+    fn a_batch_is_cut_between_spans() {
+        let mut cut = batch("abc");
+        cut.truncate(2);
+        assert_eq!(cut, batch("ab"));
+        cut.truncate(9);
+        assert_eq!(cut, batch("ab"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use memchr::memmem::Finder;
 
-use crate::chat::{Lane, TextBatch};
+use crate::chat::{Lane, Span, TextBatch};
 
 /// How many literals one plugin may wait for.
 pub const LITERALS_MAX: usize = 64;
@@ -174,34 +174,56 @@ fn tail(literal: &[u8], text: &[u8]) -> usize {
 }
 
 /// The span in which the last `tail` bytes of a lane begin; the number of all spans if there are none.
-fn first_span(batch: &TextBatch, spans: &[usize], mut tail: usize) -> usize {
+fn first_span(batch: &TextBatch, spans: Spans<'_>, mut tail: usize) -> usize {
     let mut first = batch.spans.len();
-    for span in spans.iter().rev() {
+    for span in spans.rev() {
         if tail == 0 {
             break;
         }
-        let len = batch.spans[*span].len as usize;
+        let len = batch.spans[span].len as usize;
         if len > 0 {
-            first = *span;
+            first = span;
             tail = tail.saturating_sub(len);
         }
     }
     first
 }
 
-/// Gives the text of each lane, with the numbers of its spans.
-fn each_lane(batch: &TextBatch, mut visit: impl FnMut(Lane, Cow<'_, str>, &[usize])) {
-    let Some(first) = batch.spans.first().map(|span| span.lane()) else { return };
-    let mut order: Vec<usize> = (0..batch.spans.len()).collect();
+/// The numbers of a lane's spans.
+#[derive(Clone, Copy)]
+enum Spans<'a> {
+    /// So many: all of the batch.
+    All(usize),
+    Some(&'a [usize]),
+}
+
+impl Spans<'_> {
+    /// The last first.
+    fn rev(self) -> impl Iterator<Item = usize> {
+        let count = match self {
+            Self::All(count) => count,
+            Self::Some(spans) => spans.len(),
+        };
+        (0..count).rev().map(move |at| match self {
+            Self::All(_) => at,
+            Self::Some(spans) => spans[at],
+        })
+    }
+}
+
+/// Gives the text of each lane, with its spans. Nearly always there is one lane, and nothing to copy.
+fn each_lane(batch: &TextBatch, mut visit: impl FnMut(Lane, Cow<'_, str>, Spans<'_>)) {
+    let Some(first) = batch.spans.first().map(Span::lane) else { return };
     if batch.spans.iter().all(|span| span.lane() == first) {
-        visit(first, Cow::Borrowed(&batch.text), &order);
+        visit(first, Cow::Borrowed(&batch.text), Spans::All(batch.spans.len()));
         return;
     }
+    let mut order: Vec<usize> = (0..batch.spans.len()).collect();
     let texts: Vec<&str> = batch.pieces().map(|(_, text)| text).collect();
     order.sort_by_key(|span| batch.spans[*span].lane());
     for spans in order.chunk_by(|one, other| batch.spans[*one].lane() == batch.spans[*other].lane()) {
         let text: String = spans.iter().map(|span| texts[*span]).collect();
-        visit(batch.spans[spans[0]].lane(), Cow::Owned(text), spans);
+        visit(batch.spans[spans[0]].lane(), Cow::Owned(text), Spans::Some(spans));
     }
 }
 

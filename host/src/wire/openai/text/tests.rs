@@ -1147,7 +1147,7 @@ fn see_events(out: &str, has_deltas: bool) -> Seen {
         let event: Value = serde_json::from_slice(&frame.fields().data.unwrap()).unwrap();
         let kind = event["type"].as_str().unwrap().strip_prefix("response.").unwrap();
         let index = event["output_index"].as_u64().unwrap_or(0) as usize;
-        let place = event["content_index"].as_u64().or(event["summary_index"].as_u64()).unwrap_or(0);
+        let place = event["content_index"].as_u64().or_else(|| event["summary_index"].as_u64()).unwrap_or(0);
         let name = |stem: &str| {
             let stem = match stem {
                 "reasoning_summary_text" => "summary_text",

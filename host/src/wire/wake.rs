@@ -51,12 +51,12 @@ pub struct Waker {
 /// What is to be done with a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// The plugin is called.
+    /// The plugin is called, with the batch or as much of it as goes on.
     Wake,
     /// The batch passes without the plugin.
     Pass,
-    /// From this span on the batch waits; what is before it passes without the plugin. Where that cannot be, because the
-    /// text was changed already, the plugin is called after [`Waker::tell`].
+    /// From this span on the batch waits and comes again; what is before it passes without the plugin. Where that cannot
+    /// be, because the text was changed already, the plugin is called.
     Hold(usize),
 }
 
@@ -92,7 +92,10 @@ impl Waker {
     }
 
     /// Decides about a batch. Nothing is held of a choice of which `is_settled` says that no more text is expected.
-    pub fn look(&mut self, batch: &TextBatch, is_settled: impl Fn(u32) -> bool) -> Look {
+    ///
+    /// Whatever is decided holds for the beginning of the batch, too, if the rest is held for another plugin. When it is
+    /// done, [`tell`](Self::tell) or [`pass`](Self::pass) is next, with what really went on.
+    pub fn look(&self, batch: &TextBatch, is_settled: impl Fn(u32) -> bool) -> Look {
         let literals = match &self.wake {
             Wake::EveryBatch => return Look::Wake,
             Wake::AtFinish => return Look::Pass,
@@ -110,19 +113,15 @@ impl Waker {
         });
         let held = &batch.spans[from..];
         let held_bytes: u64 = held.iter().map(|span| u64::from(span.len)).sum();
-        if is_found || held.len() > HELD_SPANS_MAX || held_bytes > HELD_TEXT_BYTES_MAX as u64 {
-            self.tell(batch);
-            return Look::Wake;
+        match from {
+            _ if is_found || held.len() > HELD_SPANS_MAX => Look::Wake,
+            _ if held_bytes > HELD_TEXT_BYTES_MAX as u64 => Look::Wake,
+            _ if held.is_empty() => Look::Pass,
+            _ => Look::Hold(from),
         }
-        if !self.told.is_empty() {
-            for span in batch.spans[..from].iter().filter(|span| span.len > 0) {
-                self.told.remove(&span.lane());
-            }
-        }
-        if from == batch.spans.len() { Look::Pass } else { Look::Hold(from) }
     }
 
-    /// Notes that the plugin is called with a batch that could not be held, so that the rest of a literal finds it, too.
+    /// Notes that the plugin is called with a batch, so that the rest of a literal finds it, too.
     pub fn tell(&mut self, batch: &TextBatch) {
         let Wake::OnLiteral(literals) = &self.wake else { return };
         let mut tails = Vec::new();
@@ -137,6 +136,15 @@ impl Waker {
                 self.told.remove(&lane);
             } else {
                 self.told.insert(lane, tail);
+            }
+        }
+    }
+
+    /// Notes that a batch passes without the plugin.
+    pub fn pass(&mut self, batch: &TextBatch) {
+        if !self.told.is_empty() {
+            for span in batch.spans.iter().filter(|span| span.len > 0) {
+                self.told.remove(&span.lane());
             }
         }
     }
@@ -259,7 +267,8 @@ mod tests {
             held.extend(spans.split_whitespace().map(span));
             assert_eq!(waker.look(&batch(&held), |choice| choice == 9), *expected, "{spans}");
             let from = if let Look::Hold(from) = expected { *from } else { held.len() };
-            held.drain(..from);
+            let gone: Vec<_> = held.drain(..from).collect();
+            if *expected == Look::Wake { waker.tell(&batch(&gone)) } else { waker.pass(&batch(&gone)) }
         }
     }
 
@@ -315,14 +324,14 @@ mod tests {
         let mut waker = waker(&["<t>"]);
         let many: Vec<(u32, String)> =
             (0..=LANES_MAX as u32).map(|choice| (choice, "<t><".to_owned())).collect();
-        assert_eq!(waker.look(&batch(&many), |_| false), Look::Wake);
+        waker.tell(&batch(&many));
         assert_eq!(waker.look(&batch(&[(0, "x".into())]), |_| false), Look::Wake);
     }
 
     #[test]
     fn a_new_wake_forgets_the_old() {
         let mut waker = waker(&["<t>"]);
-        assert_eq!(waker.look(&batch(&[(0, "<t><t".into())]), |_| false), Look::Wake);
+        waker.tell(&batch(&[(0, "<t><t".into())]));
         waker.set(Wake::on_literals(&["<t>"]).unwrap());
         assert_eq!(waker.look(&batch(&[(0, ">".into())]), |_| false), Look::Pass);
     }
@@ -330,41 +339,42 @@ mod tests {
     proptest! {
         #[test]
         fn a_plugin_gets_every_literal_whole_and_nothing_without_one(
-            spans in prop::collection::vec((0..2_u32, "[abé]{0,4}", any::<bool>(), prop::bool::weighted(0.2)), 0..24),
+            spans in prop::collection::vec(
+                // Of each batch: whether it cannot be held, and from where on another plugin holds it.
+                (0..2_u32, "[abé]{0,4}", any::<bool>(), prop::bool::weighted(0.2), prop_oneof![Just(99_usize), 0..4_usize]),
+                0..24,
+            ),
             literals in prop::collection::vec("[abé]{1,4}", 1..4),
         ) {
             let mut waker = Waker::new(Wake::on_literals(&literals).unwrap());
-            let mut held: Vec<(u32, String)> = Vec::new();
+            let mut waiting: Vec<(u32, String)> = Vec::new();
             // The text of each lane, and of each of its bytes whether the plugin got it.
             let mut lanes = [(String::new(), Vec::new()), (String::new(), Vec::new())];
-            let mut has_changed = false;
+            let mut is_any = false;
             let last = spans.len();
-            for (number, (choice, text, ends_batch, cannot_hold)) in
-                spans.into_iter().chain([(0, String::new(), true, false)]).enumerate()
+            for (number, (choice, text, ends_batch, cannot_hold, other)) in
+                spans.into_iter().chain([(0, String::new(), true, false, 99)]).enumerate()
             {
-                held.push((choice, text));
+                waiting.push((choice, text));
                 if !ends_batch {
                     continue;
                 }
-                let whole = batch(&held);
-                let (count, is_told) = match waker.look(&whole, |_| number == last) {
-                    Look::Wake => (held.len(), true),
-                    Look::Pass => (held.len(), false),
-                    Look::Hold(_) if cannot_hold => {
-                        has_changed = true;
-                        waker.tell(&whole);
-                        (held.len(), true)
-                    }
-                    Look::Hold(from) => (from, false),
+                let look = waker.look(&batch(&waiting), |_| number == last);
+                let from = match look {
+                    Look::Hold(from) if !cannot_hold => from,
+                    _ => waiting.len(),
                 };
-                for (choice, text) in held.drain(..count) {
+                let gone: Vec<_> = waiting.drain(..if cannot_hold { from } else { from.min(other) }).collect();
+                let is_told = look == Look::Wake || (cannot_hold && look != Look::Pass);
+                is_any |= cannot_hold && is_told;
+                if is_told { waker.tell(&batch(&gone)) } else { waker.pass(&batch(&gone)) }
+                for (choice, text) in gone {
                     let (all, told) = &mut lanes[choice as usize];
                     told.extend(std::iter::repeat_n(is_told, text.len()));
                     all.push_str(&text);
                 }
             }
-            prop_assert!(held.is_empty());
-            let mut is_any = has_changed;
+            prop_assert!(waiting.is_empty());
             for (text, told) in &lanes {
                 for literal in &literals {
                     for at in (0..text.len()).filter(|at| text.as_bytes()[*at..].starts_with(literal.as_bytes())) {

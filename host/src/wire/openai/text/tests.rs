@@ -780,11 +780,13 @@ proptest! {
                 Some(chunk) => stream.push(&mut vec![Bytes::copy_from_slice(chunk)]).unwrap(),
                 None => stream.end().unwrap(),
             };
-            if let Some(mut batch) = batch
-                && let Look::Hold(from) = waker.look(&batch, |choice| stream.is_settled(choice))
-            {
-                prop_assert!(stream.hold_from(from, &mut batch) <= from);
-                prop_assert!(!stream.is_ended());
+            if let Some(mut batch) = batch {
+                let look = waker.look(&batch, |choice| stream.is_settled(choice));
+                if let Look::Hold(from) = look {
+                    prop_assert!(stream.hold_from(from, &mut batch) <= from);
+                    prop_assert!(!stream.is_ended());
+                }
+                if look == Look::Wake { waker.tell(&batch) } else { waker.pass(&batch) }
             }
             stream.release(None, &mut out);
             if stream.is_ended() && !std::mem::replace(&mut is_finished, true) {

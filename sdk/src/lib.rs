@@ -44,6 +44,7 @@ mod call;
 mod component;
 mod config;
 mod event;
+pub mod glob;
 #[doc(hidden)]
 pub mod glue;
 mod hook;

@@ -445,12 +445,14 @@ impl<P> Kit<P> {
     /// Runs a hook; its edits are undone if it refuses.
     fn commit<T>(&self, hook: impl FnOnce() -> Result<T, Rejection>) -> Result<T, Rejection> {
         let before = self.call.exchange.borrow().clone();
-        hook().map_err(|rejection| {
-            let mut exchange = self.call.exchange.borrow_mut();
-            (exchange.document, exchange.headers, exchange.model) =
-                (before.document, before.headers, before.model);
-            valid(rejection)
-        })
+        let result = hook();
+        let mut exchange = self.call.exchange.borrow_mut();
+        if result.is_ok() {
+            exchange.commit();
+        } else {
+            (exchange.document, exchange.headers) = (before.document, before.headers);
+        }
+        result.map_err(valid)
     }
 }
 

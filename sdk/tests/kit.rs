@@ -253,8 +253,32 @@ fn an_edit_that_is_wrong_becomes_a_rejection() {
     let rejection = asking("wrong").on_request().unwrap_err();
     assert_eq!(
         rejection.to_string(),
-        "500 `plugin_error`: `temperature` is no JSON Pointer: it begins with `/`"
+        "500 `plugin_error`: `temperature` is no JSON Pointer: it must be empty or begin with `/`"
     );
+}
+
+#[test]
+fn headers_and_the_model_are_edited_as_on_the_host() {
+    let kit = asking("hi").header("cookie", "a=1");
+    let call = kit.call();
+    let refused = |name: &str, value: &str| call.set_header(name, value).unwrap_err();
+    assert_eq!(refused("a b", ""), "`a b` is no name of a header");
+    assert_eq!(
+        refused("X-A", "a\nb"),
+        "the value of the header `x-a` has characters that no header can carry"
+    );
+    assert_eq!(refused("Host", "a"), "the header `host` is the gateway's own");
+    assert_eq!(refused("cookie", "a"), "the header `cookie` needs the grant `allow: { credentials: true }`");
+    assert_eq!(call.headers(), []);
+    call.set("/model", "\"other\"").unwrap();
+    assert_eq!(call.model(), "m", "until the hook returns");
+    kit.on_request().unwrap();
+    assert_eq!(kit.call().model(), "other");
+    assert_eq!(kit.tags()["model"], "m");
+    let kit = kit.response(200, json!({"messages": [{"role": "user", "content": "a"}]}));
+    assert!(kit.call().messages().is_empty(), "an answer has none");
+    assert_eq!(kit.call().set_message(0, "b").unwrap_err(), "there are no messages here");
+    assert_eq!(kit.without_document().call().set("/a", "1").unwrap_err(), "there is no JSON document here");
 }
 
 #[test]

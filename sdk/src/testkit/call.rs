@@ -62,11 +62,36 @@ impl Exchange {
     }
 }
 
-/// Names that are the host's own.
-const RESERVED: [&str; 4] = ["content-length", "transfer-encoding", "connection", "host"];
+/// Names that are the host's own: framing, connection, and what identifies the exchange.
+const RESERVED: [&str; 16] = [
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "server-timing",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-request-id",
+];
 
 /// Names that carry credentials, which hooks do not see.
-const CREDENTIALS: [&str; 5] = ["authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"];
+const CREDENTIALS: [&str; 7] = [
+    "authorization",
+    "proxy-authorization",
+    "x-api-key",
+    "x-goog-api-key",
+    "api-key",
+    "cookie",
+    "set-cookie",
+];
 
 impl Call {
     /// Returns the exchange's id, the client's `x-request-id` if it sent a sane one.
@@ -123,7 +148,7 @@ impl Call {
     ///
     /// Says what is wrong with name or value, or that the host reserves the name.
     pub fn set_header(&self, name: &str, value: &str) -> Result<(), String> {
-        let name = check_header(name, value)?;
+        let name = self.editable(name, value)?;
         let headers = &mut self.exchange.borrow_mut().headers;
         headers.retain(|(known, _)| *known != name);
         headers.push((name, value.to_owned()));
@@ -136,7 +161,7 @@ impl Call {
     ///
     /// Says what is wrong with the name, or that the host reserves it.
     pub fn remove_header(&self, name: &str) -> Result<(), String> {
-        let name = header_name(name)?;
+        let name = self.editable(name, "")?;
         self.exchange.borrow_mut().headers.retain(|(known, _)| *known != name);
         Ok(())
     }
@@ -221,7 +246,9 @@ impl Call {
     /// Returns the conversation in the gateway's own terms; empty where the operation has none. A prompt counts as one
     /// `user` message.
     pub fn messages(&self) -> Vec<Message> {
-        self.exchange.borrow().document.as_ref().map(messages::read).unwrap_or_default()
+        let exchange = self.exchange.borrow();
+        let document = exchange.document.as_ref().filter(|_| !exchange.is_answer);
+        document.map(|document| messages::read(&exchange.operation, document)).unwrap_or_default()
     }
 
     /// Replaces the text of a message; what of it is not text stays.
@@ -230,7 +257,7 @@ impl Call {
     ///
     /// Says that there is no such message.
     pub fn set_message(&self, index: u32, text: &str) -> Result<(), String> {
-        self.edit(|place| messages::replace(place, index, text))
+        self.edit_messages(|operation, place| messages::replace(operation, place, index, text))
     }
 
     /// Inserts a message before the one at `index`; at the number of messages it appends.
@@ -239,7 +266,7 @@ impl Call {
     ///
     /// Says that there is no such place, or no conversation.
     pub fn insert_message(&self, index: u32, role: &str, text: &str) -> Result<(), String> {
-        self.edit(|place| messages::insert(place, index, role, text))
+        self.edit_messages(|operation, place| messages::insert(operation, place, index, role, text))
     }
 
     /// Removes a message.
@@ -248,7 +275,7 @@ impl Call {
     ///
     /// Says that there is no such message.
     pub fn remove_message(&self, index: u32) -> Result<(), String> {
-        self.edit(|place| messages::remove(place, index))
+        self.edit_messages(|operation, place| messages::remove(operation, place, index))
     }
 
     /// Returns the tokens, once the upstream has said them.
@@ -261,38 +288,63 @@ impl Call {
         self.exchange.borrow().elapsed_us
     }
 
-    /// Changes the document; the model follows it, as it does on the host.
+    /// Changes the conversation, which only requests have.
+    fn edit_messages(
+        &self,
+        change: impl FnOnce(&str, &mut Value) -> Result<(), String>,
+    ) -> Result<(), String> {
+        if self.exchange.borrow().is_answer {
+            return Err("there are no messages here".to_owned());
+        }
+        let operation = self.operation();
+        self.edit(|document| change(&operation, document))
+    }
+
+    /// Returns the name of a header that the plugin may set or remove.
+    fn editable(&self, name: &str, value: &str) -> Result<String, String> {
+        let name = check_header(name, value)?;
+        if is_reserved(&name) {
+            return Err(format!("the header `{name}` is the gateway's own"));
+        }
+        if CREDENTIALS.contains(&name.as_str()) && !self.exchange.borrow().shows_credentials {
+            return Err(format!("the header `{name}` needs the grant `allow: {{ credentials: true }}`"));
+        }
+        Ok(name)
+    }
+
     fn edit<R>(&self, change: impl FnOnce(&mut Value) -> Result<R, String>) -> Result<R, String> {
         let mut exchange = self.exchange.borrow_mut();
-        let document = exchange.document.as_mut().ok_or("the exchange has no JSON document here")?;
+        let document = exchange.document.as_mut().ok_or("there is no JSON document here")?;
         let mut edited = document.clone();
         let result = change(&mut edited)?;
         *document = edited;
-        let model = exchange.document.as_ref().and_then(|document| document.get("model")?.as_str());
-        if let (Some(model), false) = (model, exchange.is_answer) {
-            exchange.model = model.to_owned();
-        }
         Ok(result)
+    }
+}
+
+impl Exchange {
+    /// Makes the edits of a hook those that the next one sees; an edited request may name another model.
+    pub(super) fn commit(&mut self) {
+        let model = self.document.as_ref().and_then(|document| document.get("model")?.as_str());
+        if let (Some(model), false) = (model, self.is_answer) {
+            self.model = model.to_owned();
+        }
     }
 }
 
 /// Checks name and value, and returns the name in lowercase.
 pub(super) fn check_header(name: &str, value: &str) -> Result<String, String> {
-    let name = header_name(name)?;
-    if value.bytes().any(|byte| byte != b'\t' && (byte < b' ' || byte == 0x7f)) {
-        return Err(format!("the value of header `{name}` has a control character"));
-    }
-    Ok(name)
-}
-
-fn header_name(name: &str) -> Result<String, String> {
-    let name = name.to_ascii_lowercase();
+    let lower = name.to_ascii_lowercase();
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(is_token) {
-        return Err(format!("`{name}` is no header name"));
+        return Err(format!("`{}` is no name of a header", name.escape_debug()));
     }
-    if RESERVED.contains(&name.as_str()) {
-        return Err(format!("header `{name}` is the host's own"));
+    if value.bytes().any(|byte| byte != b'\t' && (byte < b' ' || byte == 0x7f)) {
+        return Err(format!("the value of the header `{lower}` has characters that no header can carry"));
     }
-    Ok(name)
+    Ok(lower)
+}
+
+fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name) || name.starts_with("x-witgate-")
 }

@@ -54,6 +54,7 @@ mod event;
 pub(crate) mod host;
 mod messages;
 mod record;
+mod schema;
 mod text;
 mod wake;
 
@@ -61,7 +62,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::log::Level;
 use crate::wit::witgate::plugin::metrics::Kind;
@@ -150,7 +151,7 @@ impl<P: Plugin> Kit<P> {
         Self::granted(Grants::new(), config)
     }
 
-    /// Makes the plugin from its configuration, with these grants. What an earlier kit of the thread logged, measured and
+    /// Makes the plugin from its configuration, with these grants, and holds the configuration against its schema. What an earlier kit of the thread logged, measured and
     /// stored is gone.
     ///
     /// # Errors
@@ -165,6 +166,9 @@ impl<P: Plugin> Kit<P> {
             ..World::default()
         });
         let plugin = P::new(P::Config::from_json(&config.to_string())?)?;
+        // The host asks the schema first; here it comes last, so that tests see the plugin's own words.
+        let config = if config.is_null() { Value::Object(Map::new()) } else { config };
+        schema::check(&Self::schema(), &config)?;
         let kit = Self {
             plugin,
             call: Call { exchange: RefCell::new(Exchange::new()) },

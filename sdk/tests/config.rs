@@ -242,3 +242,10 @@ fn a_configuration_is_read_by_serde() {
     assert!(matches!(kit.plugin().0, Mode::Keep));
     assert!(Kit::<Has<Scalars>>::try_new(json!(null)).is_ok());
 }
+
+#[test]
+fn a_configuration_is_held_against_its_schema() {
+    check_refused::<Scalars>(json!({"bounded": 11}), "`config.bounded`: 11 is out of bounds");
+    check_refused::<Scalars>(json!({"name": ""}), "`config.name`: a length of 0 is out of bounds");
+    check_refused::<Scalars>(json!({"bounded": -1}), "`bounded`: invalid value: integer `-1`, expected u32");
+}

@@ -6,8 +6,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Ident, Token, Type};
 
-use crate::contract::Contract;
-use crate::json;
+use crate::{contract, json};
 
 /// The hooks: the trait of the SDK, and the interface of the contract.
 const HOOKS: [(&str, &str); 10] = [
@@ -47,8 +46,7 @@ impl Parse for Export {
 impl Export {
     pub(crate) fn expand(&self) -> syn::Result<TokenStream> {
         let interfaces = self.interfaces()?;
-        let contract = Contract::read().map_err(|message| syn::Error::new_spanned(&self.plugin, message))?;
-        self.glue(&contract, &interfaces).map_err(|message| syn::Error::new_spanned(&self.plugin, message))
+        self.glue(&interfaces).map_err(|message| syn::Error::new_spanned(&self.plugin, message))
     }
 
     /// The interfaces of the hooks, each once.
@@ -65,14 +63,14 @@ impl Export {
         Ok(interfaces)
     }
 
-    fn glue(&self, contract: &Contract, interfaces: &[&str]) -> Result<TokenStream, String> {
+    fn glue(&self, interfaces: &[&str]) -> Result<TokenStream, String> {
         let (plugin, hooks) = (&self.plugin, &self.hooks);
-        let types = contract.component_type(interfaces)?;
+        let types = contract::component_type(interfaces)?;
         let types_len = types.len();
         let types = Literal::byte_string(&types);
         let section = format!("component-type:witgate-sdk:{}", env!("CARGO_PKG_VERSION"));
-        let manifest = manifest_head(contract.version()?);
-        let version = contract.version()?.replace('.', "_");
+        let manifest = manifest_head(contract::version()?);
+        let version = contract::version()?.replace('.', "_");
         let exports = ["lifecycle"].iter().chain(interfaces).map(|interface| {
             let module = format_ident!("{}", interface.replace('-', "_"));
             let export = format_ident!("__export_witgate_plugin_{module}_{version}_cabi");
@@ -144,7 +142,7 @@ fn manifest_head(version: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Export, HOOKS};
-    use crate::contract::Contract;
+    use crate::contract;
 
     #[track_caller]
     fn check_error(input: &str, expected: &str) {
@@ -170,8 +168,7 @@ mod tests {
     #[test]
     fn every_hook_of_the_contract_can_be_named() {
         let hooks: Vec<&str> = HOOKS.iter().map(|(_, interface)| *interface).collect();
-        let contract = Contract::read().unwrap();
-        assert!(!contract.component_type(&hooks).unwrap().is_empty());
-        assert_eq!(contract.hooks(), hooks);
+        assert!(!contract::component_type(&hooks).unwrap().is_empty());
+        assert_eq!(contract::hooks(), hooks);
     }
 }

@@ -244,3 +244,118 @@ impl<F: TextFilter> TextStream for Lanes<F> {
         Ok(action.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testkit::batch;
+
+    /// Drops everything up to the first `.`, and `-` is thinking.
+    #[derive(Default)]
+    struct AfterDot {
+        is_done: bool,
+    }
+
+    impl TextFilter for AfterDot {
+        fn push(&mut self, text: &str, out: &mut Out) {
+            for (at, character) in text.char_indices() {
+                match character {
+                    '.' => {
+                        self.is_done = true;
+                        return out.push_str(&text[at + 1..]);
+                    }
+                    '-' => out.push_to(Channel::Reasoning, "-"),
+                    _ => {}
+                }
+            }
+        }
+        fn finish(&mut self, out: &mut Out) {
+            out.push_str(if self.is_done { "" } else { "?" });
+        }
+        fn is_done(&self) -> bool {
+            self.is_done
+        }
+    }
+
+    fn lanes(choices: usize) -> Lanes<AfterDot> {
+        Lanes::new(|_| AfterDot::default()).expecting(choices)
+    }
+
+    fn content(pieces: &[(u32, &str)]) -> TextBatch {
+        let mut batch = TextBatch::empty();
+        pieces.iter().for_each(|&(choice, text)| batch.push(choice, 0, Channel::Content, text));
+        batch
+    }
+
+    #[track_caller]
+    fn check(lanes: &mut Lanes<AfterDot>, pieces: &[(u32, &str)], expected: TextAction) {
+        assert_eq!(lanes.push(content(pieces)), Ok(expected.into()));
+    }
+
+    #[test]
+    fn spans_stay_in_place_also_empty_ones() {
+        let changed = content(&[(0, ""), (1, "b"), (0, "")]);
+        check(&mut lanes(3), &[(0, "a"), (1, ".b"), (0, "c")], TextAction::Replace(changed));
+    }
+
+    #[test]
+    fn text_of_another_channel_stands_where_it_was_found() {
+        use Channel::{Content, Reasoning};
+        let moved = batch(&[(0, Reasoning, 0, "--"), (0, Content, 0, "b")]);
+        check(&mut lanes(2), &[(0, "--.b")], TextAction::Replace(moved));
+        let moved = batch(&[(0, Reasoning, 0, "-"), (0, Content, 0, ""), (0, Content, 0, "b")]);
+        check(&mut lanes(2), &[(0, "-"), (0, ".b")], TextAction::Replace(moved));
+    }
+
+    #[test]
+    fn a_stream_is_let_go_when_every_expected_choice_is_done() {
+        let mut lanes = lanes(2);
+        check(&mut lanes, &[(0, ".a")], TextAction::Replace(content(&[(0, "a")])));
+        check(&mut lanes, &[(0, "b")], TextAction::Unchanged);
+        check(&mut lanes, &[(1, "c"), (0, "b")], TextAction::Replace(content(&[(1, ""), (0, "b")])));
+        check(&mut lanes, &[(1, ".c")], TextAction::DetachWith(content(&[(1, "c")])));
+        check(&mut lanes, &[(1, "c")], TextAction::Detach);
+    }
+
+    #[test]
+    fn a_stream_is_kept_when_nothing_is_expected() {
+        let mut lanes = Lanes::new(|_| AfterDot { is_done: true });
+        check(&mut lanes, &[(0, "a")], TextAction::Unchanged);
+    }
+
+    #[test]
+    fn the_end_releases_what_each_filter_has() {
+        let mut lanes = lanes(3);
+        check(
+            &mut lanes,
+            &[(0, "a"), (2, ".b"), (1, "")],
+            TextAction::Replace(content(&[(0, ""), (2, "b"), (1, "")])),
+        );
+        assert_eq!(
+            lanes.finish(Finish::Stop),
+            Ok(TextAction::Replace(content(&[(0, "?"), (1, "?")])).into())
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_batch_gives_a_batch_that_adds_up(
+            pieces in prop::collection::vec((0..3_u32, "[a.é-]{0,4}"), 0..8),
+        ) {
+            let pieces: Vec<(u32, &str)> = pieces.iter().map(|(choice, text)| (*choice, text.as_str())).collect();
+            let given = content(&pieces);
+            let (TextAction::Replace(new) | TextAction::DetachWith(new)) = lanes(9).push(given.clone()).unwrap().action
+            else {
+                return Ok(());
+            };
+            prop_assert_eq!(new.spans.iter().map(|span| span.len as usize).sum::<usize>(), new.text.len());
+            let own = |batch: &TextBatch| {
+                let own = batch.spans.iter().filter(|span| span.channel == Channel::Content);
+                own.map(|span| span.choice).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(own(&new), own(&given));
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The usual text plugin: one filter for each text of an answer.
+
+use crate::{Channel, Finish, Rejection, Span, TextAction, TextBatch, TextStream, Verdict};
+
+/// Changes one text, piece by piece. Knows nothing of batches.
+///
+/// Whatever the pieces, what it writes in all should depend on the text alone; `testkit` checks that.
+///
+/// ```
+/// use witgate_sdk::{Call, Lanes, Opened, Out, Plugin, StreamText, TextFilter};
+///
+/// /// Lets the first 1000 characters of each answer through.
+/// struct Short;
+///
+/// struct Head {
+///     left: usize,
+/// }
+///
+/// impl TextFilter for Head {
+///     fn push(&mut self, text: &str, out: &mut Out) {
+///         for character in text.chars().take(self.left) {
+///             self.left -= 1;
+///             out.push(character);
+///         }
+///     }
+///     fn finish(&mut self, out: &mut Out) {
+///         if self.left == 0 {
+///             out.push_str("…");
+///         }
+///     }
+/// }
+///
+/// impl StreamText for Short {
+///     type Stream = Lanes<Head>;
+///     fn open(&self, _: &Call) -> Option<Opened<Self::Stream>> {
+///         Some(Opened::new(Lanes::new(|_| Head { left: 1000 })))
+///     }
+/// }
+/// # impl witgate_sdk::Plugin for Short {
+/// #     type Config = ();
+/// #     fn new(_: ()) -> Result<Self, String> { Ok(Self) }
+/// # }
+/// ```
+pub trait TextFilter: 'static {
+    /// Takes the next piece, and writes to `out` what of it, and of what was withheld before, the client is sent now.
+    fn push(&mut self, text: &str, out: &mut Out);
+
+    /// Writes what is still withheld; the text has ended.
+    fn finish(&mut self, out: &mut Out);
+
+    /// Says that all further text passes as it is and nothing is withheld. `push` is not called again then.
+    fn is_done(&self) -> bool {
+        false
+    }
+}
+
+/// Where a [`TextFilter`] writes.
+#[derive(Debug)]
+pub struct Out {
+    batch: TextBatch,
+    /// The place of the text that is filtered now, with the length of the span at the end of `batch` that has it.
+    place: Span,
+    /// Whether the last span of `batch` continues `place`.
+    is_open: bool,
+    rejection: Option<Rejection>,
+}
+
+impl Out {
+    /// Writes text of the filter's own channel.
+    pub fn push_str(&mut self, text: &str) {
+        self.push_to(self.place.channel, text);
+    }
+
+    /// Writes a character of the filter's own channel.
+    pub fn push(&mut self, character: char) {
+        self.push_str(character.encode_utf8(&mut [0; 4]));
+    }
+
+    /// Writes text of another channel of the same choice, e.g. thinking that was found in the content.
+    pub fn push_to(&mut self, channel: Channel, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        self.batch.text.push_str(text);
+        match self.batch.spans.last_mut() {
+            Some(last) if self.is_open && last.channel == channel => last.len += text.len() as u32,
+            _ => self.batch.spans.push(Span { channel, len: text.len() as u32, ..self.place }),
+        }
+        self.is_open = true;
+    }
+
+    /// Ends the whole answer with an error. What was written in the same call is dropped; the first rejection counts.
+    pub fn reject(&mut self, rejection: Rejection) {
+        self.rejection.get_or_insert(rejection);
+    }
+
+    fn new(text_len: usize, spans_len: usize) -> Self {
+        let batch = TextBatch { text: String::with_capacity(text_len), spans: Vec::with_capacity(spans_len) };
+        let place = Span { choice: 0, sub_index: 0, channel: Channel::Content, len: 0 };
+        Self { batch, place, is_open: false, rejection: None }
+    }
+
+    /// Begins the text of another place.
+    fn enter(&mut self, span: &Span) {
+        self.place = Span { len: 0, ..*span };
+        self.is_open = false;
+    }
+
+    /// Makes sure that the place has a span of its own channel, empty if need be: a span that stays keeps its event.
+    fn close(&mut self, spans_before: usize) {
+        let channel = self.place.channel;
+        if !self.batch.spans[spans_before..].iter().any(|span| span.channel == channel) {
+            self.batch.spans.push(self.place);
+        }
+    }
+
+    fn into_batch(self) -> Result<TextBatch, Rejection> {
+        match self.rejection {
+            Some(rejection) => Err(rejection),
+            None => Ok(self.batch),
+        }
+    }
+}
+
+/// A [`TextStream`] that has one filter for each text of an answer: each choice, channel and tool call.
+///
+/// Spans stay in place with their new lengths, and a batch that no filter changed goes on as the upstream's very bytes.
+pub struct Lanes<F> {
+    make: Box<dyn Fn(Channel) -> F>,
+    lanes: Vec<Lane<F>>,
+    choices_expected: Option<usize>,
+}
+
+struct Lane<F> {
+    place: Span,
+    filter: F,
+}
+
+impl<F: TextFilter> Lanes<F> {
+    /// Makes lanes whose filters the closure makes, each for a text of the channel it is given.
+    pub fn new(make: impl Fn(Channel) -> F + 'static) -> Self {
+        Self { make: Box::new(make), lanes: Vec::new(), choices_expected: None }
+    }
+
+    /// Lets the stream go as soon as so many choices have begun and all filters are done; see
+    /// [`Call::choices`](crate::Call::choices). For plugins that are given one channel: a text of another that has not
+    /// begun would be missed.
+    #[must_use]
+    pub fn expecting(mut self, choices: usize) -> Self {
+        self.choices_expected = Some(choices);
+        self
+    }
+
+    fn is_done(&self) -> bool {
+        self.choices_expected.is_some_and(|expected| self.lanes.len() >= expected)
+            && self.lanes.iter().all(|lane| lane.filter.is_done())
+    }
+
+    fn lane(&mut self, span: &Span) -> &mut Lane<F> {
+        let place = Span { len: 0, ..*span };
+        // Answers have few texts, nearly always one.
+        let index = self.lanes.iter().position(|lane| lane.place == place).unwrap_or_else(|| {
+            self.lanes.push(Lane { place, filter: (self.make)(place.channel) });
+            self.lanes.len() - 1
+        });
+        &mut self.lanes[index]
+    }
+
+    fn filter(&mut self, batch: &TextBatch) -> Result<TextBatch, Rejection> {
+        let mut out = Out::new(batch.text.len(), batch.spans.len());
+        for (span, text) in batch.pieces() {
+            let lane = self.lane(span);
+            let spans_before = out.batch.spans.len();
+            out.enter(span);
+            if lane.filter.is_done() {
+                out.push_str(text);
+            } else {
+                lane.filter.push(text, &mut out);
+            }
+            out.close(spans_before);
+        }
+        out.into_batch()
+    }
+
+    /// Says whether all text of the batch is past its filters, so that nothing need be copied.
+    fn passes(&mut self, batch: &TextBatch) -> bool {
+        batch.spans.iter().all(|span| self.lane(span).filter.is_done())
+    }
+}
+
+impl<F: TextFilter> TextStream for Lanes<F> {
+    fn push(&mut self, batch: TextBatch) -> Result<Verdict, Rejection> {
+        let filtered = if self.passes(&batch) { None } else { Some(self.filter(&batch)?) };
+        let changed = filtered.filter(|filtered| *filtered != batch);
+        Ok(Verdict::from(match (changed, self.is_done()) {
+            (None, true) => TextAction::Detach,
+            (None, false) => TextAction::Unchanged,
+            (Some(changed), true) => TextAction::DetachWith(changed),
+            (Some(changed), false) => TextAction::Replace(changed),
+        }))
+    }
+
+    fn finish(&mut self, _: Finish) -> Result<Verdict, Rejection> {
+        let mut out = Out::new(0, 0);
+        for lane in &mut self.lanes {
+            out.enter(&lane.place);
+            lane.filter.finish(&mut out);
+        }
+        let rest = out.into_batch()?;
+        let action = if rest.spans.is_empty() { TextAction::Unchanged } else { TextAction::Replace(rest) };
+        Ok(action.into())
+    }
+}

@@ -14,7 +14,8 @@ use std::rc::Rc;
 use masker::{Masker, Piece, Rule, Rules};
 use settings::{Action, Settings};
 use witgate_sdk::{
-    Call, Channel, Flow, Lanes, OnRequest, Opened, Out, Plugin, Rejection, StreamText, TextFilter, export, log,
+    Call, Channel, Flow, Lanes, OnRequest, Opened, Out, Plugin, Rejection, StreamText, TextFilter, export,
+    log,
 };
 
 struct Redact {

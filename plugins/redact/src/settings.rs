@@ -204,8 +204,8 @@ impl CustomSettings {
         if is_built_in || rules.customs.iter().any(|other| other.name == *name) {
             return Err(format!("`name: {name}` in `custom` is taken: choose another"));
         }
-        let regex =
-            Regex::new(regex).map_err(|error| format!("`regex` of `{name}` in `custom` cannot be used: {error}"))?;
+        let regex = Regex::new(regex)
+            .map_err(|error| format!("`regex` of `{name}` in `custom` cannot be used: {error}"))?;
         Ok(Custom { name: name.clone(), regex })
     }
 }
@@ -263,17 +263,27 @@ mod tests {
         check_refused(r#"{"patterns": []}"#, "nothing to look for: write `patterns` or `custom`");
         check_refused(r#"{"directions": []}"#, "`directions` is empty");
         check_refused(r#"{"channels": []}"#, "`channels` is empty");
-        check_refused(&format!(r#"{{"replace": "{}"}}"#, "a".repeat(129)), "`replace` is longer than 128 bytes");
-        let custom = |name: &str, regex: &str| format!(r#"{{"custom": [{{"name": "{name}", "regex": "{regex}"}}]}}"#);
+        check_refused(
+            &format!(r#"{{"replace": "{}"}}"#, "a".repeat(129)),
+            "`replace` is longer than 128 bytes",
+        );
+        let custom =
+            |name: &str, regex: &str| format!(r#"{{"custom": [{{"name": "{name}", "regex": "{regex}"}}]}}"#);
         check_refused(&custom("A b", "a"), "`name: A b` in `custom` is no name");
         check_refused(&custom("", "a"), "is no name");
         check_refused(&custom("email", "a"), "`name: email` in `custom` is taken: choose another");
-        check_refused(&custom("x", "(a"), "`regex` of `x` in `custom` cannot be used: `(` at 0 is not closed");
+        check_refused(
+            &custom("x", "(a"),
+            "`regex` of `x` in `custom` cannot be used: `(` at 0 is not closed",
+        );
         check_refused(&custom("x", "a*"), "it matches the empty text");
         check_refused(&custom("x", "((a?){200}){200}"), "it is larger than 2000 steps");
         let twice = r#"{"custom": [{"name": "x", "regex": "a"}, {"name": "x", "regex": "b"}]}"#;
         check_refused(twice, "is taken");
         let many: Vec<_> = (0..33).map(|at| format!(r#"{{"name": "x{at}", "regex": "a"}}"#)).collect();
-        check_refused(&format!(r#"{{"custom": [{}]}}"#, many.join(",")), "`custom` has 33 patterns: write at most 32");
+        check_refused(
+            &format!(r#"{{"custom": [{}]}}"#, many.join(",")),
+            "`custom` has 33 patterns: write at most 32",
+        );
     }
 }

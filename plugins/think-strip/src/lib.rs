@@ -13,8 +13,8 @@ use std::rc::Rc;
 use settings::{Mode, Settings};
 use splitter::{Piece, Rules, Splitter};
 use witgate_sdk::{
-    Call, Channel, Finish, Lanes, Opened, Out, Plugin, Rejection, StreamText, TextBatch, TextFilter, TextStream,
-    Verdict, Wake, export,
+    Call, Channel, Finish, Lanes, Opened, Out, Plugin, Rejection, StreamText, TextBatch, TextFilter,
+    TextStream, Verdict, Wake, export,
 };
 
 struct ThinkStrip {

@@ -12,11 +12,11 @@ pub(super) enum Tree {
     Class(Class),
     Look(Look),
     /// One after the other; none is the empty text.
-    Row(Vec<Tree>),
+    Row(Vec<Self>),
     /// One or the other.
-    Choice(Vec<Tree>),
+    Choice(Vec<Self>),
     Repeat {
-        tree: Box<Tree>,
+        tree: Box<Self>,
         min: u32,
         max: Option<u32>,
     },

@@ -167,3 +167,6 @@ impl TextFilter for Filter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,3 +140,6 @@ fn write(piece: Piece<'_>, moves_thinking: bool, out: &mut Out) {
         Piece::Thinking(_) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

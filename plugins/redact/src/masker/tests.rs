@@ -204,6 +204,33 @@ fn a_match_beyond_the_bound_is_masked_to_its_end() {
 }
 
 #[test]
+fn nothing_of_a_match_that_ends_near_the_bound_is_left() {
+    let rules = rules(&[("run", "日+")]);
+    for len in WINDOW_BYTES_MAX - 24..WINDOW_BYTES_MAX + 8 {
+        let long = "a".repeat(len);
+        let (header, signed) = (format!("eyJ{long}.eyJb.c. x"), format!("eyJh.eyJb.{long}. x"));
+        // A token is known by the beginning of its second part; from the bound on a full stop behind it counts as its own.
+        let in_header = match header.len() - 3 {
+            ..WINDOW_BYTES_MAX => "[jwt]. x",
+            len if len < WINDOW_BYTES_MAX + 4 => "[jwt] x",
+            _ => header.as_str(),
+        };
+        let in_signature = if signed.len() - 3 < WINDOW_BYTES_MAX { "[jwt]. x" } else { "[jwt] x" };
+        let cases = [
+            (header.clone(), in_header),
+            (format!("eyJh.eyJ{long}.c x"), "[jwt] x"),
+            (signed, in_signature),
+            (format!("Bearer 1{long}.c x"), "[api-key] x"),
+            (format!("{} x", "日".repeat(len / 3)), "[run] x"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(mask(&rules, &[&text]), expected, "whole, {len}");
+            check_characters(&rules, &text, expected);
+        }
+    }
+}
+
+#[test]
 fn a_match_that_needs_more_than_the_bound_is_not_found() {
     let rules = rules(&[("block", "BEGIN[^!]*END")]);
     let text = format!("BEGIN{}END!", "a".repeat(WINDOW_BYTES_MAX));

@@ -135,7 +135,7 @@ fn object(window: Window<'_>, from: usize) -> Result<usize, Miss> {
     window.run(from, usize::MAX, is_base64url)
 }
 
-/// Says whether a token that is longer than a window may go on with the byte.
+/// Says whether a token that is longer than a window may go on with the byte. A full stop behind such a token goes with it.
 pub(crate) fn goes_on(byte: u8) -> bool {
     is_token68(byte)
 }

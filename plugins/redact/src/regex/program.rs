@@ -58,20 +58,19 @@ impl Class {
     }
 
     /// Returns the set of all other characters.
-    pub(super) fn inverted(mut self) -> Self {
-        self.0.sort_unstable();
+    pub(super) fn inverted(self) -> Self {
         let mut others = Vec::with_capacity(self.0.len() + 1);
         let mut next = Some('\0');
-        for (first, last) in self.0 {
-            let Some(from) = next else { break };
-            if let Some(to) = ('\0'..first).next_back().filter(|to| *to >= from) {
-                others.push((from, to));
-            }
-            if last >= from {
-                next = (last..=char::MAX).nth(1);
-            }
+        // Looking for the next range each time takes no sorting, whose code would be a twentieth of the component.
+        while let Some(from) = next {
+            let ahead = self.0.iter().filter(|(_, last)| *last >= from).min();
+            let Some(&(first, last)) = ahead else {
+                others.push((from, char::MAX));
+                break;
+            };
+            others.extend((from..first).next_back().map(|to| (from, to)));
+            next = (last..=char::MAX).nth(1);
         }
-        others.extend(next.map(|from| (from, char::MAX)));
         Self(others)
     }
 

@@ -3,6 +3,7 @@
 //!
 //! An answer's text is held back only from where a match may begin until it is known whether it does.
 
+mod json;
 mod masker;
 mod pattern;
 mod regex;
@@ -33,6 +34,11 @@ struct Policy {
     action: Action,
 }
 
+/// Where requests that are no conversation have their texts: embeddings, completions of several prompts, rerank, score,
+/// classify, moderations, images, speech.
+const TEXTS: [&str; 8] =
+    ["/input", "/prompt", "/query", "/queries", "/documents", "/text_1", "/text_2", "/texts"];
+
 export!(Redact: OnRequest, StreamText);
 
 impl Plugin for Redact {
@@ -52,12 +58,7 @@ impl OnRequest for Redact {
         if !self.has_requests {
             return Ok(Flow::Next);
         }
-        let mut counts = Counts::default();
-        for message in call.messages() {
-            if let Some(masked) = self.policy.mask(&message.text, &mut counts) {
-                call.set_message(message.index, &masked)?;
-            }
-        }
+        let counts = self.policy.mask_request(call)?;
         for (rule, count) in &counts.0 {
             call.tag(&format!("redact.{}", self.policy.rules.name(*rule)), &count.to_string());
         }
@@ -86,6 +87,26 @@ impl StreamText for Redact {
 }
 
 impl Policy {
+    /// Masks the conversation, or where there is none the texts that the other operations have.
+    fn mask_request(&self, call: &Call) -> Result<Counts, Rejection> {
+        let mut counts = Counts::default();
+        let messages = call.messages();
+        for message in &messages {
+            if let Some(masked) = self.mask(&message.text, &mut counts) {
+                call.set_message(message.index, &masked)?;
+            }
+        }
+        if messages.is_empty() {
+            for (pointer, value) in TEXTS.iter().zip(call.get_many(&TEXTS.map(str::to_owned))) {
+                let masked = value.and_then(|json| json::replace(&json, |text| self.mask(text, &mut counts)));
+                if let Some(masked) = masked {
+                    call.set(pointer, &masked)?;
+                }
+            }
+        }
+        Ok(counts)
+    }
+
     /// Returns the text without its matches; none if it has none.
     fn mask(&self, text: &str, counts: &mut Counts) -> Option<String> {
         let mut masker = Masker::new(Rc::clone(&self.rules));

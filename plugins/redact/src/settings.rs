@@ -71,7 +71,7 @@ enum BuiltIn {
 #[serde(deny_unknown_fields)]
 struct CustomSettings {
     /// Its name, in the replacement, in tags and in messages: lowercase letters, digits, `-` and `_`.
-    #[config(pattern = "^[a-z0-9_-]{1,32}$", example = "employee")]
+    #[config(min_length = 1, max_length = 32, example = "employee")]
     name: String,
     /// The regular expression; classes such as `\d` are those of ASCII. It must not match the empty text.
     #[config(min_length = 1, max_length = 1024, example = "\\bE-\\d{6}\\b")]

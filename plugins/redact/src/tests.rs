@@ -47,6 +47,18 @@ fn parts_that_are_no_text_stay() {
 }
 
 #[test]
+fn a_request_that_is_no_conversation_is_masked_too() {
+    let document =
+        json!({"model": "a@b.com", "input": ["x", "to a@b.com", ["c@d.com"]], "query": "\"\n+14155552671"});
+    let kit = kit(json!({})).request(document).operation("embeddings");
+    kit.on_request().unwrap();
+    let masked =
+        json!({"model": "a@b.com", "input": ["x", "to [email]", ["[email]"]], "query": "\"\n[phone]"});
+    assert_eq!(kit.document(), masked);
+    assert_eq!(kit.tags()["redact.email"], "2");
+}
+
+#[test]
 fn a_request_is_refused_if_told_so() {
     let kit = asking(json!({"action": "reject"}), &["hello", "pay 4111 1111 1111 1111"]);
     let rejection = kit.on_request().unwrap_err();

@@ -15,7 +15,7 @@ pub(crate) fn replace(json: &str, mut change: impl FnMut(&str) -> Option<String>
         let changed = text.filter(|text| !text.starts_with("data:")).and_then(|text| change(&text));
         if let Some(changed) = changed {
             replaced.push_str(&json[kept..from]);
-            replaced.push_str(&serde_json::Value::from(changed).to_string());
+            replaced.push_str(&serde_json::to_string(&changed).expect("a string can be written"));
             kept = to;
         }
     }

@@ -107,7 +107,7 @@ impl Policy {
         Ok(counts)
     }
 
-    /// Returns the text without its matches; none if it has none.
+    /// Counts the matches, and returns the text without them; none if it has none, or is to be refused for them.
     fn mask(&self, text: &str, counts: &mut Counts) -> Option<String> {
         let mut masker = Masker::new(Rc::clone(&self.rules));
         let mut masked = String::new();
@@ -122,7 +122,7 @@ impl Policy {
         };
         masker.push(text, &mut to);
         masker.finish(&mut to);
-        has_match.then_some(masked)
+        (has_match && self.action == Action::Mask).then_some(masked)
     }
 
     fn replacement(&self, rule: Rule) -> String {

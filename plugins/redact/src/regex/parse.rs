@@ -3,7 +3,8 @@
 use super::program::{Class, Look};
 
 const EXPRESSION_BYTES_MAX: usize = 1024;
-const GROUPS_DEEP_MAX: usize = 32;
+/// Reading goes one call deeper for each, and a component has a stack of 64 KiB.
+const GROUPS_DEEP_MAX: usize = 16;
 const REPETITION_MAX: u32 = 255;
 
 /// An expression.

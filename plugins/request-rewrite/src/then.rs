@@ -1,0 +1,154 @@
+//! What a rule does to a request.
+
+use witgate_sdk::{Call, Rejection};
+
+use crate::settings::{Clamp, Headers, System, Then};
+use crate::when::Request;
+
+/// What stands between the system prompt and what comes before or after it.
+const SEPARATOR: &str = "\n\n";
+
+impl Then {
+    /// Edits a request or refuses it.
+    pub(crate) fn apply(&self, request: &mut Request<'_>) -> Result<(), Rejection> {
+        let call = request.call;
+        for (key, value) in &self.tag {
+            call.tag(key, value);
+        }
+        if let Some(reject) = &self.reject {
+            return Err(Rejection::new(reject.status, reject.code.as_str(), reject.message.as_str()));
+        }
+        if let Some(model) = &self.model {
+            call.set_value("/model", model)?;
+            request.rename_model(model);
+        }
+        self.edit_body(call)?;
+        if let Some(system) = &self.system {
+            system.apply(call)?;
+        }
+        self.headers.apply(call)
+    }
+
+    fn edit_body(&self, call: &Call) -> Result<(), Rejection> {
+        for pointer in &self.remove {
+            call.remove(pointer)?;
+        }
+        for (pointer, value) in &self.set {
+            set(call, pointer, value.text())?;
+        }
+        for (pointer, value) in &self.default {
+            if call.get(pointer).is_none() {
+                set(call, pointer, value.text())?;
+            }
+        }
+        for (pointer, bounds) in &self.clamp {
+            if let Some(bound) = call.get(pointer).and_then(|value| bounds.crossed(&value)) {
+                set(call, pointer, &bound)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sets a field. Pointer and value were checked at the start, so that it is the client's document that has no place for it.
+fn set(call: &Call, pointer: &str, json: &str) -> Result<(), Rejection> {
+    let refused =
+        |problem| Rejection::new(400, "invalid_request", format!("`{pointer}` cannot be set: {problem}"));
+    call.set(pointer, json).map_err(refused)
+}
+
+impl Clamp {
+    /// The bound that takes the place of a value, as JSON text; none if the value is within, or no number.
+    fn crossed(self, json: &str) -> Option<String> {
+        let value: f64 = json.trim().parse().ok()?;
+        let bound = match (self.min, self.max) {
+            (Some(min), _) if value < min => min,
+            (_, Some(max)) if value > max => max,
+            _ => return None,
+        };
+        // A whole number stays one: `4096`, not `4096.0`.
+        Some(bound.to_string())
+    }
+}
+
+impl System {
+    fn apply(&self, call: &Call) -> Result<(), Rejection> {
+        let messages = call.messages();
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let mut prompts =
+            messages.iter().filter(|message| matches!(message.role.as_str(), "system" | "developer"));
+        let Some(first) = prompts.next() else {
+            call.insert_message(0, "system", &self.joined(""))?;
+            return Ok(());
+        };
+        if self.replace.is_none() {
+            call.set_message(first.index, &self.joined(&first.text))?;
+            return Ok(());
+        }
+        // From the last one on, so that the places of the others stay what they are.
+        for other in prompts.rev() {
+            call.remove_message(other.index)?;
+        }
+        call.set_message(first.index, &self.joined(""))?;
+        Ok(())
+    }
+
+    /// The new prompt. What is empty needs no separator.
+    fn joined(&self, prompt: &str) -> String {
+        if let Some(text) = &self.replace {
+            return text.clone();
+        }
+        let parts = [self.prepend.as_deref().unwrap_or(""), prompt, self.append.as_deref().unwrap_or("")];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        parts.join(self.separator.as_deref().unwrap_or(SEPARATOR))
+    }
+}
+
+impl Headers {
+    fn apply(&self, call: &Call) -> Result<(), Rejection> {
+        for name in &self.remove {
+            call.remove_header(name)?;
+        }
+        for (name, value) in &self.set {
+            call.set_header(name, value)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_brought_within_its_bounds() {
+        #[track_caller]
+        fn check(min: Option<f64>, max: Option<f64>, json: &str, bound: Option<&str>) {
+            assert_eq!(Clamp { min, max }.crossed(json).as_deref(), bound, "{json}");
+        }
+        check(None, Some(4096.0), "8192", Some("4096"));
+        check(None, Some(4096.0), "4096", None);
+        check(None, Some(0.7), "1.0", Some("0.7"));
+        check(Some(1.0), None, "-3", Some("1"));
+        check(Some(0.0), Some(2.0), "1e9", Some("2"));
+        check(Some(0.0), Some(2.0), "1e400", Some("2"));
+        check(Some(0.0), Some(2.0), r#""9""#, None);
+        check(Some(0.0), Some(2.0), "null", None);
+        check(Some(0.0), Some(2.0), "true", None);
+    }
+
+    #[test]
+    fn parts_of_a_prompt_are_parted() {
+        #[track_caller]
+        fn check(prepend: &str, prompt: &str, append: &str, expected: &str) {
+            let some = |text: &str| Some(text.to_owned());
+            let system = System { prepend: some(prepend), append: some(append), ..System::default() };
+            assert_eq!(system.joined(prompt), expected);
+        }
+        check("a", "b", "c", "a\n\nb\n\nc");
+        check("", "b", "c", "b\n\nc");
+        check("a", "", "", "a");
+    }
+}

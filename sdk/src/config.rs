@@ -1,5 +1,8 @@
 //! What a plugin's configuration can be made of, and its JSON Schema.
 
+#[cfg(feature = "json")]
+pub(crate) mod read;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::glue::Part;

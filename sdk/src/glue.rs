@@ -5,6 +5,9 @@ use crate::Config;
 #[cfg(target_family = "wasm")]
 pub use crate::component::{Component, Placed};
 
+#[cfg(feature = "json")]
+pub use crate::config::read::parse;
+
 /// A piece of a text that is joined at compile time.
 pub enum Part {
     /// Text.
@@ -55,14 +58,4 @@ const fn write(parts: &[Part], bytes: &mut [u8], mut at: usize) -> usize {
         i += 1;
     }
     at
-}
-
-/// Reads a configuration; nothing at all and `null` count as `{}`.
-#[cfg(feature = "json")]
-pub fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, String> {
-    let json = match json.trim() {
-        "" | "null" => "{}",
-        json => json,
-    };
-    serde_json::from_str(json).map_err(|error| error.to_string())
 }

@@ -27,14 +27,39 @@ pub(super) struct Exchange {
     pub(super) attempt: u32,
     pub(super) upstream: Option<String>,
     pub(super) headers: Vec<(String, String)>,
+    pub(super) shows_credentials: bool,
     pub(super) document: Option<Value>,
     pub(super) attributes: BTreeMap<String, Vec<u8>>,
     pub(super) tags: BTreeMap<String, String>,
     pub(super) usage: Option<Usage>,
     pub(super) elapsed_us: u64,
-    /// What the request says of model and stream, when the document is another one.
+    /// Whether the document is the answer's; its `model` is not the exchange's then.
+    pub(super) is_answer: bool,
     pub(super) model: String,
     pub(super) is_stream: bool,
+}
+
+impl Exchange {
+    /// The beginning of a chat; the request follows.
+    pub(super) fn new() -> Self {
+        Self {
+            id: "test".to_owned(),
+            tenant: None,
+            operation: "chat.completions".to_owned(),
+            attempt: 0,
+            upstream: None,
+            headers: Vec::new(),
+            shows_credentials: false,
+            document: None,
+            attributes: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            usage: None,
+            elapsed_us: 0,
+            is_answer: false,
+            model: String::new(),
+            is_stream: false,
+        }
+    }
 }
 
 /// Names that are the host's own.
@@ -88,7 +113,8 @@ impl Call {
     /// Returns all headers, in order, names in lowercase; values that are no UTF-8 are left out.
     pub fn headers(&self) -> Vec<(String, String)> {
         let exchange = self.exchange.borrow();
-        exchange.headers.iter().filter(|(name, _)| !CREDENTIALS.contains(&name.as_str())).cloned().collect()
+        let is_shown = |name: &str| exchange.shows_credentials || !CREDENTIALS.contains(&name);
+        exchange.headers.iter().filter(|(name, _)| is_shown(name)).cloned().collect()
     }
 
     /// Replaces all headers of this name by one.
@@ -97,10 +123,7 @@ impl Call {
     ///
     /// Says what is wrong with name or value, or that the host reserves the name.
     pub fn set_header(&self, name: &str, value: &str) -> Result<(), String> {
-        let name = header_name(name)?;
-        if value.bytes().any(|byte| byte != b'\t' && (byte < b' ' || byte == 0x7f)) {
-            return Err(format!("the value of header `{name}` has a control character"));
-        }
+        let name = check_header(name, value)?;
         let headers = &mut self.exchange.borrow_mut().headers;
         headers.retain(|(known, _)| *known != name);
         headers.push((name, value.to_owned()));
@@ -245,11 +268,21 @@ impl Call {
         let mut edited = document.clone();
         let result = change(&mut edited)?;
         *document = edited;
-        if let Some(model) = exchange.document.as_ref().and_then(|document| document.get("model")?.as_str()) {
+        let model = exchange.document.as_ref().and_then(|document| document.get("model")?.as_str());
+        if let (Some(model), false) = (model, exchange.is_answer) {
             exchange.model = model.to_owned();
         }
         Ok(result)
     }
+}
+
+/// Checks name and value, and returns the name in lowercase.
+pub(super) fn check_header(name: &str, value: &str) -> Result<String, String> {
+    let name = header_name(name)?;
+    if value.bytes().any(|byte| byte != b'\t' && (byte < b' ' || byte == 0x7f)) {
+        return Err(format!("the value of header `{name}` has a control character"));
+    }
+    Ok(name)
 }
 
 fn header_name(name: &str) -> Result<String, String> {

@@ -28,6 +28,12 @@ pub(super) struct Entry {
     pub(super) ends_ms: Option<u64>,
 }
 
+/// Replaces the thread's world.
+pub(super) fn set_world(new: World) {
+    world(|world| *world = new);
+}
+
+/// Uses the thread's world.
 pub(super) fn world<R>(use_it: impl FnOnce(&mut World) -> R) -> R {
     WORLD.with(|world| use_it(&mut world.borrow_mut()))
 }

@@ -8,7 +8,9 @@ use witgate_sdk::Config;
 /// Any JSON value, as it is written.
 #[derive(Config, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Json(#[config(schema = r#"{"type":["object","array","string","number","boolean","null"]}"#)] Box<RawValue>);
+pub(crate) struct Json(
+    #[config(schema = r#"{"type":["object","array","string","number","boolean","null"]}"#)] Box<RawValue>,
+);
 
 impl Json {
     /// The value as JSON text.
@@ -34,6 +36,11 @@ pub(crate) fn scalar(json: &str) -> Option<String> {
         Value::Number(_) | Value::Bool(_) => Some(json.trim().to_owned()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
+}
+
+/// A text as a JSON string.
+pub(crate) fn string(text: &str) -> String {
+    serde_json::to_string(text).expect("every text is a JSON string")
 }
 
 fn value(json: &str) -> Option<Value> {

@@ -2,6 +2,7 @@
 
 use witgate_sdk::{Call, Rejection};
 
+use crate::json;
 use crate::settings::{Clamp, Headers, System, Then};
 use crate::when::Request;
 
@@ -19,17 +20,24 @@ impl Then {
             return Err(Rejection::new(reject.status, reject.code.as_str(), reject.message.as_str()));
         }
         if let Some(model) = &self.model {
-            call.set_value("/model", model)?;
+            set(call, "/model", &json::string(model))?;
             request.rename_model(model);
         }
-        self.edit_body(call)?;
+        // A form has no fields: pointers mean nothing there.
+        if self.edits_fields() && call.body_len() > 0 {
+            self.edit_fields(call)?;
+        }
         if let Some(system) = &self.system {
             system.apply(call)?;
         }
         self.headers.apply(call)
     }
 
-    fn edit_body(&self, call: &Call) -> Result<(), Rejection> {
+    fn edits_fields(&self) -> bool {
+        !(self.remove.is_empty() && self.set.is_empty() && self.default.is_empty() && self.clamp.is_empty())
+    }
+
+    fn edit_fields(&self, call: &Call) -> Result<(), Rejection> {
         for pointer in &self.remove {
             call.remove(pointer)?;
         }

@@ -130,7 +130,9 @@ pub(crate) struct Headers {
 /// Any JSON value, as it is written.
 #[derive(Config, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Json(#[config(schema = r#"{"type":["object","array","string","number","boolean","null"]}"#)] Box<RawValue>);
+pub(crate) struct Json(
+    #[config(schema = r#"{"type":["object","array","string","number","boolean","null"]}"#)] Box<RawValue>,
+);
 
 impl Json {
     /// The value as JSON text.

@@ -24,7 +24,8 @@ fn tag(tag: &Tag, place: Arguments<'_>) -> Result<(), String> {
     if !(1..=4096).contains(&tag.max) {
         return Err(format!("`{place}.max` is {}; it must be from 1 to 4096 bytes", tag.max));
     }
-    if !tag.bands.is_empty() && !(tag.map.is_empty() && tag.other.is_none()) {
+    let has_map = !tag.map.is_empty() || tag.other.is_some();
+    if has_map && !tag.bands.is_empty() {
         return Err(format!("`{place}` has `bands` beside `map` or `other`: keep one of them"));
     }
     source(&tag.from, format_args!("{place}.from"))?;

@@ -66,7 +66,7 @@ fn then(then: &Then, place: Arguments<'_>) -> Result<(), String> {
     }
     for (text, bounds) in &then.clamp {
         pointer(text, format_args!("{place}.clamp"))?;
-        clamp(*bounds, format_args!("{place}.clamp.{text}"))?;
+        clamp(bounds, format_args!("{place}.clamp.{text}"))?;
     }
     if let Some(system) = &then.system {
         self::system(system, format_args!("{place}.system"))?;
@@ -102,10 +102,10 @@ fn pointer(text: &str, place: Arguments<'_>) -> Result<(), String> {
     ))
 }
 
-fn clamp(Clamp { min, max }: Clamp, place: Arguments<'_>) -> Result<(), String> {
+fn clamp(Clamp { min, max }: &Clamp, place: Arguments<'_>) -> Result<(), String> {
     match (min, max) {
         (None, None) => Err(format!("`{place}` needs `min`, `max` or both")),
-        (Some(min), Some(max)) if min > max => {
+        (Some(min), Some(max)) if min.as_f64() > max.as_f64() => {
             Err(format!("`{place}` has a `min` above its `max`: swap them"))
         }
         _ => Ok(()),

@@ -38,6 +38,18 @@ pub(crate) fn scalar(json: &str) -> Option<String> {
     }
 }
 
+/// The value of a number; one that is too large for a float is infinite.
+pub(crate) fn number(json: &str) -> Option<f64> {
+    let json = json.trim_start();
+    let is_negative = json.starts_with('-');
+    if !is_negative && !json.starts_with(|first: char| first.is_ascii_digit()) {
+        return None;
+    }
+    let infinite = if is_negative { f64::NEG_INFINITY } else { f64::INFINITY };
+    // Not `str::parse`, whose tables would make the component 15 KB larger.
+    Some(serde_json::from_str(json).unwrap_or(infinite))
+}
+
 /// A text as a JSON string.
 pub(crate) fn string(text: &str) -> String {
     serde_json::to_string(text).expect("every text is a JSON string")

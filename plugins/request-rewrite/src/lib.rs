@@ -178,7 +178,7 @@ mod tests {
             &chat(&[message("system", "a\n\nb\n\nc"), user.clone()]),
         );
         check(&then, chat(&[message("developer", "b")]), &chat(&[message("developer", "a\n\nb\n\nc")]));
-        check(&then, chat(&[user.clone()]), &chat(&[message("system", "a\n\nc"), user.clone()]));
+        check(&then, chat(std::slice::from_ref(&user)), &chat(&[message("system", "a\n\nc"), user.clone()]));
         let then = [json!({ "system": { "prepend": "a", "separator": " " } })];
         check(&then, chat(&[user.clone(), message("system", "b")]), &chat(&[user, message("system", "a b")]));
     }
@@ -191,7 +191,7 @@ mod tests {
         let scattered =
             [message("system", "a"), user.clone(), message("developer", "b"), message("system", "c")];
         check(&then, chat(&scattered), &chat(&[new.clone(), user.clone()]));
-        check(&then, chat(&[user.clone()]), &chat(&[new, user]));
+        check(&then, chat(std::slice::from_ref(&user)), &chat(&[new, user]));
         // Without a conversation there is no prompt.
         check(&then, json!({ "input": [1] }), &json!({ "input": [1] }));
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Number;
 use witgate_sdk::Config;
 
 use crate::json::{Json, present};
@@ -114,13 +115,15 @@ fn code() -> String {
 }
 
 /// Bounds of a number, both included.
-#[derive(Clone, Config, Copy, Default, Deserialize)]
+#[derive(Config, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Clamp {
     /// A smaller number becomes this.
-    pub(crate) min: Option<f64>,
+    #[config(schema = r#"{"type":"number"}"#)]
+    pub(crate) min: Option<Number>,
     /// A greater number becomes this.
-    pub(crate) max: Option<f64>,
+    #[config(schema = r#"{"type":"number"}"#)]
+    pub(crate) max: Option<Number>,
 }
 
 /// Edits of the system prompt. A request without one gets it; an operation without a conversation stays as it is.

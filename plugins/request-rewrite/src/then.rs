@@ -1,5 +1,6 @@
 //! What a rule does to a request.
 
+use serde_json::Number;
 use witgate_sdk::{Call, Rejection};
 
 use crate::json;
@@ -51,7 +52,7 @@ impl Then {
         }
         for (pointer, bounds) in &self.clamp {
             if let Some(bound) = call.get(pointer).and_then(|value| bounds.crossed(&value)) {
-                set(call, pointer, &bound)?;
+                set(call, pointer, &bound.to_string())?;
             }
         }
         Ok(())
@@ -66,16 +67,12 @@ fn set(call: &Call, pointer: &str, json: &str) -> Result<(), Rejection> {
 }
 
 impl Clamp {
-    /// The bound that takes the place of a value, as JSON text; none if the value is within, or no number.
-    fn crossed(self, json: &str) -> Option<String> {
-        let value: f64 = json.trim().parse().ok()?;
-        let bound = match (self.min, self.max) {
-            (Some(min), _) if value < min => min,
-            (_, Some(max)) if value > max => max,
-            _ => return None,
-        };
-        // A whole number stays one: `4096`, not `4096.0`.
-        Some(bound.to_string())
+    /// The bound that takes the place of a value; none if the value is within, or no number.
+    fn crossed(&self, json: &str) -> Option<&Number> {
+        let value = json::number(json)?;
+        let is_below = |bound: &&Number| bound.as_f64().is_some_and(|bound| value < bound);
+        let is_above = |bound: &&Number| bound.as_f64().is_some_and(|bound| value > bound);
+        self.min.as_ref().filter(is_below).or_else(|| self.max.as_ref().filter(is_above))
     }
 }
 
@@ -133,18 +130,22 @@ mod tests {
     #[test]
     fn a_number_is_brought_within_its_bounds() {
         #[track_caller]
-        fn check(min: Option<f64>, max: Option<f64>, json: &str, bound: Option<&str>) {
-            assert_eq!(Clamp { min, max }.crossed(json).as_deref(), bound, "{json}");
+        fn check(min: &str, max: &str, json: &str, bound: Option<&str>) {
+            let number = |json: &str| serde_json::from_str(json).ok();
+            let bounds = Clamp { min: number(min), max: number(max) };
+            assert_eq!(bounds.crossed(json).map(Number::to_string).as_deref(), bound, "{json}");
         }
-        check(None, Some(4096.0), "8192", Some("4096"));
-        check(None, Some(4096.0), "4096", None);
-        check(None, Some(0.7), "1.0", Some("0.7"));
-        check(Some(1.0), None, "-3", Some("1"));
-        check(Some(0.0), Some(2.0), "1e9", Some("2"));
-        check(Some(0.0), Some(2.0), "1e400", Some("2"));
-        check(Some(0.0), Some(2.0), r#""9""#, None);
-        check(Some(0.0), Some(2.0), "null", None);
-        check(Some(0.0), Some(2.0), "true", None);
+        check("", "4096", "8192", Some("4096"));
+        check("", "4096", "4096", None);
+        check("", "0.7", "1.0", Some("0.7"));
+        check("1", "", "-3", Some("1"));
+        check("0", "2", "1e9", Some("2"));
+        check("0", "2", "1e400", Some("2"));
+        check("0", "2", "-1e400", Some("0"));
+        check("0", "2", "1e-400", None);
+        check("0", "2", r#""9""#, None);
+        check("0", "2", "null", None);
+        check("0", "2", "true", None);
     }
 
     #[test]

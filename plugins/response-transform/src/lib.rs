@@ -200,7 +200,7 @@ mod tests {
         let kit = kit(&json!([{ "then": { "remove": ["/a"], "rename": { "/b": "/c" } } }]));
         let read =
             vec![event("[DONE]"), event("not json"), event("{\"x\": 1.50}"), event("{\"a\":"), event("")];
-        let seen = kit.events(&[read.clone()], Finish::Stop);
+        let seen = kit.events(std::slice::from_ref(&read), Finish::Stop);
         assert_eq!(seen.events, read);
         let named = event(r#"{"b":1.50,"x":12345678901234567890}"#).named("message_delta");
         let seen = kit.events(&[vec![named, event("[DONE]")]], Finish::Stop);

@@ -33,6 +33,7 @@
 //! # Features
 //!
 //! - `json` (default): configurations other than `()` and values by serde. A plugin that uses neither does not pay.
+//! - `http`: requests to other servers.
 #![deny(missing_docs)]
 
 // `export!` and the derive name this crate by its outer name; so do this crate's own tests.
@@ -43,9 +44,12 @@ mod call;
 mod component;
 mod config;
 mod event;
+pub mod glob;
 #[doc(hidden)]
 pub mod glue;
 mod hook;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod kv;
 mod lanes;
 pub mod log;

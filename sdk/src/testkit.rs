@@ -92,10 +92,12 @@ pub struct Kit<P> {
 pub struct Grants {
     secrets: BTreeMap<String, String>,
     kv_bytes_max: Option<usize>,
+    #[cfg(feature = "http")]
+    server: Option<host::Server>,
 }
 
 impl Grants {
-    /// Grants `kv` without a bound, metrics, and no secret.
+    /// Grants `kv` without a bound, metrics, no secret, and no other server.
     pub fn new() -> Self {
         Self::default()
     }
@@ -111,6 +113,17 @@ impl Grants {
     #[must_use]
     pub fn kv_bytes_max(mut self, bytes: usize) -> Self {
         self.kv_bytes_max = Some(bytes);
+        self
+    }
+
+    /// Answers requests to other servers; without it they are denied.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn http(
+        mut self,
+        server: impl Fn(&crate::http::Request) -> Result<crate::http::Response, crate::http::Error> + 'static,
+    ) -> Self {
+        self.server = Some(std::rc::Rc::new(server));
         self
     }
 }
@@ -144,8 +157,13 @@ impl<P: Plugin> Kit<P> {
     ///
     /// The message that the operator would read.
     pub fn granted(grants: Grants, config: Value) -> Result<Self, String> {
-        let Grants { secrets, kv_bytes_max } = grants;
-        set_world(World { secrets, kv_bytes_max, ..World::default() });
+        set_world(World {
+            secrets: grants.secrets,
+            kv_bytes_max: grants.kv_bytes_max,
+            #[cfg(feature = "http")]
+            server: grants.server,
+            ..World::default()
+        });
         let plugin = P::new(P::Config::from_json(&config.to_string())?)?;
         let kit = Self {
             plugin,
@@ -293,6 +311,12 @@ impl<P> Kit<P> {
     /// Returns a metric that the plugin declared.
     pub fn metric(&self, name: &str) -> Option<Metric> {
         world(|world| world.metrics.iter().find(|metric| metric.name == name).cloned())
+    }
+
+    /// Returns the requests to other servers.
+    #[cfg(feature = "http")]
+    pub fn requests(&self) -> Vec<crate::http::Request> {
+        world(|world| world.requests.clone())
     }
 
     /// Sets a value of `kv`, for ever.

@@ -10,8 +10,8 @@ use witgate_sdk::{
     AuditRecord, Authenticate, Call, Candidate, Channel, Config, ErrorFlow, EventAction, EventStream,
     Failure, Finish, Flow, Head, Hint, Labels, Lanes, OnComplete, OnError, OnRequest, OnResponse, OnRoute,
     OnTick, OnUpstreamRequest, Opened, Out, Plugin, Principal, Rejection, ResponseFlow, SseEvent,
-    StreamEvents, StreamText, SyntheticResponse, TextFilter, UpstreamFlow, Usage, Wake, export, kv, log,
-    secrets,
+    StreamEvents, StreamText, SyntheticResponse, TextFilter, UpstreamFlow, Usage, Wake, export, http, kv,
+    log, secrets,
 };
 
 /// Does a little of everything.
@@ -377,4 +377,22 @@ fn values_are_exchanged_atomically() {
     assert_eq!(kv::add("a", 1, None), Err(kv::Error::Other("the value of `a` is no number".to_owned())));
     kv::delete("a").unwrap();
     assert_eq!(kv::get("a"), Ok(None));
+}
+
+#[test]
+fn other_servers_are_played() {
+    let grants = Grants::new().http(|request| match request.url.as_str() {
+        "https://a.example/b" => Ok(http::Response::new(201, request.body.clone())),
+        _ => Err(http::Error::Timeout),
+    });
+    let kit = Kit::<Everything>::granted(grants, json!({})).unwrap();
+    let request = http::Request::post("https://a.example/b").json(&json!({"c": 1})).unwrap();
+    let response = request.send().unwrap();
+    assert_eq!((response.status, response.json::<Value>().unwrap()), (201, json!({"c": 1})));
+    assert_eq!(http::get("https://a.example"), Err(http::Error::Timeout));
+    assert!(matches!(http::get("a.example"), Err(http::Error::Request(_))));
+    assert_eq!(kit.requests().len(), 2);
+    assert_eq!(kit.requests()[0], request);
+    drop(asking("hi"));
+    assert_eq!(http::get("https://a.example/b"), Err(http::Error::Denied));
 }

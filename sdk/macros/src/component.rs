@@ -140,3 +140,38 @@ fn manifest_head(version: &str) -> String {
         json::string(version)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Export, HOOKS};
+    use crate::contract::Contract;
+
+    #[track_caller]
+    fn check_error(input: &str, expected: &str) {
+        let error = syn::parse_str::<Export>(input).and_then(|export| export.expand()).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_line_is_said() {
+        check_error(
+            "A",
+            "unexpected end of input, name the plugin's hooks: `export!(MyPlugin: OnRequest, StreamText);`",
+        );
+        check_error(
+            "A:",
+            "unexpected end of input, a plugin has at least one hook: `export!(MyPlugin: OnRequest);`",
+        );
+        check_error("A: OnRequest, OnRequest", "`OnRequest` is named twice");
+        let names: Vec<&str> = HOOKS.iter().map(|(name, _)| *name).collect();
+        check_error("A: on_request", &format!("`on_request` is no hook; the hooks are {}", names.join(", ")));
+    }
+
+    #[test]
+    fn every_hook_of_the_contract_can_be_named() {
+        let hooks: Vec<&str> = HOOKS.iter().map(|(_, interface)| *interface).collect();
+        let contract = Contract::read().unwrap();
+        assert!(!contract.component_type(&hooks).unwrap().is_empty());
+        assert_eq!(contract.hooks(), hooks);
+    }
+}

@@ -493,3 +493,84 @@ impl Pieces {
         quote!(&[#(#pieces),*])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::derive;
+
+    #[track_caller]
+    fn check_error(input: &str, expected: &str) {
+        let error = derive(&syn::parse_str(input).unwrap()).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn a_shape_that_is_not_supported_says_what_to_write() {
+        check_error(
+            "struct A<T>(T);",
+            "a configuration type has no generic parameters: write the types in its fields",
+        );
+        check_error("union A { a: u8 }", "a union cannot be a configuration: write a struct or an enum");
+        check_error("struct A(u8, u8);", "a configuration names its fields: write `{ name: Type }`");
+        check_error(
+            "struct A;",
+            "a unit struct has no JSON object: write `{}` after its name, or use `()` for no configuration",
+        );
+        check_error("enum A {}", "an enum without variants has no value");
+        check_error(
+            "enum A { B(u8, u8) }",
+            "a variant with several fields names them: write `Variant { name: Type }`",
+        );
+        check_error(
+            "#[serde(tag = \"t\")] enum A { B(C) }",
+            "a variant of an enum with a tag names its fields: write `Variant { name: Type }`",
+        );
+    }
+
+    #[test]
+    fn an_attribute_that_is_not_supported_says_what_to_write() {
+        check_error(
+            "struct A { #[serde(flatten)] b: B }",
+            "`flatten` is not supported: write the fields out, or give them a name",
+        );
+        check_error(
+            "struct A { #[serde(with = \"b\")] b: B }",
+            "say what the JSON looks like: `#[config(schema = r#\"{\"type\":\"string\"}\"#)]`",
+        );
+        check_error(
+            "#[serde(try_from = \"B\")] struct A { b: B }",
+            "the schema cannot see through a conversion: derive `Config` for the type that is read",
+        );
+        check_error(
+            "#[serde(rename_all = \"Title Case\")] struct A { b: B }",
+            "`Title Case` is no spelling that serde knows",
+        );
+        check_error("#[config(minimum = 1)] struct A { b: B }", "`config` is an attribute of fields");
+        check_error("struct A { #[config(minimum = \"1\")] b: u8 }", "a number is expected");
+        check_error(
+            "struct A { #[config(example = [1])] b: u8 }",
+            "a literal is expected: a string, a number, `true` or `false`",
+        );
+        check_error(
+            "struct A { #[config(schema = \"{}\")] b: u8 }",
+            "a schema is a JSON object with at least one member",
+        );
+        check_error(
+            "struct A { #[config(min = 1)] b: u8 }",
+            "`config` knows minimum, maximum, exclusive_minimum, exclusive_maximum, min_length, max_length, \
+             min_items, max_items, pattern, default, example and schema",
+        );
+    }
+
+    #[test]
+    fn attributes_that_do_not_change_the_schema_are_passed_over() {
+        let input = "
+            #[serde(crate = \"serde\", bound(deserialize = \"\"), default = \"a::b\")]
+            struct A {
+                #[serde(rename(serialize = \"x\", deserialize = \"y\"), skip_serializing_if = \"Option::is_none\")]
+                b: Option<u8>,
+            }";
+        let tokens = derive(&syn::parse_str(input).unwrap()).unwrap().to_string();
+        assert!(tokens.contains(r#"\"y\":{"#), "{tokens}");
+    }
+}

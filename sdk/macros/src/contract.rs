@@ -40,6 +40,14 @@ impl Contract {
             .ok_or_else(|| format!("`{FILE}` has no line `package witgate:plugin@VERSION;`"))
     }
 
+    /// The interfaces that the world `all-hooks` exports, in order.
+    #[cfg(test)]
+    pub(crate) fn hooks(&self) -> Vec<&str> {
+        let (_, world) = self.text.split_once("world all-hooks {").expect("the contract has it");
+        let lines = world.lines().take_while(|line| *line != "}");
+        lines.filter_map(|line| line.trim().strip_prefix("export ")?.strip_suffix(';')).collect()
+    }
+
     /// Encodes the types of a component that exports `lifecycle` and these hooks, for the linker.
     pub(crate) fn component_type(&self, interfaces: &[&str]) -> Result<Vec<u8>, String> {
         let version = self.version()?;

@@ -20,7 +20,16 @@ pub(super) struct World {
     /// How many bytes keys and values may have; `None`: as many as they like.
     pub(super) kv_bytes_max: Option<usize>,
     pub(super) now_ms: u64,
+    #[cfg(feature = "http")]
+    pub(super) server: Option<Server>,
+    #[cfg(feature = "http")]
+    pub(super) requests: Vec<crate::http::Request>,
 }
+
+/// What answers requests to other servers.
+#[cfg(feature = "http")]
+pub(super) type Server =
+    std::rc::Rc<dyn Fn(&crate::http::Request) -> Result<crate::http::Response, crate::http::Error>>;
 
 /// A value of `kv`.
 pub(super) struct Entry {
@@ -156,5 +165,21 @@ pub(crate) mod kv {
             self.values.insert(key.to_owned(), Entry { value: value.to_owned(), ends_ms });
             Ok(())
         }
+    }
+}
+
+/// `wasi:http`.
+#[cfg(feature = "http")]
+pub(crate) mod http {
+    use super::world;
+    use crate::http::{Error, Request, Response, Target};
+
+    pub(crate) fn send(request: &Request, _: &Target<'_>) -> Result<Response, Error> {
+        // The server may look at the kit, so the world must not be borrowed while it answers.
+        let server = world(|world| {
+            world.requests.push(request.clone());
+            world.server.clone()
+        });
+        server.map_or(Err(Error::Denied), |server| server(request))
     }
 }

@@ -1,4 +1,7 @@
 //! Lets callers in by key. The configuration holds the keys' hashes, never the keys.
+//!
+//! The gateway keeps the usual headers of credentials from upstreams; this plugin does the same for any other header that
+//! its configuration names.
 
 mod credential;
 mod digest;
@@ -14,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use digest::Digest;
 use network::Network;
 use serde::Deserialize;
-use witgate_sdk::{Authenticate, Config, Head, Plugin, Principal, Rejection, export};
+use witgate_sdk::{Authenticate, Call, Config, Flow, Head, OnRequest, Plugin, Principal, Rejection, export};
 
 /// Who is let in, and what becomes of the others.
 #[derive(Config, Deserialize)]
@@ -80,13 +83,18 @@ enum Otherwise {
 
 struct KeyAuth {
     keys: Vec<Key>,
+    /// Names in lowercase.
     headers: Vec<String>,
     query: String,
     unknown: Otherwise,
     missing: Otherwise,
 }
 
-export!(KeyAuth: Authenticate);
+export!(KeyAuth: Authenticate, OnRequest);
+
+/// The headers that the gateway takes for credentials itself, and removes.
+const CREDENTIAL_HEADERS: [&str; 5] =
+    ["authorization", "proxy-authorization", "x-api-key", "x-goog-api-key", "api-key"];
 
 /// A key as the configuration means it.
 struct Key {
@@ -114,7 +122,14 @@ impl Plugin for KeyAuth {
             }
             keys.push(key);
         }
-        let headers = settings.headers.into_iter().map(|name| name.to_ascii_lowercase()).collect();
+        let headers = settings.headers.into_iter().enumerate().map(|(index, name)| {
+            if is_header_name(&name) {
+                Ok(name.to_ascii_lowercase())
+            } else {
+                Err(format!("`headers[{index}]` is `{name}`, which is no name of a header"))
+            }
+        });
+        let headers = headers.collect::<Result<_, _>>()?;
         Ok(Self {
             keys,
             headers,
@@ -165,6 +180,15 @@ impl Authenticate for KeyAuth {
             Some(key) => key.principal(head).map(Some),
             None => self.unknown.outcome("the API key is not known"),
         }
+    }
+}
+
+impl OnRequest for KeyAuth {
+    fn on_request(&self, call: &Call) -> Result<Flow, Rejection> {
+        for name in self.headers.iter().filter(|name| !CREDENTIAL_HEADERS.contains(&name.as_str())) {
+            call.remove_header(name)?;
+        }
+        Ok(Flow::Next)
     }
 }
 
@@ -223,6 +247,12 @@ fn unauthorized(message: &str) -> Rejection {
     Rejection::new(401, "invalid_api_key", message).header("www-authenticate", "Bearer")
 }
 
+/// Source: RFC 9110, section 5.6.2.
+fn is_header_name(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token)
+}
+
 fn unix_seconds() -> i64 {
     // A clock before 1970 is no clock; then a key with an end is not good.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(i64::MAX, |since| since.as_secs() as i64)
@@ -231,6 +261,7 @@ fn unix_seconds() -> i64 {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use witgate_sdk::testkit::Kit;
 
     use super::*;
 
@@ -321,12 +352,26 @@ mod tests {
     }
 
     #[test]
+    fn a_key_goes_no_further() {
+        let config =
+            json!({ "keys": [{ "name": "a", "sha256": ABC }], "headers": ["X-Team-Key", "x-api-key"] });
+        let kit = Kit::<KeyAuth>::new(config).header("x-team-key", "abc").header("x-other", "1");
+        assert_eq!(kit.authenticate().unwrap().unwrap().name, "a");
+        kit.on_request().unwrap();
+        assert_eq!(kit.call().headers(), [("x-other".to_owned(), "1".to_owned())]);
+    }
+
+    #[test]
     fn mistakes_are_found_at_the_start() {
         #[track_caller]
         fn check(config: Value, message: &str) {
             assert_eq!(plugin(&config).err().as_deref(), Some(message));
         }
         check(json!({}), "`keys` is empty, so that nobody could come in: add a key");
+        check(
+            json!({ "keys": [{ "name": "a", "sha256": ABC }], "headers": ["x-a", "x key"] }),
+            "`headers[1]` is `x key`, which is no name of a header",
+        );
         check(
             json!({ "keys": [{ "name": "a", "sha256": "abc" }] }),
             "`keys[0].sha256` must be the 64 hexadecimal digits that `printf %s KEY | sha256sum` prints",

@@ -4,7 +4,6 @@
 //! system prompt, which the gateway knows the place of in every dialect.
 
 mod check;
-mod glob;
 mod json;
 mod settings;
 mod then;

@@ -2,10 +2,10 @@
 
 use std::cell::OnceCell;
 
-use witgate_sdk::Call;
+use witgate_sdk::{Call, glob};
 
+use crate::json;
 use crate::settings::{Condition, When};
-use crate::{glob, json};
 
 /// What rules ask again and again about a request, fetched from the host at most once.
 pub(crate) struct Request<'a> {

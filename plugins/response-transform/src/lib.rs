@@ -4,7 +4,6 @@
 //! produced. An answer that no rule is for is not touched, and a stream wakes the plugin only for what its rules need.
 
 mod fields;
-mod glob;
 mod json;
 mod path;
 mod replace;

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Arguments;
 
-use witgate_sdk::{Call, Channel};
+use witgate_sdk::{Call, Channel, glob};
 
 use crate::fields::Edit;
-use crate::glob;
 use crate::path::Path;
 use crate::replace::Literal;
 use crate::settings::{self, Headers, Json, Status, Then, When};

@@ -114,10 +114,11 @@ impl Plugin for KeyAuth {
         if settings.keys.is_empty() {
             return Err("`keys` is empty, so that nobody could come in: add a key".to_owned());
         }
-        let mut keys: Vec<Key> = Vec::with_capacity(settings.keys.len());
+        let mut keys = Vec::with_capacity(settings.keys.len());
+        let mut places = BTreeMap::new();
         for (index, key) in settings.keys.into_iter().enumerate() {
             let key = Key::new(key, format_args!("keys[{index}]"))?;
-            if let Some(first) = keys.iter().position(|other| other.digest.is(&key.digest)) {
+            if let Some(first) = places.insert(key.digest.words(), index) {
                 return Err(format!("`keys[{index}].sha256` is that of `keys[{first}]`: remove one of them"));
             }
             keys.push(key);

@@ -47,6 +47,8 @@ fn escaped(text: &[u8]) -> Option<(u8, &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -81,5 +83,21 @@ mod tests {
         check("/?monkey=abc", None);
         check("/?key", None);
         check("/key=abc", None);
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_can_be_escaped(key in "\\PC{1,8}") {
+            let escaped: String = key.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let path = format!("/?key={escaped}");
+            let found = in_query("key", &path);
+            prop_assert_eq!(found.as_deref(), Some(key.as_str()));
+        }
+
+        #[test]
+        fn nothing_panics(path in "[/?&=key%41é]{0,24}") {
+            let _ = in_query("key", &path);
+            let _ = in_header("authorization", &path);
+        }
     }
 }

@@ -72,6 +72,8 @@ fn number(digits: &[u8], max: i64) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[track_caller]
@@ -106,6 +108,24 @@ mod tests {
         for text in dates.split('|').map(str::to_owned).chain(times) {
             let text = text.as_str();
             check(text, None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn days_follow_each_other(year in 1_i64..9999, month in 1_i64..=12, day in 1_i64..=31) {
+            let date = |year: i64, month: i64, day: i64| parse(&format!("{year:04}-{month:02}-{day:02}"));
+            let Some(end) = date(year, month, day) else {
+                prop_assert!(day > 28);
+                return Ok(());
+            };
+            let next = date(year, month, day + 1).or_else(|| date(year, month + 1, 1)).or_else(|| date(year + 1, 1, 1));
+            prop_assert_eq!(next, Some(end + DAY_SECONDS));
+        }
+
+        #[test]
+        fn nothing_panics(text in "[0-9TZ:.+é -]{0,30}") {
+            let _ = parse(&text);
         }
     }
 }

@@ -57,6 +57,8 @@ impl Path {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[track_caller]
@@ -86,6 +88,16 @@ mod tests {
     fn what_is_no_pointer_of_a_field_is_refused() {
         for text in ["", "a", "#/a", "/a~", "/a~2"] {
             assert_eq!(Path::parse(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_with_its_stars_filled_in_is_the_text(text in "(/(a|b~0|\\*|)){1,5}") {
+            let path = Path::parse(&text).unwrap();
+            let indexes = vec![7; path.stars()];
+            let filled: Vec<&str> = text.split('/').map(|segment| if segment == "*" { "7" } else { segment }).collect();
+            prop_assert_eq!(path.pointer(&indexes), filled.join("/"));
         }
     }
 }

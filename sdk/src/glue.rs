@@ -59,3 +59,9 @@ const fn write(parts: &[Part], bytes: &mut [u8], mut at: usize) -> usize {
     }
     at
 }
+
+/// Says what to switch on.
+#[cfg(not(feature = "json"))]
+pub fn parse<T>(_: &str) -> Result<T, String> {
+    const { panic!("a configuration other than `()` needs the feature `json` of `witgate-sdk`") }
+}

@@ -1,6 +1,6 @@
 //! The usual text plugin: one filter for each text of an answer.
 
-use crate::{Channel, Finish, Rejection, Span, TextAction, TextBatch, TextStream, Verdict};
+use crate::{Channel, Finish, Opened, Rejection, Span, TextAction, TextBatch, TextStream, Verdict, Wake};
 
 /// Changes one text, piece by piece. Knows nothing of batches.
 ///
@@ -50,6 +50,11 @@ pub trait TextFilter: 'static {
 
     /// Says that all further text passes as it is and nothing is withheld. `push` is not called again then.
     fn is_done(&self) -> bool {
+        false
+    }
+
+    /// Says that text is withheld, so that what follows it must not pass by. Only [`Lanes::asleep_until`] asks.
+    fn is_holding(&self) -> bool {
         false
     }
 }
@@ -129,6 +134,9 @@ pub struct Lanes<F> {
     make: Box<dyn Fn(Channel) -> F>,
     lanes: Vec<Lane<F>>,
     choices_expected: Option<usize>,
+    /// What the stream is woken for while no filter withholds text; `None`: it never sleeps.
+    literals: Option<Vec<String>>,
+    is_awake: bool,
 }
 
 struct Lane<F> {
@@ -139,7 +147,13 @@ struct Lane<F> {
 impl<F: TextFilter> Lanes<F> {
     /// Makes lanes whose filters the closure makes, each for a text of the channel it is given.
     pub fn new(make: impl Fn(Channel) -> F + 'static) -> Self {
-        Self { make: Box::new(make), lanes: Vec::new(), choices_expected: None }
+        Self {
+            make: Box::new(make),
+            lanes: Vec::new(),
+            choices_expected: None,
+            literals: None,
+            is_awake: false,
+        }
     }
 
     /// Lets the stream go as soon as so many choices have begun and all filters are done; see
@@ -149,6 +163,24 @@ impl<F: TextFilter> Lanes<F> {
     pub fn expecting(mut self, choices: usize) -> Self {
         self.choices_expected = Some(choices);
         self
+    }
+
+    /// Opens the stream asleep: it is called for batches in which one of these texts begins or ends, and then for all
+    /// until no filter is [holding](TextFilter::is_holding) text. For filters that leave everything else as it is.
+    pub fn asleep_until<T: Into<String>>(mut self, literals: impl IntoIterator<Item = T>) -> Opened<Self> {
+        let literals: Vec<String> = literals.into_iter().map(Into::into).collect();
+        self.literals = Some(literals.clone());
+        Opened::new(self).wake(Wake::OnLiteral(literals))
+    }
+
+    /// When the stream is called from now on, if that changes: what follows withheld text must not pass by.
+    fn wake(&mut self) -> Option<Wake> {
+        let literals = self.literals.as_ref()?;
+        let must_wake = self.lanes.iter().any(|lane| lane.filter.is_holding());
+        if std::mem::replace(&mut self.is_awake, must_wake) == must_wake {
+            return None;
+        }
+        Some(if must_wake { Wake::EveryBatch } else { Wake::OnLiteral(literals.clone()) })
     }
 
     fn is_done(&self) -> bool {
@@ -192,12 +224,13 @@ impl<F: TextFilter> TextStream for Lanes<F> {
     fn push(&mut self, batch: TextBatch) -> Result<Verdict, Rejection> {
         let filtered = if self.passes(&batch) { None } else { Some(self.filter(&batch)?) };
         let changed = filtered.filter(|filtered| *filtered != batch);
-        Ok(Verdict::from(match (changed, self.is_done()) {
+        let action = match (changed, self.is_done()) {
             (None, true) => TextAction::Detach,
             (None, false) => TextAction::Unchanged,
             (Some(changed), true) => TextAction::DetachWith(changed),
             (Some(changed), false) => TextAction::Replace(changed),
-        }))
+        };
+        Ok(Verdict { action, wake: self.wake() })
     }
 
     fn finish(&mut self, _: Finish) -> Result<Verdict, Rejection> {

@@ -82,3 +82,8 @@ pub use wit::exports::witgate::plugin::on_route::Candidate;
 pub use wit::exports::witgate::plugin::stream_text::Wake;
 pub use wit::witgate::plugin::exchange::Message;
 pub use wit::witgate::plugin::types::{Channel, Finish, Span, SseEvent, SyntheticResponse, TextBatch, Usage};
+
+/// Compiles the examples of the page that authors read first.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -83,7 +83,9 @@ impl<S> Opened<S> {
         Self { stream, wake: Wake::EveryBatch, channels: vec![Channel::Content] }
     }
 
-    /// Sets when the stream is called. While it sleeps the upstream's bytes go on untouched.
+    /// Sets when the stream is called. While it sleeps the upstream's bytes go on untouched, also past text that it
+    /// withholds: a stream that does so stays awake meanwhile; see
+    /// [`Lanes::asleep_until`](crate::Lanes::asleep_until).
     #[must_use]
     pub fn wake(mut self, wake: Wake) -> Self {
         self.wake = wake;

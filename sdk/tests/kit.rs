@@ -129,6 +129,9 @@ impl TextFilter for Filter {
     fn finish(&mut self, out: &mut Out) {
         out.push_str(&self.held);
     }
+    fn is_holding(&self) -> bool {
+        !self.held.is_empty()
+    }
 }
 
 impl StreamText for Everything {
@@ -138,11 +141,11 @@ impl StreamText for Everything {
             return None;
         }
         let moves = self.settings.moves;
-        let opened = Opened::new(Lanes::new(move |_| Filter { moves, held: String::new() }));
+        let lanes = Lanes::new(move |_| Filter { moves, held: String::new() });
         Some(match self.settings.wake.as_str() {
-            "" => opened,
-            "finish" => opened.wake(Wake::AtFinish),
-            literal => opened.wake(Wake::on([literal])),
+            "" => Opened::new(lanes),
+            "finish" => Opened::new(lanes).wake(Wake::AtFinish),
+            literals => lanes.asleep_until(literals.split(' ')),
         })
     }
 }
@@ -317,6 +320,13 @@ fn a_sleeping_stream_is_called_for_its_literal() {
     assert_eq!((seen.content(), seen.calls()), ("axcbya", 2));
     let seen = kit(json!({"wake": "finish"})).stream(&["a", "a"]);
     assert_eq!((seen.content(), seen.calls()), ("aa", 1));
+}
+
+#[test]
+fn a_stream_that_withholds_text_stays_awake() {
+    let kit = kit(json!({"moves": true, "wake": "( a"}));
+    kit.every_split("xx(y)a(zz)x(", |seen| assert_eq!((seen.content(), seen.reasoning()), ("xxbx(", "yzz")));
+    assert_eq!(kit.stream(&["x", "(", "y", ")", "x", "x"]).calls(), 4);
 }
 
 #[test]

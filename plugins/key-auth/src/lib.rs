@@ -55,7 +55,6 @@ struct KeySettings {
     /// The caller's name, as the audit shows it; also the key's name for `match.keys`.
     name: String,
     /// The key's SHA-256 hash, in hexadecimal digits.
-    #[config(pattern = "^[0-9A-Fa-f]{64}$")]
     sha256: String,
     /// The caller's tenant.
     #[serde(default)]

@@ -53,7 +53,6 @@ pub(crate) struct When {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Condition {
     /// Where the value is, as a JSON Pointer in the client's dialect.
-    #[config(pattern = "^/")]
     pub(crate) pointer: String,
     /// Whether there is a value; `null` is one.
     #[serde(default)]

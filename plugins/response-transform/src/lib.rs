@@ -13,12 +13,12 @@ mod texts;
 
 use std::rc::Rc;
 
+use replace::Replacer;
 use rule::Rule;
 use settings::{Headers, Settings};
-use texts::Texts;
 use witgate_sdk::{
-    Call, EventAction, EventStream, Finish, OnResponse, Opened, Plugin, Rejection, ResponseFlow, SseEvent,
-    StreamEvents, StreamText, export,
+    Call, EventAction, EventStream, Finish, Lanes, OnResponse, Opened, Plugin, Rejection, ResponseFlow,
+    SseEvent, StreamEvents, StreamText, export,
 };
 
 /// The status of what comes after the head of a stream.
@@ -77,11 +77,11 @@ fn edit_headers(headers: &Headers, call: &Call) -> Result<(), Rejection> {
 }
 
 impl StreamText for ResponseTransform {
-    type Stream = Texts;
+    type Stream = Lanes<Replacer>;
 
-    fn open(&self, call: &Call) -> Option<Opened<Texts>> {
+    fn open(&self, call: &Call) -> Option<Opened<Lanes<Replacer>>> {
         let has_text = |rule: &&Rule| !rule.literals.is_empty() && rule.holds(call, STREAM_STATUS);
-        Texts::open(
+        texts::open(
             self.rules.iter().filter(has_text).flat_map(|rule| rule.literals.iter().cloned()).collect(),
         )
     }

@@ -84,7 +84,7 @@ impl Replacer {
     }
 
     /// Says whether text is held back.
-    pub(crate) fn is_holding(&self) -> bool {
+    pub(crate) fn holds_text(&self) -> bool {
         !self.held.is_empty()
     }
 

@@ -80,7 +80,7 @@ pub(crate) struct Then {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Text {
     /// The text, as it is written.
-    #[config(pattern = ".")]
+    #[config(min_length = 1)]
     pub(crate) find: String,
     /// What takes its place; empty: nothing.
     #[serde(default)]

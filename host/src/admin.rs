@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::{Exchange, REQUEST_ID};
 use crate::gateway::{Gateway, caught, defect, error_response, json_headers, own_response};
 use crate::health::Page;
+use crate::snapshot::Snapshot;
 use crate::stream::Body;
 
 /// Answers one request to the admin listener. Never fails: every error is a response, and a panic is a 500.
@@ -65,8 +66,36 @@ async fn respond(gateway: &Arc<Gateway>, head: &request::Parts) -> Result<(Statu
                 }
             })
         }
+        "/admin/plugins" => {
+            only(&Method::GET, head)?;
+            Ok(json_answer(StatusCode::OK, &plugins(&snapshot, gateway)))
+        }
+        "/admin/plugins/reload" => {
+            only(&Method::POST, head)?;
+            check_writer(head)?;
+            Ok(match gateway.reloader.reload(gateway).await {
+                Ok(has_changed) => {
+                    let mut document = plugins(&gateway.snapshots.current(), gateway);
+                    document["ok"] = json!(true);
+                    document["changed"] = json!(has_changed);
+                    json_answer(StatusCode::OK, &document)
+                }
+                Err(problems) => {
+                    json_answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({"ok": false, "problems": problems}))
+                }
+            })
+        }
         _ => Err(Error::new(ErrorKind::UnknownPath, format!("there is no path `{path}`"))),
     }
+}
+
+/// The plugins, in the order of the configuration, and the versions that are on their way out.
+fn plugins(snapshot: &Snapshot, gateway: &Gateway) -> Value {
+    let runtime = &gateway.reloader.plugins;
+    let draining: Vec<Value> =
+        runtime.draining(&snapshot.plugins).iter().map(|plugin| plugin.describe()).collect();
+    let plugins: Vec<Value> = snapshot.plugins.plugins.iter().map(|plugin| plugin.describe()).collect();
+    json!({"pool": runtime.pool_size(), "plugins": plugins, "draining": draining})
 }
 
 fn check_host(head: &request::Parts, server: &Server, gateway: &Gateway) -> Result<()> {

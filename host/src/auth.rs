@@ -1,5 +1,7 @@
 //! Who is calling: the credential of a request, wherever the client's SDK puts it.
 
+use std::sync::Arc;
+
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -17,8 +19,12 @@ const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 /// Who sent a request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Caller {
-    /// The key the request came with; it is in no header any more.
+    /// The key the request came with; it is in no header any more, and gone if it was one of the gateway's own.
     pub(crate) credential: Option<Secret>,
+    /// The name of the key, if the gateway or a plugin knows it.
+    pub(crate) key: Option<Arc<str>>,
+    /// Whom it belongs to.
+    pub(crate) tenant: Option<Arc<str>>,
 }
 
 /// Takes the credential out of a request, so that nothing further on can send it by accident.
@@ -36,7 +42,7 @@ pub(crate) fn identify(request: &mut Parts) -> Caller {
     // Taken out of the query in any case: it must not travel on beside a header either.
     let from_query = take_query_key(request);
     let credential = from_headers.or(from_query).filter(|key| !key.expose().is_empty());
-    Caller { credential }
+    Caller { credential, ..Caller::default() }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<Secret> {

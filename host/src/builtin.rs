@@ -20,7 +20,7 @@ mod tests {
 
     use super::*;
 
-    const SIZE_MAX: usize = 100 * 1024;
+    const SIZE_MAX: usize = 256 * 1024;
 
     fn exports(component: &[u8]) -> BTreeSet<String> {
         let mut names = BTreeSet::new();

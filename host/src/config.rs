@@ -11,6 +11,7 @@ pub mod embedded;
 pub mod env;
 pub mod file;
 pub mod files;
+mod plugin;
 pub mod redacted;
 pub mod secret;
 
@@ -33,6 +34,11 @@ use crate::config::env::Environment;
 use crate::config::file::{FILE_BYTES_MAX, Span};
 use crate::config::files::{Digest, Files};
 use crate::config::secret::Secret;
+
+pub use plugin::{
+    Allow, FaultPolicy, Glob, HOOKS, OnFault, Plugin, PluginConfig, PluginLimits, PluginMatch, PluginSource,
+    Reuse, ReuseScope, Streaming,
+};
 
 /// What a configuration is loaded from, once at the start and again at every reload.
 #[derive(Clone, Debug)]
@@ -228,6 +234,8 @@ pub struct Config {
     pub server: Server,
     /// The upstreams, in the order of the file; an index into this list names an upstream everywhere.
     pub upstreams: Vec<Upstream>,
+    /// The plugins, in the order of the file.
+    pub plugins: Vec<Plugin>,
     /// How an upstream is chosen.
     pub routing: Routing,
     /// When another attempt is made.
@@ -302,6 +310,8 @@ pub struct Server {
     pub cors_origins: Vec<String>,
     /// Whether answers carry `x-witgate-upstream`. Default true.
     pub upstream_header: bool,
+    /// The folder of compiled plugins; none keeps no compiled code. Default `witgate` in the user's cache folder.
+    pub cache_dir: Option<PathBuf>,
 }
 
 /// The files of the main listener's certificate.

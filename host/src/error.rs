@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 /// A boxed cause, for the log only.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -66,8 +66,27 @@ pub enum ErrorKind {
     StreamBroken,
     /// The client left.
     Cancelled,
+    /// A plugin's deliberate no.
+    Rejected(Box<Refusal>),
+    /// A plugin broke, and its `on_fault` is `reject`.
+    PluginFault,
+    /// Every instance that a plugin may have is in use.
+    PluginCapacity,
+    /// A plugin broke too often and is not called for a while.
+    PluginQuarantined,
     /// A defect of the gateway.
     Internal,
+}
+
+/// What a plugin refuses a request with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status, 400 to 599.
+    pub status: StatusCode,
+    /// The code of the error body.
+    pub code: String,
+    /// Further headers of the answer.
+    pub headers: HeaderMap,
 }
 
 /// Who caused a failure; a metric label and the log level follow from it.
@@ -77,6 +96,8 @@ pub enum Blame {
     Client,
     /// The upstream or the way to it.
     Upstream,
+    /// A plugin.
+    Plugin,
     /// This program or its configuration.
     Gateway,
 }
@@ -117,19 +138,22 @@ impl ErrorKind {
             Self::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::PluginCapacity | Self::PluginQuarantined => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Rejected(refusal) => refusal.status,
             Self::UpstreamUnreachable | Self::UpstreamInvalid | Self::UpstreamEmpty | Self::StreamBroken => {
                 StatusCode::BAD_GATEWAY
             }
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             // nginx's code for it; it is written to records, never to a client.
             Self::Cancelled => StatusCode::from_u16(499).expect("499 is a valid status"),
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::PluginFault | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
     /// The machine-readable code of the error body.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> &str {
         match self {
             Self::InvalidRequest => "invalid_request",
             Self::Unauthenticated => "invalid_api_key",
@@ -147,6 +171,10 @@ impl ErrorKind {
             Self::UpstreamEmpty => "upstream_empty",
             Self::StreamBroken => "upstream_stream_broken",
             Self::Cancelled => "cancelled",
+            Self::Rejected(refusal) => &refusal.code,
+            Self::PluginFault => "plugin_error",
+            Self::PluginCapacity => "plugin_capacity",
+            Self::PluginQuarantined => "plugin_quarantined",
             Self::Internal => "internal_error",
         }
     }
@@ -164,7 +192,9 @@ impl ErrorKind {
             | Self::Cancelled => "invalid_request_error",
             Self::Unauthenticated => "authentication_error",
             Self::Forbidden => "permission_error",
-            Self::Overloaded => "overloaded_error",
+            Self::Rejected(refusal) => class_of(refusal.status),
+            Self::PluginFault => "api_error",
+            Self::Overloaded | Self::PluginCapacity | Self::PluginQuarantined => "overloaded_error",
             Self::UpstreamUnreachable
             | Self::UpstreamTimeout
             | Self::UpstreamInvalid
@@ -186,14 +216,30 @@ impl ErrorKind {
             | Self::RequestTooLarge
             | Self::RequestTimeout
             | Self::Misdirected
+            | Self::Rejected(_)
             | Self::Cancelled => Blame::Client,
             Self::UpstreamUnreachable
             | Self::UpstreamTimeout
             | Self::UpstreamInvalid
             | Self::UpstreamEmpty
             | Self::StreamBroken => Blame::Upstream,
+            Self::PluginFault | Self::PluginCapacity | Self::PluginQuarantined => Blame::Plugin,
             Self::Overloaded | Self::Internal => Blame::Gateway,
         }
+    }
+}
+
+/// OpenAI's error class for a status.
+///
+/// Source: OpenAI, API reference, "Error codes".
+fn class_of(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "authentication_error",
+        403 => "permission_error",
+        429 => "rate_limit_error",
+        503 => "overloaded_error",
+        500.. => "api_error",
+        _ => "invalid_request_error",
     }
 }
 

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
-use crate::chat::Usage;
+use crate::chat::{StopReason, Usage};
 use crate::error::{Blame, Error, ErrorKind};
 
 /// The header that carries a request's id, in both directions.
@@ -42,9 +43,87 @@ pub(crate) struct Exchange {
     pub(crate) first_token: Option<Duration>,
     /// Time that passed waiting for the client's body or for an upstream.
     pub(crate) waited: Duration,
+    /// Who is calling, if that is known.
+    pub(crate) caller: Option<String>,
+    /// The name of the key it used.
+    pub(crate) key: Option<Arc<str>>,
+    /// The caller's tenant.
+    pub(crate) tenant: Option<Arc<str>>,
+    /// Why the answer ended.
+    pub(crate) finish: Option<StopReason>,
+    /// The labels that plugins gave it.
+    pub(crate) tags: Tags,
+    /// Both bodies, if somebody wants them at the end.
+    pub(crate) bodies: Option<Box<Bodies>>,
+    /// The time each plugin took.
+    plugins: Vec<(Arc<str>, Duration)>,
+    /// What is to be told when it is over.
+    at_end: Vec<Notice>,
     outcome: Outcome,
     started: Instant,
     activity: Arc<Activity>,
+}
+
+/// Told of an exchange that is over. It must not wait.
+pub(crate) type Notice = Box<dyn FnOnce(&Exchange) + Send>;
+
+/// The bodies of an exchange, up to a bound.
+#[derive(Default)]
+pub(crate) struct Bodies {
+    /// As the client sent it.
+    pub(crate) request: Bytes,
+    /// As the client was sent it.
+    pub(crate) response: Vec<u8>,
+}
+
+impl Bodies {
+    /// The most that is kept of either, in bytes.
+    pub(crate) const BYTES_MAX: usize = 1 << 20;
+
+    /// Keeps the request.
+    pub(crate) fn note_request(&mut self, body: &Bytes) {
+        self.request = body.slice(..body.len().min(Self::BYTES_MAX));
+    }
+
+    /// Keeps what of the answer is sent now.
+    pub(crate) fn note_response(&mut self, bytes: &[u8]) {
+        let room = Self::BYTES_MAX - self.response.len();
+        self.response.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+}
+
+/// Labels of an exchange.
+#[derive(Default)]
+pub(crate) struct Tags(Vec<(String, String)>);
+
+impl Tags {
+    /// The most labels an exchange has.
+    const COUNT_MAX: usize = 64;
+    /// The longest key or value, in bytes.
+    const BYTES_MAX: usize = 1024;
+
+    /// Sets a label; the last value of a key counts. What is over the bounds is cut or dropped.
+    pub(crate) fn set(&mut self, mut key: String, mut value: String) {
+        key.truncate(key.floor_char_boundary(Self::BYTES_MAX));
+        value.truncate(value.floor_char_boundary(Self::BYTES_MAX));
+        if let Some((_, old)) = self.0.iter_mut().find(|(known, _)| *known == key) {
+            *old = value;
+        } else if self.0.len() < Self::COUNT_MAX {
+            self.0.push((key, value));
+        }
+    }
+
+    /// Sets all of another's.
+    pub(crate) fn extend(&mut self, others: Self) {
+        for (key, value) in others.0 {
+            self.set(key, value);
+        }
+    }
+
+    /// All labels.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &(String, String)> {
+        self.0.iter()
+    }
 }
 
 /// One try at one upstream.
@@ -134,6 +213,14 @@ impl Exchange {
             usage: None,
             first_token: None,
             waited: Duration::ZERO,
+            caller: None,
+            key: None,
+            tenant: None,
+            finish: None,
+            tags: Tags::default(),
+            bodies: None,
+            plugins: Vec::new(),
+            at_end: Vec::new(),
             outcome: Outcome::Cancelled,
             started: Instant::now(),
             activity: activity.clone(),
@@ -144,6 +231,34 @@ impl Exchange {
     pub(crate) fn draw(&self) -> u64 {
         let number = self.activity.next.fetch_add(1, Ordering::Relaxed);
         scramble(number ^ self.activity.seed)
+    }
+
+    /// Has somebody told when it is over.
+    pub(crate) fn at_end(&mut self, notice: Notice) {
+        self.at_end.push(notice);
+    }
+
+    /// A plugin took so long.
+    pub(crate) fn note_plugin(&mut self, name: &Arc<str>, took: Duration) {
+        match self.plugins.iter_mut().find(|(known, _)| known == name) {
+            Some((_, sum)) => *sum += took,
+            None => self.plugins.push((name.clone(), took)),
+        }
+    }
+
+    /// The time each plugin took so far.
+    pub(crate) fn plugins(&self) -> impl Iterator<Item = &(Arc<str>, Duration)> {
+        self.plugins.iter()
+    }
+
+    /// How it ended, so far.
+    pub(crate) fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// When it began.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
     }
 
     /// Time since the start.
@@ -200,7 +315,7 @@ impl Exchange {
                 let tried = self.tried();
                 match error.kind.blame() {
                     Blame::Client => line!(info, kind, error = %error, cause, tried, "request refused"),
-                    Blame::Upstream | Blame::Gateway => {
+                    Blame::Upstream | Blame::Plugin | Blame::Gateway => {
                         line!(warn, kind, error = %error, cause, tried, "request failed")
                     }
                 }
@@ -237,6 +352,9 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.activity.running.fetch_sub(1, Ordering::Relaxed);
         self.record();
+        for notice in std::mem::take(&mut self.at_end) {
+            notice(self);
+        }
     }
 }
 
@@ -265,5 +383,17 @@ mod tests {
         for (id, sane) in [("a-1", true), ("", false), ("a b", false), (&*"x".repeat(129), false)] {
             assert_eq!(is_sane(&HeaderValue::from_str(id).unwrap()), sane, "{id}");
         }
+    }
+
+    #[test]
+    fn labels_are_bounded() {
+        let mut tags = Tags::default();
+        for n in 0..Tags::COUNT_MAX + 5 {
+            tags.set(n.to_string(), "é".repeat(Tags::BYTES_MAX));
+        }
+        assert_eq!(tags.iter().count(), Tags::COUNT_MAX);
+        assert!(tags.iter().all(|(_, value)| value.len() == Tags::BYTES_MAX));
+        tags.set("0".to_owned(), "x".to_owned());
+        assert_eq!(tags.iter().next().map(|(_, value)| value.as_str()), Some("x"));
     }
 }

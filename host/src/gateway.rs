@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -26,10 +26,15 @@ use crate::exchange::{Activity, Exchange, REQUEST_ID};
 use crate::headers;
 use crate::health;
 use crate::models;
+use crate::plugin::call::Facts;
+use crate::plugin::chain::{Chain, Flow, Principal, Synthetic, View};
+use crate::plugin::complete;
+use crate::plugin::hook::Hook;
+use crate::plugin::stages::{End, Stages};
 use crate::reload::Reloader;
 use crate::snapshot::{Snapshot, Snapshots};
-use crate::stream::{Body, Manner};
-use crate::upstream::dispatch::dispatch;
+use crate::stream::{Body, Late, Manner};
+use crate::upstream::dispatch::{Dispatched, dispatch};
 use crate::upstream::job::{Job, Payload};
 use crate::upstream::reply::{Reply, ReplyContent};
 use crate::upstream::{Rest, UPLOAD_IDLE_MAX, broken_off, too_slow};
@@ -65,27 +70,44 @@ pub(crate) struct Gateway {
 
 /// What the steps of a request come to.
 enum Answer {
-    /// An upstream's.
-    Reply(Reply),
+    /// An upstream's, and the plugins that its stream goes through.
+    Reply(Reply, Option<Box<Stages>>),
     /// The gateway's own.
     Own(StatusCode, HeaderMap, Bytes),
     /// None yet: the client may be sent comments while an upstream is asked.
-    Later(Box<Job>),
+    Later(Box<Later>),
+}
+
+/// A request that is ready to be sent, and the plugins that see the answer.
+struct Later {
+    job: Job,
+    plugins: Plugins,
+}
+
+/// The plugins of one exchange, and what they are told of it.
+struct Plugins {
+    chain: Chain,
+    /// None where there is no plugin.
+    facts: Option<Arc<Facts>>,
 }
 
 impl Gateway {
     /// Answers one request. Never fails: from here on every error is a response, and a panic is a 500.
-    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        client: IpAddr,
+    ) -> Response<Body> {
         let snapshot = self.snapshots.current();
         let mut exchange = Box::new(Exchange::begin(request.headers(), &self.activity));
         let id = exchange.id.clone();
         let origin = request.headers().get(header::ORIGIN).cloned();
         let is_head = request.method() == Method::HEAD;
-        let answered = caught(pin!(self.respond(&snapshot, &mut exchange, request))).await;
+        let answered = caught(pin!(self.respond(&snapshot, &mut exchange, request, client))).await;
         let mut response = match answered.unwrap_or_else(|| Err(defect())) {
             Ok(Answer::Own(status, headers, body)) => own_response(status, headers, body, exchange),
-            Ok(Answer::Reply(reply)) => reply_response(reply, &snapshot, exchange),
-            Ok(Answer::Later(job)) => Box::pin(self.respond_early(*job, &snapshot, exchange)).await,
+            Ok(Answer::Reply(reply, stages)) => reply_response(reply, stages, &snapshot, exchange),
+            Ok(Answer::Later(later)) => Box::pin(self.respond_early(later, &snapshot, exchange)).await,
             Err(error) => failed_response(error, &snapshot, exchange),
         };
         if is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
@@ -104,6 +126,7 @@ impl Gateway {
         snapshot: &Arc<Snapshot>,
         exchange: &mut Exchange,
         request: Request<Incoming>,
+        client: IpAddr,
     ) -> Result<Answer> {
         let (mut head, body) = request.into_parts();
         if cors::is_preflight(&head) {
@@ -115,9 +138,19 @@ impl Gateway {
             let (status, headers, body) = page.render(snapshot, self);
             return Ok(Answer::Own(status, headers, body));
         }
-        let caller = auth::identify(&mut head);
+        let mut chain = Chain::begin(&snapshot.plugins);
+        if chain.has(Hook::OnComplete) {
+            complete::watch(&snapshot.plugins, exchange);
+        }
+        let endpoint = Endpoint::of(head.uri.path());
+        let caller = if chain.has(Hook::Authenticate) {
+            let known = endpoint.map(|(endpoint, _)| endpoint);
+            Box::pin(authenticate(&mut chain, known, &mut head, client, exchange)).await?
+        } else {
+            auth::identify(&mut head)
+        };
         // What most requests pass by is boxed: a future is as large as the largest thing it may have to wait for.
-        let job = match Endpoint::of(head.uri.path()) {
+        let mut job = match Endpoint::of(head.uri.path()) {
             None => {
                 unknown_path_job(head, body, caller, &snapshot.config.server, self.budget.share(), exchange)?
             }
@@ -132,10 +165,16 @@ impl Gateway {
                 self.read_job(endpoint, head, body, caller, &snapshot.config.server, exchange).await?
             }
         };
-        if exchange.is_stream && snapshot.config.server.keepalive_early {
-            return Ok(Answer::Later(Box::new(job)));
+        let mut plugins = Plugins { chain, facts: None };
+        if !plugins.chain.is_empty()
+            && let Some(answer) = Box::pin(plugins.on_request(&mut job, exchange)).await?
+        {
+            return Ok(answer);
         }
-        dispatch(&job, snapshot, exchange).await.map(Answer::Reply)
+        if exchange.is_stream && snapshot.config.server.keepalive_early {
+            return Ok(Answer::Later(Box::new(Later { job, plugins })));
+        }
+        plugins.dispatch(&mut job, snapshot, exchange).await
     }
 
     async fn list_models(self: &Arc<Self>, caller: Caller, id: &str) -> Result<Answer> {
@@ -147,15 +186,16 @@ impl Gateway {
     /// Waits for an upstream, but not longer than `keepalive` without a byte to the client.
     async fn respond_early(
         &self,
-        job: Job,
+        later: Box<Later>,
         snapshot: &Arc<Snapshot>,
         mut exchange: Box<Exchange>,
     ) -> Response<Body> {
+        let Later { mut job, mut plugins } = *later;
         let server = &snapshot.config.server;
         let manner = Manner { keepalive: server.keepalive, compat: snapshot.config.error_compat };
         let pinned = snapshot.clone();
         let mut answering = Box::pin(async move {
-            let dispatched = caught(pin!(dispatch(&job, &pinned, &mut exchange))).await;
+            let dispatched = caught(pin!(plugins.dispatch(&mut job, &pinned, &mut exchange))).await;
             (dispatched.unwrap_or_else(|| Err(defect())), exchange)
         });
         let in_time = if server.keepalive.is_zero() {
@@ -164,13 +204,26 @@ impl Gateway {
             tokio::time::timeout(server.keepalive, answering.as_mut()).await.ok()
         };
         match in_time {
-            Some((Ok(reply), exchange)) => reply_response(reply, snapshot, exchange),
+            Some((Ok(Answer::Reply(reply, stages)), exchange)) => {
+                reply_response(reply, stages, snapshot, exchange)
+            }
+            Some((Ok(Answer::Own(status, headers, body)), exchange)) => {
+                own_response(status, headers, body, exchange)
+            }
+            Some((Ok(Answer::Later(_)), exchange)) => failed_response(defect(), snapshot, exchange),
             Some((Err(error), exchange)) => failed_response(error, snapshot, exchange),
             None => {
                 let settled = async move {
                     match answering.await {
-                        (Ok(reply), exchange) => (reply.settled().await, exchange),
-                        failed => failed,
+                        (Ok(Answer::Reply(reply, stages)), exchange) => {
+                            let settled = reply.settled().await;
+                            (settled.map(|reply| Late::Reply(Box::new(reply), stages)), exchange)
+                        }
+                        (Ok(Answer::Own(status, headers, body)), exchange) => {
+                            (Ok(Late::Own(status, headers, body)), exchange)
+                        }
+                        (Ok(Answer::Later(_)), exchange) => (Err(defect()), exchange),
+                        (Err(error), exchange) => (Err(error), exchange),
                     }
                 };
                 let mut response = Response::new(Body::early(Box::pin(settled), manner));
@@ -214,8 +267,170 @@ impl Gateway {
             payload,
             caller,
             model,
+            holds_answer: false,
             _share: reader.share,
         })
+    }
+}
+
+/// Has the plugins say who is calling, before what the client presents leaves the request.
+async fn authenticate(
+    chain: &mut Chain,
+    endpoint: Option<Endpoint>,
+    head: &mut request::Parts,
+    client: IpAddr,
+    exchange: &mut Exchange,
+) -> Result<Caller> {
+    let principal = chain.authenticate(endpoint, head, client).await;
+    chain.note_in(exchange);
+    let principal = principal?;
+    let mut caller = auth::identify(head);
+    if let Some(Principal { name, tenant, key }) = principal {
+        exchange.caller = Some(name);
+        exchange.tenant.clone_from(&tenant);
+        exchange.key.clone_from(&key);
+        // It is a key of this gateway and not the upstream's.
+        caller = Caller { credential: None, key, tenant };
+    }
+    Ok(caller)
+}
+
+impl Plugins {
+    /// Shows the request to the plugins that match it; gives the answer if one of them has it.
+    async fn on_request(&mut self, job: &mut Job, exchange: &mut Exchange) -> Result<Option<Answer>> {
+        let facts = Arc::new(Facts {
+            id: exchange.id.to_str().unwrap_or_default().to_owned(),
+            tenant: job.caller.tenant.clone(),
+            endpoint: job.endpoint,
+            is_stream: exchange.is_stream,
+            started: exchange.started(),
+            credential: job.caller.credential.clone(),
+        });
+        self.chain.select(&facts, &job.model, job.caller.key.as_deref());
+        if let (Some(bodies), Payload::Json(request)) = (&mut exchange.bodies, &job.payload) {
+            bodies.note_request(request.body());
+        }
+        self.facts = Some(facts.clone());
+        job.holds_answer = self.chain.has(Hook::StreamText) || self.chain.has(Hook::OnResponse);
+        if !self.chain.has(Hook::OnRequest) {
+            return Ok(None);
+        }
+        let mut view = job.lend(&facts);
+        let flow = self.chain.on_request(&mut view).await;
+        self.chain.note_in(exchange);
+        match flow? {
+            Flow::Next(edited) => {
+                job.take_back(view, edited.document)?;
+                Ok(None)
+            }
+            Flow::Respond(answer) => self.synthetic(view, answer, exchange).await.map(Some),
+            Flow::MoveOn(_) => Ok(None),
+        }
+    }
+
+    /// Has an upstream answer, and puts the answer through the plugins.
+    async fn dispatch(
+        &mut self,
+        job: &mut Job,
+        snapshot: &Snapshot,
+        exchange: &mut Exchange,
+    ) -> Result<Answer> {
+        let Some(facts) = self.facts.clone().filter(|_| !self.chain.is_empty()) else {
+            return match dispatch(job, snapshot, &mut self.chain, None, exchange).await? {
+                Dispatched::Reply(reply) => Ok(Answer::Reply(reply, None)),
+                Dispatched::Synthetic(_) => Err(defect()),
+            };
+        };
+        Box::pin(self.dispatch_through(job, snapshot, facts, exchange)).await
+    }
+
+    async fn dispatch_through(
+        &mut self,
+        job: &mut Job,
+        snapshot: &Snapshot,
+        facts: Arc<Facts>,
+        exchange: &mut Exchange,
+    ) -> Result<Answer> {
+        let dispatched = dispatch(job, snapshot, &mut self.chain, Some(&facts), exchange).await;
+        self.chain.note_in(exchange);
+        let mut reply = match dispatched? {
+            Dispatched::Reply(reply) => reply,
+            Dispatched::Synthetic(answer) => {
+                let view = job.lend(&facts);
+                return self.synthetic(view, answer, exchange).await;
+            }
+        };
+        let Some(endpoint) = job.endpoint.filter(|_| reply.status.is_success()) else {
+            return Ok(Answer::Reply(reply, None));
+        };
+        if !self.chain.has(Hook::StreamText) && !self.chain.has(Hook::StreamEvents) {
+            return Ok(Answer::Reply(reply, None));
+        }
+        let mut view = job.lend(&facts);
+        view.attempt = u32::try_from(exchange.attempts.len()).unwrap_or(u32::MAX);
+        view.upstream = Some(reply.upstream.settings.name.clone());
+        let is_stream = matches!(reply.content, ReplyContent::Events { .. });
+        let chain = std::mem::take(&mut self.chain);
+        let (chain, stages) = Stages::open(chain, endpoint, &mut view, is_stream).await?;
+        self.chain = chain;
+        self.chain.note_in(exchange);
+        let Some(mut stages) = stages else { return Ok(Answer::Reply(reply, None)) };
+        match &mut reply.content {
+            ReplyContent::Events { .. } => return Ok(Answer::Reply(reply, Some(Box::new(stages)))),
+            ReplyContent::Whole(answer) => {
+                let changed = stages.whole(&answer.body()).await;
+                stages.note_in(exchange);
+                if let Some(segments) = changed? {
+                    answer.segments = segments;
+                }
+            }
+            ReplyContent::Held(_) | ReplyContent::Opaque { .. } => {
+                let message = "the upstream's answer is in a form that the plugins cannot read";
+                return Err(Error::new(ErrorKind::UpstreamInvalid, message));
+            }
+        }
+        Ok(Answer::Reply(reply, None))
+    }
+
+    /// An answer by a plugin, as the client asked for it, through the plugins before that one.
+    async fn synthetic(
+        &mut self,
+        mut view: View,
+        answer: Synthetic,
+        exchange: &mut Exchange,
+    ) -> Result<Answer> {
+        let Synthetic { status, mut headers, mut body } = answer;
+        let endpoint = view.facts.endpoint.filter(|_| status == StatusCode::OK);
+        let is_json = headers::Kind::of(&headers) == headers::Kind::Json;
+        let Some(endpoint) = endpoint.filter(|_| is_json) else {
+            return Ok(Answer::Own(status, headers, body));
+        };
+        let asks_usage =
+            view.document.as_ref().and_then(|body| body.get("/stream_options/include_usage").ok().flatten())
+                == Some("true");
+        let framed = exchange.is_stream.then(|| openai::frame::events(endpoint, &body, asks_usage)).flatten();
+        let chain = std::mem::take(&mut self.chain);
+        let (chain, stages) = Stages::open(chain, endpoint, &mut view, framed.is_some()).await?;
+        self.chain = chain;
+        if let Some(events) = framed {
+            body = events;
+            headers
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+            if let Some(mut stages) = stages {
+                let mut out = Vec::new();
+                let outcome = stages.finish(End::Complete, vec![body], &mut out).await;
+                stages.note_in(exchange);
+                outcome?;
+                body = out.concat().into();
+            }
+        } else if let Some(mut stages) = stages {
+            let changed = stages.whole(&body).await;
+            stages.note_in(exchange);
+            if let Some(segments) = changed? {
+                body = segments.concat().into();
+            }
+        }
+        Ok(Answer::Own(status, headers, body))
     }
 }
 
@@ -352,6 +567,7 @@ fn unknown_path_job(
         payload: Payload::Opaque { rest, len },
         caller,
         model: Arc::from(""),
+        holds_answer: false,
         _share: reader.share,
     })
 }
@@ -402,11 +618,17 @@ fn failed_response(error: Error, snapshot: &Snapshot, exchange: Box<Exchange>) -
     error_response(error, snapshot.config.error_compat, shows_upstream, exchange)
 }
 
-fn reply_response(reply: Reply, snapshot: &Snapshot, mut exchange: Box<Exchange>) -> Response<Body> {
+fn reply_response(
+    reply: Reply,
+    stages: Option<Box<Stages>>,
+    snapshot: &Snapshot,
+    mut exchange: Box<Exchange>,
+) -> Response<Body> {
     let Reply { status, mut headers, content, upstream, place, deadline } = reply;
     exchange.status = Some(status);
     if let ReplyContent::Whole(answer) = &content {
         exchange.usage = answer.facts.usage;
+        exchange.finish = answer.facts.finish_reason;
     }
     if let Some(id) = headers.remove(REQUEST_ID) {
         headers.insert(X_UPSTREAM_REQUEST_ID, id);
@@ -415,7 +637,7 @@ fn reply_response(reply: Reply, snapshot: &Snapshot, mut exchange: Box<Exchange>
     describe(&exchange, name, &mut headers);
     let manner = Manner { keepalive: snapshot.config.server.keepalive, compat: snapshot.config.error_compat };
     let idle = upstream.settings.timeouts.idle;
-    let body = Body::from_reply(content, place, deadline, idle, manner).ending(exchange);
+    let body = Body::from_reply(content, stages, place, deadline, idle, manner).ending(exchange);
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -438,6 +660,10 @@ pub(crate) fn error_response(
     }
     if let Some(wait) = error.retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    }
+    if let ErrorKind::Rejected(refusal) = &error.kind {
+        headers.extend(refusal.headers.clone());
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     if matches!(error.kind, ErrorKind::RequestTooLarge | ErrorKind::RequestTimeout) {
         // The rest of the body is not going to be read.
@@ -468,6 +694,14 @@ fn describe(exchange: &Exchange, upstream: Option<&str>, headers: &mut HeaderMap
     let own_us = exchange.elapsed().saturating_sub(exchange.waited).as_micros();
     let timing = HeaderValue::try_from(format!("gw;dur={}.{:03}", own_us / 1000, own_us % 1000));
     headers.append(SERVER_TIMING, timing.expect("digits are a valid header value"));
+    for (name, took) in exchange.plugins() {
+        let us = took.as_micros();
+        let timing = HeaderValue::try_from(format!("plugin-{name};dur={}.{:03}", us / 1000, us % 1000));
+        headers.append(
+            SERVER_TIMING,
+            timing.expect("a plugin's name has lowercase letters, digits and hyphens"),
+        );
+    }
 }
 
 #[cfg(test)]

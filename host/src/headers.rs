@@ -24,6 +24,16 @@ fn is_for_this_side(name: &str) -> bool {
     matches!(name, "host" | "content-length" | "expect" | "proxy-authorization")
 }
 
+/// Whether a header is this gateway's to set: what describes the connection and the framing, and what identifies the
+/// exchange.
+pub(crate) fn is_reserved(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    is_hop_by_hop(name)
+        || is_for_this_side(name)
+        || matches!(name, "content-encoding" | "accept-encoding" | "x-request-id" | "server-timing")
+        || name.starts_with("x-witgate-")
+}
+
 /// The kinds of bodies that are treated differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

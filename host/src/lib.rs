@@ -64,7 +64,8 @@
 //! zeroed and cached whole. What most requests pass by (connecting, forms, lists) is boxed where it begins.
 //!
 //! **Changes of files are found by content**, five times a second, not by file events: rename, rewrite in place, swapped
-//! symbolic links and mounted single files are then the same case, and a half-written file is never read.
+//! symbolic links and mounted single files are then the same case, and a half-written file is never read. A file over a
+//! mebibyte, which only a plugin is, would take too long to read that often: it is known by its inode, length and times.
 //!
 //! **The YAML tree is built from parser events** (saphyr-parser) and not through serde: positions, quoting and all
 //! problems at once need the tree.
@@ -83,6 +84,7 @@ mod gateway;
 mod headers;
 mod health;
 mod models;
+mod plugin;
 mod reload;
 pub mod route;
 mod server;

@@ -225,6 +225,7 @@ async fn fetch(upstream: &Arc<Upstream>, caller: &Caller) -> Result<Vec<Model>> 
         payload: Payload::Opaque { rest: None, len: None },
         caller: caller.clone(),
         model: Arc::from(""),
+        holds_answer: false,
         _share: Budget::new().share(),
     };
     let asked = tokio::time::timeout(FETCH_TIME_MAX, ask(&job, upstream)).await;

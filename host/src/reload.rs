@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::files::Files;
 use crate::config::{self, Config};
 use crate::gateway::Gateway;
+use crate::plugin::Runtime;
 use crate::snapshot::Snapshot;
 
 /// How often the files are looked at. A change is taken once it has been still for one look.
@@ -24,6 +25,8 @@ const MODELS_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// How the configuration is read again.
 pub(crate) struct Reloader {
     source: config::Input,
+    /// What plugins share; it outlives every configuration.
+    pub(crate) plugins: Arc<Runtime>,
     /// One reload at a time.
     running: tokio::sync::Mutex<()>,
     status: Mutex<Status>,
@@ -42,7 +45,7 @@ struct Status {
 
 impl Reloader {
     /// Remembers where `config` came from.
-    pub(crate) fn new(source: config::Input, config: &Config) -> Self {
+    pub(crate) fn new(source: config::Input, config: &Config, plugins: Arc<Runtime>) -> Self {
         let status = Status {
             read: config.sources(),
             asked_by_models: None,
@@ -51,7 +54,7 @@ impl Reloader {
             reloads: 0,
             rejected: 0,
         };
-        Self { source, running: tokio::sync::Mutex::default(), status: Mutex::new(status) }
+        Self { source, plugins, running: tokio::sync::Mutex::default(), status: Mutex::new(status) }
     }
 
     /// Reads the configuration and lets requests that begin from now on use it; says whether anything changed.
@@ -65,8 +68,9 @@ impl Reloader {
         let source = self.source.clone();
         // Taken before the files are read again: what changes while they are being read is another change.
         let look = self.look().await;
-        // Files are read and certificates parsed; neither belongs on a thread that serves.
-        let built = tokio::task::spawn_blocking(move || build(&source, &before)).await;
+        // Files are read, certificates parsed and plugins compiled; nothing of that belongs on a thread that serves.
+        let plugins = self.plugins.clone();
+        let built = tokio::task::spawn_blocking(move || build(&source, &before, &plugins)).await;
         let (read, built) = built
             .unwrap_or_else(|_| (None, Err("the gateway failed while it read the configuration".to_owned())));
         let mut status = self.status();
@@ -155,7 +159,7 @@ impl Reloader {
 type Built = Result<Option<Snapshot>, String>;
 
 /// Reads, checks and builds; says also what the files held, if that is known.
-fn build(source: &config::Input, before: &Snapshot) -> (Option<Files>, Built) {
+fn build(source: &config::Input, before: &Snapshot, plugins: &Runtime) -> (Option<Files>, Built) {
     let (config, warnings) = match source.load() {
         Ok(loaded) => loaded,
         Err(problems) => return (None, Err(problems.to_string())),
@@ -167,7 +171,7 @@ fn build(source: &config::Input, before: &Snapshot) -> (Option<Files>, Built) {
     let built = if config.says_the_same_as(&before.config) {
         Ok(None)
     } else {
-        Snapshot::build(config, Some(before)).map(Some)
+        Snapshot::build(config, Some(before), plugins).map(Some)
     };
     (Some(read), built)
 }
@@ -178,6 +182,7 @@ fn warn_of_fixed_settings(before: &Config, after: &Config) {
         ("server.listen", before.listen != after.listen),
         ("server.admin", before.admin != after.admin),
         ("server.connections_max", before.connections_max != after.connections_max),
+        ("server.cache_dir", before.cache_dir != after.cache_dir),
     ];
     for (setting, has_changed) in fixed {
         if has_changed {
@@ -202,7 +207,7 @@ mod tests {
         let input = Input { origin, environment: Environment::default(), overrides: Overrides::default() };
         let (config, _) = input.load().unwrap();
         std::fs::write(&path, format!("{text}server: {{ keepalive: 1s }}\n")).unwrap();
-        let reloader = Reloader::new(input, &config);
+        let reloader = Reloader::new(input, &config, Arc::default());
         assert!(reloader.look().await != reloader.status().read);
         std::fs::write(&path, text).unwrap();
         assert!(reloader.look().await == reloader.status().read);

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,7 +89,7 @@ pub(crate) async fn serve(
             () = stop.drain.cancelled() => return,
             accepted = accept(&listener, &permits) => accepted,
         };
-        let (stream, permit) = match accepted {
+        let (stream, client, permit) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -100,7 +100,7 @@ pub(crate) async fn serve(
         let (gateway, stop) = (gateway.clone(), stop.clone());
         tasks.spawn(async move {
             let _permit = permit;
-            if let Err(error) = connection(stream, surface, gateway, stop).await {
+            if let Err(error) = connection(stream, client, surface, gateway, stop).await {
                 tracing::debug!(error, "connection ended");
             }
         });
@@ -110,17 +110,18 @@ pub(crate) async fn serve(
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, IpAddr, tokio::sync::OwnedSemaphorePermit)> {
     let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, client) = listener.accept().await?;
     // Events are small and must not wait for each other's acknowledgement.
     stream.set_nodelay(true)?;
-    Ok((stream, permit))
+    Ok((stream, client.ip(), permit))
 }
 
 /// Serves one connection; the first head, TLS and the choice of a version included, is due within `header_timeout`.
 async fn connection(
     stream: TcpStream,
+    client: IpAddr,
     surface: Surface,
     gateway: Arc<Gateway>,
     stop: Stop,
@@ -128,15 +129,16 @@ async fn connection(
     let snapshot = gateway.snapshots.current();
     let due = Instant::now() + snapshot.config.server.header_timeout;
     match snapshot.tls.clone().filter(|_| surface == Surface::Main) {
-        None => requests(stream, surface, gateway, stop, due).await,
+        None => requests(stream, client, surface, gateway, stop, due).await,
         // Boxed, so that connections in plain text do not hold room for it.
-        Some(config) => Box::pin(secured(config, stream, surface, gateway, stop, due)).await,
+        Some(config) => Box::pin(secured(config, stream, client, surface, gateway, stop, due)).await,
     }
 }
 
 async fn secured(
     config: Arc<ServerConfig>,
     stream: TcpStream,
+    client: IpAddr,
     surface: Surface,
     gateway: Arc<Gateway>,
     stop: Stop,
@@ -147,11 +149,12 @@ async fn secured(
         .await
         .map_err(|_| "the TLS handshake took too long".to_owned())?
         .map_err(|error| error.to_string())?;
-    requests(stream, surface, gateway, stop, due).await
+    requests(stream, client, surface, gateway, stop, due).await
 }
 
 async fn requests(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    client: IpAddr,
     surface: Surface,
     gateway: Arc<Gateway>,
     stop: Stop,
@@ -162,7 +165,9 @@ async fn requests(
         has_begun.store(true, Ordering::Relaxed);
         let gateway = gateway.clone();
         // Boxed, so that an idle connection and one that streams its answer hold nothing of it.
-        Box::pin(async move { Ok::<Response<Body>, Infallible>(answer(surface, gateway, request).await) })
+        Box::pin(
+            async move { Ok::<Response<Body>, Infallible>(answer(surface, gateway, request, client).await) },
+        )
     });
     let builder = builder();
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
@@ -188,9 +193,14 @@ async fn requests(
     }
 }
 
-async fn answer(surface: Surface, gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Body> {
+async fn answer(
+    surface: Surface,
+    gateway: Arc<Gateway>,
+    request: Request<Incoming>,
+    client: IpAddr,
+) -> Response<Body> {
     match surface {
-        Surface::Main => gateway.handle(request).await,
+        Surface::Main => gateway.handle(request, client).await,
         Surface::Admin => Box::pin(admin::handle(&gateway, request)).await,
     }
 }

@@ -11,6 +11,7 @@ use rustls::ServerConfig;
 
 use crate::config::Config;
 use crate::models::ModelsCache;
+use crate::plugin::{Loaded, Runtime};
 use crate::route::Routes;
 use crate::tls;
 use crate::upstream::Upstream;
@@ -23,6 +24,8 @@ pub(crate) struct Snapshot {
     pub(crate) routes: Routes,
     /// The upstreams, in the order of the configuration.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
+    /// The plugins.
+    pub(crate) plugins: Loaded,
     /// The certificate of the main listener.
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// The lists of models; new with every configuration.
@@ -39,8 +42,10 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// A message when a certificate's file cannot be used; nothing has changed then.
-    pub(crate) fn build(config: Config, before: Option<&Self>) -> Result<Self, String> {
+    /// A message when a certificate's file cannot be used or a plugin not be loaded; nothing has changed then.
+    ///
+    /// Blocks: files are read, plugins compiled and tried out.
+    pub(crate) fn build(config: Config, before: Option<&Self>, runtime: &Runtime) -> Result<Self, String> {
         let known: HashMap<&str, &Arc<Upstream>> =
             before.iter().flat_map(|before| &before.upstreams).map(|up| (&*up.settings.name, up)).collect();
         let trust = tls::Trust::default();
@@ -56,9 +61,10 @@ impl Snapshot {
             })
             .collect::<Result<_, String>>()?;
         let tls = config.server.tls.as_ref().map(tls::server).transpose()?;
+        let plugins = Loaded::new(&config, before.map(|before| &before.plugins), runtime)?;
         let routes = Routes::new(&config);
         let models = ModelsCache::new(config.models_cache_ttl);
-        Ok(Self { config, routes, upstreams, tls, models })
+        Ok(Self { config, routes, upstreams, plugins, tls, models })
     }
 }
 

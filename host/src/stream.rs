@@ -5,18 +5,22 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::config::ErrorCompat;
 use crate::error::{Error, ErrorKind, Result, Source as Cause};
 use crate::exchange::Exchange;
+use crate::headers;
+use crate::plugin::stages::{End, Stages};
 use crate::upstream::InFlight;
 use crate::upstream::reply::{Reply, ReplyContent, SILENT, Source};
 use crate::wire::openai;
@@ -57,6 +61,14 @@ struct Streaming {
     ready: Vec<Bytes>,
     /// What looks into the events; none for bytes that are passed on as they are.
     filter: Option<Filter>,
+    /// The plugins it goes through.
+    plugins: Plugins,
+    /// What the plugins are to get.
+    raw: Vec<Bytes>,
+    /// What is sent after everything the plugins still have: how the client is told of an error.
+    last_words: Option<Bytes>,
+    /// Whether a plugin ended the answer, so that nothing more of it is sent.
+    is_cut: bool,
     manner: Manner,
     idle: Duration,
     deadline: Option<Instant>,
@@ -71,8 +83,35 @@ struct Streaming {
     _place: Option<InFlight>,
 }
 
+/// The plugins of a stream.
+enum Plugins {
+    /// None, or none any more.
+    None,
+    /// They wait for what is next.
+    Waiting(Box<Stages>),
+    /// They are at work.
+    Working(Pin<Box<dyn Future<Output = Worked> + Send>>),
+}
+
+/// What the plugins made of something.
+struct Worked {
+    stages: Box<Stages>,
+    pieces: Vec<Bytes>,
+    outcome: Result<()>,
+    /// Whether they are done: they were told of the end, or want nothing more.
+    is_end: bool,
+}
+
+/// An answer whose head was sent before it was there.
+pub(crate) enum Late {
+    /// An upstream's, and the plugins that its stream goes through.
+    Reply(Box<Reply>, Option<Box<Stages>>),
+    /// The gateway's own.
+    Own(StatusCode, HeaderMap, Bytes),
+}
+
 /// What is being waited for while the client is sent comments.
-pub(crate) type Answering = Pin<Box<dyn Future<Output = (Result<Reply>, Box<Exchange>)> + Send>>;
+pub(crate) type Answering = Pin<Box<dyn Future<Output = (Result<Late>, Box<Exchange>)> + Send>>;
 
 struct Early {
     answering: Answering,
@@ -117,6 +156,7 @@ impl Body {
     /// The body of an upstream's answer.
     pub(crate) fn from_reply(
         content: ReplyContent,
+        stages: Option<Box<Stages>>,
         place: Option<InFlight>,
         deadline: Option<Instant>,
         idle: Duration,
@@ -133,6 +173,10 @@ impl Body {
             source,
             ready: Vec::new(),
             filter,
+            plugins: stages.map_or(Plugins::None, Plugins::Waiting),
+            raw: Vec::new(),
+            last_words: None,
+            is_cut: false,
             manner,
             idle,
             deadline,
@@ -155,6 +199,16 @@ impl Body {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        let polled = self.poll_content(context);
+        if let Poll::Ready(Some(Ok(bytes))) = &polled
+            && let Some(bodies) = self.exchange.as_mut().and_then(|exchange| exchange.bodies.as_mut())
+        {
+            bodies.note_response(bytes);
+        }
+        polled
+    }
+
+    fn poll_content(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
         loop {
             match &mut self.content {
                 Content::Whole(segments) => {
@@ -175,7 +229,12 @@ impl Body {
                     let manner = early.manner;
                     let mut exchange = exchange;
                     self.content = match outcome {
-                        Ok(reply) => reply.into_late_content(manner, &mut exchange),
+                        Ok(Late::Reply(reply, stages)) => {
+                            reply.into_late_content(stages, manner, &mut exchange)
+                        }
+                        Ok(Late::Own(status, headers, body)) => {
+                            own_late_content(status, &headers, body, &mut exchange)
+                        }
                         Err(error) => {
                             let event = openai::error_event(&error, manner.compat);
                             exchange.fail(error);
@@ -197,23 +256,47 @@ impl Body {
 
 impl Reply {
     /// The rest of a stream whose head, a 200, has been sent already: its events, or as events what came instead.
-    fn into_late_content(self, manner: Manner, exchange: &mut Exchange) -> Content {
+    fn into_late_content(
+        self,
+        stages: Option<Box<Stages>>,
+        manner: Manner,
+        exchange: &mut Exchange,
+    ) -> Content {
         let body = match &self.content {
             ReplyContent::Whole(answer) => answer.segments.concat(),
             ReplyContent::Held(bytes) => bytes.to_vec(),
             ReplyContent::Events { .. } | ReplyContent::Opaque { .. } => {
                 let idle = self.upstream.settings.timeouts.idle;
-                return Body::from_reply(self.content, self.place, self.deadline, idle, manner).content;
+                let mut body =
+                    Body::from_reply(self.content, stages, self.place, self.deadline, idle, manner);
+                return mem::replace(&mut body.content, Content::Whole(VecDeque::new()));
             }
         };
-        let answer = sse::encode(None, &body);
-        if self.status.is_success() {
-            return Content::Whole(VecDeque::from([answer, sse::encode(None, b"[DONE]")]));
-        }
-        let message = format!("the upstream answered with status {}", self.status.as_u16());
-        exchange.fail(Error::new(ErrorKind::UpstreamInvalid, message));
-        Content::Whole(VecDeque::from([answer]))
+        whole_late_content(self.status, &body, exchange)
     }
+}
+
+/// A whole answer as events: what can be told of it to a client that has a 200 already.
+fn whole_late_content(status: StatusCode, body: &[u8], exchange: &mut Exchange) -> Content {
+    let answer = sse::encode(None, body);
+    if status.is_success() {
+        return Content::Whole(VecDeque::from([answer, sse::encode(None, b"[DONE]")]));
+    }
+    let message = format!("the upstream answered with status {}", status.as_u16());
+    exchange.fail(Error::new(ErrorKind::UpstreamInvalid, message));
+    Content::Whole(VecDeque::from([answer]))
+}
+
+fn own_late_content(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: Bytes,
+    exchange: &mut Exchange,
+) -> Content {
+    if headers::Kind::of(headers) == headers::Kind::EventStream {
+        return Content::Whole(VecDeque::from([body]));
+    }
+    whole_late_content(status, &body, exchange)
 }
 
 impl Streaming {
@@ -223,9 +306,65 @@ impl Streaming {
             self.ready.extend((!bytes.is_empty()).then_some(bytes));
             return;
         };
-        if let Err(error) = filter.push(bytes, &mut self.ready) {
+        let out = if self.plugins.are_there() { &mut self.raw } else { &mut self.ready };
+        if let Err(error) = filter.push(bytes, out) {
             self.fail(error);
         }
+    }
+
+    /// Has the plugins work on what came; pending while they do.
+    fn poll_plugins(&mut self, context: &mut Context<'_>, exchange: Option<&mut Exchange>) -> Poll<()> {
+        if let Plugins::Waiting(_) = self.plugins
+            && (self.is_over || !self.raw.is_empty())
+            && let Plugins::Waiting(mut stages) = mem::replace(&mut self.plugins, Plugins::None)
+        {
+            let (pieces, end) = (mem::take(&mut self.raw), self.is_over.then(|| self.end_of_answer()));
+            self.plugins = Plugins::Working(Box::pin(async move {
+                let mut out = Vec::new();
+                let outcome = match end {
+                    None => stages.push(pieces, &mut out).await,
+                    Some(cause) => stages.finish(cause, pieces, &mut out).await,
+                };
+                let is_end = end.is_some() || outcome.is_ok() && stages.is_idle();
+                if end.is_none() && is_end {
+                    stages.leave(&mut out);
+                }
+                Worked { stages, pieces: out, outcome, is_end }
+            }));
+        }
+        let Plugins::Working(working) = &mut self.plugins else { return Poll::Ready(()) };
+        let Worked { mut stages, pieces, outcome, is_end } = ready!(working.as_mut().poll(context));
+        if let Some(exchange) = exchange {
+            stages.note_in(exchange);
+        }
+        self.plugins = Plugins::None;
+        if !self.is_cut && outcome.is_ok() {
+            self.ready.extend(pieces);
+        }
+        if let Err(error) = outcome
+            && !self.is_cut
+        {
+            self.last_words = Some(openai::error_event(&error, self.manner.compat));
+            self.abort = Some(error);
+            (self.is_over, self.is_cut) = (true, true);
+            if !is_end {
+                // Those who wait for the end are told of it; nothing of the answer is sent any more.
+                self.raw.clear();
+                self.plugins = Plugins::Waiting(stages);
+            }
+        } else if !is_end {
+            self.plugins = Plugins::Waiting(stages);
+        }
+        if !self.plugins.are_there() {
+            self.ready.append(&mut self.raw);
+            self.ready.extend(self.last_words.take());
+        }
+        Poll::Ready(())
+    }
+
+    /// How the answer ended, for the plugins.
+    fn end_of_answer(&self) -> End {
+        if self.abort.is_some() { End::Failed } else { End::Complete }
     }
 
     fn poll(
@@ -237,12 +376,13 @@ impl Streaming {
             self.fail(Error::new(ErrorKind::StreamBroken, "the gateway is stopping"));
         }
         loop {
-            match self.step(context) {
+            match self.step(context, exchange.as_deref_mut()) {
                 Step::Data(bytes) => {
                     self.last_sent = self.last_read;
                     // Whoever knows the length stops asking when it is reached, so that the end is noted with the last
                     // piece and not after it.
                     if self.is_over
+                        && !self.plugins.are_there()
                         && let Some(exchange) = &mut exchange
                     {
                         self.end(exchange);
@@ -279,6 +419,7 @@ impl Streaming {
     /// Notes in the exchange how it ended.
     fn end(&mut self, exchange: &mut Exchange) {
         exchange.usage = self.filter.as_ref().and_then(|filter| filter.seen().usage);
+        exchange.finish = self.filter.as_ref().and_then(|filter| filter.seen().finish_reason);
         let failure = match &self.abort {
             // The connection is told the error itself.
             Some(error) if self.filter.is_none() => {
@@ -298,11 +439,15 @@ impl Streaming {
     }
 
     /// Takes all that upstream has ready, up to the joining bound.
-    fn step(&mut self, context: &mut Context<'_>) -> Step {
-        let mut size: usize = self.ready.iter().map(Bytes::len).sum();
+    fn step(&mut self, context: &mut Context<'_>, mut exchange: Option<&mut Exchange>) -> Step {
+        if self.poll_plugins(context, exchange.as_deref_mut()).is_pending() {
+            let size = self.ready.iter().map(Bytes::len).sum();
+            return if self.ready.is_empty() { Step::Wait } else { Step::Data(join(&mut self.ready, size)) };
+        }
+        let mut size: usize = self.ready.iter().chain(&self.raw).map(Bytes::len).sum();
         // The end is taken even when there is enough: it is what gives the connection back.
         while !self.is_over && (size < JOIN_BYTES_MAX || self.source.is_end_stream()) {
-            let before = self.ready.len();
+            let before = (self.ready.len(), self.raw.len());
             match self.source.poll_data(context) {
                 Poll::Ready(Some(Ok(bytes))) => {
                     self.last_read = Instant::now();
@@ -312,12 +457,17 @@ impl Streaming {
                 Poll::Ready(None) => self.finish(),
                 Poll::Pending => break,
             }
-            size += self.ready[before..].iter().map(Bytes::len).sum::<usize>();
+            size += self.ready[before.0..].iter().chain(&self.raw[before.1..]).map(Bytes::len).sum::<usize>();
+        }
+        while self.plugins.are_due(&self.raw, self.is_over) {
+            if self.poll_plugins(context, exchange.as_deref_mut()).is_pending() {
+                break;
+            }
         }
         if !self.ready.is_empty() {
             return Step::Data(join(&mut self.ready, size));
         }
-        if self.is_over { Step::End } else { Step::Wait }
+        if self.is_over && !self.plugins.are_there() { Step::End } else { Step::Wait }
     }
 
     /// The upstream ended its answer in an orderly way.
@@ -334,11 +484,17 @@ impl Streaming {
     fn fail(&mut self, error: Error) {
         self.is_over = true;
         if let Some(filter) = &mut self.filter {
-            if filter.finish(&mut self.ready) == Ending::Complete {
+            let has_plugins = self.plugins.are_there();
+            if filter.finish(if has_plugins { &mut self.raw } else { &mut self.ready }) == Ending::Complete {
                 return;
             }
             if filter.seen().error.is_none() {
-                self.ready.push(openai::error_event(&error, self.manner.compat));
+                let event = openai::error_event(&error, self.manner.compat);
+                if has_plugins {
+                    self.last_words = Some(event);
+                } else {
+                    self.ready.push(event);
+                }
             }
         }
         self.abort = Some(error);
@@ -369,6 +525,52 @@ impl Streaming {
             self.last_sent = now;
         }
         Poll::Ready(())
+    }
+}
+
+impl Plugins {
+    fn are_there(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
+    /// Whether they have something to work on.
+    fn are_due(&self, raw: &[Bytes], is_over: bool) -> bool {
+        match self {
+            Self::None => false,
+            Self::Waiting(_) => is_over || !raw.is_empty(),
+            Self::Working(_) => true,
+        }
+    }
+}
+
+/// A client that leaves does not take the plugins with it: they are told of the end, and the exchange with them.
+impl Drop for Body {
+    fn drop(&mut self) {
+        let Content::Stream(streaming) = &mut self.content else { return };
+        if !streaming.plugins.are_there() {
+            return;
+        }
+        let plugins = mem::replace(&mut streaming.plugins, Plugins::None);
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let exchange = self.exchange.take();
+        let telling = async move {
+            let (mut stages, is_end) = match plugins {
+                Plugins::None => return,
+                Plugins::Waiting(stages) => (stages, false),
+                Plugins::Working(working) => {
+                    let worked = working.await;
+                    (worked.stages, worked.is_end)
+                }
+            };
+            if !is_end {
+                // Nobody is there to be sent what they still have.
+                let _ = stages.finish(End::Cancelled, Vec::new(), &mut Vec::new()).await;
+            }
+            if let Some(mut exchange) = exchange {
+                stages.note_in(&mut exchange);
+            }
+        };
+        runtime.spawn(telling);
     }
 }
 

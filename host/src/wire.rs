@@ -4,10 +4,12 @@
 
 use http::Method;
 
+pub mod document;
 pub mod json;
 pub mod multipart;
 pub mod openai;
 pub mod sse;
+pub mod wake;
 
 /// Whose conventions a client or an upstream follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

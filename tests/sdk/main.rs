@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use witgate_tests::upstream::reply::{Step, chunk};
 use witgate_tests::{Gateway, Received, Reply, Upstream};
 
+mod plugins;
+
 const OPENAI_PYTHON: &str = "3.52.0";
 const OPENAI_NODE: &str = "7.57.0";
 
@@ -20,7 +22,7 @@ fn openai_python() {
     if !is_there("python3") {
         return;
     }
-    let folder = tools_folder(&format!("openai-python-{OPENAI_PYTHON}"));
+    let folder = target_folder("sdk-packages", &format!("openai-python-{OPENAI_PYTHON}"));
     let venv = folder.to_str().expect("the target folder's name is UTF-8");
     let python = folder.join("bin/python");
     let python = python.to_str().expect("the target folder's name is UTF-8");
@@ -49,7 +51,7 @@ fn openai_node() {
     if !is_there("node") || !is_there("npm") {
         return;
     }
-    let folder = tools_folder(&format!("openai-node-{OPENAI_NODE}"));
+    let folder = target_folder("sdk-packages", &format!("openai-node-{OPENAI_NODE}"));
     once(&folder, || {
         std::fs::write(folder.join("package.json"), "{\"private\":true}\n")
             .expect("the target folder is writable");
@@ -78,11 +80,11 @@ fn is_there(program: &str) -> bool {
     false
 }
 
-/// A folder of that name under the target folder, which outlives single builds.
-fn tools_folder(name: &str) -> PathBuf {
+/// A folder of that name in one of that kind under the target folder, which outlives single builds.
+fn target_folder(kind: &str, name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
     let target = test.ancestors().nth(3).expect("tests run from target/<profile>/deps");
-    let folder = target.join("sdk-packages").join(name);
+    let folder = target.join(kind).join(name);
     std::fs::create_dir_all(&folder).expect("the target folder is writable");
     folder
 }

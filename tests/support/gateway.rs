@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -49,6 +50,7 @@ pub struct Launch {
     listens_by_itself: bool,
     has_own_admin: bool,
     files: Vec<(String, String)>,
+    patience: Option<Duration>,
 }
 
 impl Launch {
@@ -79,6 +81,12 @@ impl Launch {
     /// Adds a file beside the configuration.
     pub fn file(mut self, name: &str, text: &str) -> Self {
         self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Gives it so long to start instead of [`PATIENCE`].
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
         self
     }
 
@@ -120,9 +128,10 @@ impl Launch {
         // Held in the guard already, so that a start that fails leaves no process behind.
         let mut gateway =
             Gateway { child, folder, address: unset(), admin: unset(), is_tls: false, stdout, stderr };
+        let patience = self.patience.unwrap_or(PATIENCE);
         let mut missing = 2;
         while missing > 0 {
-            let Ok(line) = lines.recv_timeout(PATIENCE) else {
+            let Ok(line) = lines.recv_timeout(patience) else {
                 panic!("the gateway did not start:\n{}\n{}", gateway.stdout(), gateway.stderr());
             };
             if let Some(url) = line.strip_prefix("listening on ") {

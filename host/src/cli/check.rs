@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::env::Environment;
-use crate::config::{self, Origin, Overrides};
+use crate::config::{self, Config, Origin, Overrides};
+use crate::plugin::{Loaded, Runtime};
 
 /// Checks the configuration that `serve` would load: diagnostics go to standard error, the verdict to standard
 /// output. Exits with 1 when there is an error.
@@ -13,7 +14,16 @@ pub(super) fn run(path: Option<&Path>, environment: &Environment) -> ExitCode {
     match config::load(&origin, environment, &Overrides::default()) {
         Ok((config, warnings)) => {
             warnings.iter().for_each(|warning| eprintln!("{warning}"));
-            println!("{}: ok ({})", name(&origin), counted(config.upstreams.len(), "upstream"));
+            if let Err(problems) = load_plugins(&config) {
+                eprintln!("{problems}");
+                eprintln!("{}: {}", name(&origin), counted(problems.lines().count(), "error"));
+                return ExitCode::FAILURE;
+            }
+            let mut found = counted(config.upstreams.len(), "upstream");
+            if !config.plugins.is_empty() {
+                found = format!("{found}, {}", counted(config.plugins.len(), "plugin"));
+            }
+            println!("{}: ok ({found})", name(&origin));
             ExitCode::SUCCESS
         }
         Err(diagnostics) => {
@@ -22,6 +32,15 @@ pub(super) fn run(path: Option<&Path>, environment: &Environment) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Loads the plugins as `serve` would: compiled, held against contract, grants and schema, and tried out.
+fn load_plugins(config: &Config) -> Result<(), String> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(|error| format!("the runtime cannot start: {error}"))?;
+    let _inside = runtime.enter();
+    Loaded::new(config, None, &Runtime::default()).map(drop)
 }
 
 fn name(origin: &Origin) -> String {

@@ -15,6 +15,7 @@ use crate::config::{Config, Input, LogFormat, Origin, Target};
 use crate::exchange::Activity;
 use crate::gateway::Gateway;
 use crate::health;
+use crate::plugin::Runtime;
 use crate::reload::Reloader;
 use crate::server::{self, Stop, Surface};
 use crate::snapshot::{Snapshot, Snapshots};
@@ -23,6 +24,8 @@ use crate::snapshot::{Snapshot, Snapshots};
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long streams that were cut off may take to tell their clients.
 const CUT_OFF_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long plugins may take for the records of exchanges that are over.
+const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
 /// The status of a process that was told twice to stop. Source: the shells' 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
 
@@ -53,10 +56,13 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 async fn serve(input: Input, config: Config) -> Result<(), String> {
     let main = server::bind(config.server.listen, "--listen").await?;
     let admin = server::bind(config.server.admin, "--admin").await?;
-    let snapshot = Snapshot::build(config, None)?;
+    let plugins = Arc::new(Runtime::default());
+    let shared = plugins.clone();
+    let built = tokio::task::spawn_blocking(move || Snapshot::build(config, None, &shared)).await;
+    let snapshot = built.map_err(|_| "the gateway failed while it started".to_owned())??;
     let config = snapshot.config.clone();
     let gateway = Arc::new(Gateway {
-        reloader: Reloader::new(input, &config),
+        reloader: Reloader::new(input, &config, plugins),
         snapshots: Snapshots::new(snapshot),
         activity: Arc::new(Activity::new()),
         budget: Budget::new(),
@@ -91,6 +97,15 @@ async fn serve(input: Input, config: Config) -> Result<(), String> {
             let _ = tokio::time::timeout(CUT_OFF_TIME_MAX, tasks.wait()).await;
         }
         () = signals.stop_again() => std::process::exit(INTERRUPTED),
+    }
+    let plugins = gateway.snapshots.current();
+    let flushing = async {
+        for plugin in &plugins.plugins.plugins {
+            plugin.flush().await;
+        }
+    };
+    if tokio::time::timeout(FLUSH_TIME_MAX, flushing).await.is_err() {
+        tracing::warn!("not every plugin took its records in time");
     }
     tracing::info!("stopped");
     Ok(())

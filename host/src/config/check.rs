@@ -4,6 +4,7 @@
 //! values are read and held against each other. A value that does not fit its schema has been reported by then and
 //! is read as if it were absent.
 
+mod plugin;
 mod schema;
 pub mod values;
 
@@ -58,7 +59,7 @@ pub fn check(
     env::expand_tree(&mut root, environment, &mut problems);
     schema::walk(&root, &mut problems);
     let folder = path.parent().unwrap_or_else(|| Path::new("")).to_owned();
-    let mut reader = Reader { problems, folder, files: Files::default() };
+    let mut reader = Reader { problems, folder, environment, files: Files::default() };
     let config = reader.config(&root, Origin::File(path.to_owned()), defaults);
     let admin = root.get("server").and_then(|server| server.get("admin")).map(|node| node.span);
     Ok(Checked { config, problems: reader.problems, hidden, admin })
@@ -68,23 +69,32 @@ pub fn check(
 fn hide_secrets(node: &Node, is_secret: bool, hidden: &mut Vec<Span>) {
     match &node.value {
         Value::Scalar(scalar) => {
-            let has_password = scalar
-                .text
-                .split_once("://")
-                .is_some_and(|(_, rest)| rest.split('/').next().unwrap_or("").contains('@'));
-            if (is_secret || has_password) && !diagnostic::is_reference(&scalar.text) {
+            if (is_secret || has_password(&scalar.text)) && !diagnostic::is_reference(&scalar.text) {
                 hidden.push(node.span);
             }
         }
         Value::List(items) => items.iter().for_each(|item| hide_secrets(item, is_secret, hidden)),
         Value::Mapping(entries) => {
             for (key, node) in entries {
-                let is_secret =
-                    is_secret || SECRET_KEYS.contains(&key.text.as_str()) || is_credential(&key.text);
+                if key.text == "config" {
+                    plugin::hide_secrets(node, is_secret, hidden);
+                    continue;
+                }
+                // A list under `secrets` has names in it, a mapping the secrets themselves.
+                let is_named = key.text == "secrets" && matches!(node.value, Value::Mapping(_));
+                let is_secret = is_secret
+                    || is_named
+                    || SECRET_KEYS.contains(&key.text.as_str())
+                    || is_credential(&key.text);
                 hide_secrets(node, is_secret, hidden);
             }
         }
     }
+}
+
+/// Whether a text is a URL with a user in it, and so mostly with a password.
+fn has_password(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().unwrap_or("").contains('@'))
 }
 
 /// Whether a header's name says that its value is a credential.
@@ -100,17 +110,19 @@ fn is_credential(header: &str) -> bool {
 /// A key and its value, if it is there.
 type Entry<'a> = Option<(&'a Key, &'a Node)>;
 
-struct Reader {
+struct Reader<'a> {
     problems: Vec<Problem>,
     folder: PathBuf,
-    /// The secrets and certificates.
+    environment: &'a Environment,
+    /// The secrets, certificates and plugins.
     files: Files,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn config(&mut self, root: &Node, origin: Origin, defaults: &Defaults) -> Config {
         let thinking_format = text(root, "thinking_format").and_then(thinking).unwrap_or_default();
         let upstreams = self.upstreams(root, thinking_format, defaults);
+        let plugins = self.plugins(root.get("plugins"));
         let server = self.server(root.get("server"), &defaults.server);
         Config {
             origin,
@@ -118,6 +130,7 @@ impl Reader {
             files: std::mem::take(&mut self.files),
             server,
             upstreams,
+            plugins,
             routing: self.routing(root),
             retry: retry(root.get("retry"), &defaults.retry),
             models_cache_ttl: self.models_cache_ttl(root).unwrap_or(defaults.models_cache_ttl),
@@ -160,6 +173,11 @@ impl Reader {
             keepalive_early: flag(node, "keepalive_early").unwrap_or(defaults.keepalive_early),
             cors_origins: node.get("cors").map(|cors| self.origins(cors)).unwrap_or_default(),
             upstream_header: flag(node, "upstream_header").unwrap_or(defaults.upstream_header),
+            cache_dir: match text(node, "cache_dir") {
+                Some("") => None,
+                Some(path) => Some(self.folder.join(path)),
+                None => defaults.cache_dir.clone(),
+            },
         }
     }
 
@@ -207,20 +225,9 @@ impl Reader {
         Some(path)
     }
 
-    /// A secret as it stands or, after `file:`, in a file; an empty one is none.
+    /// A secret for a header; an empty one is none.
     fn secret(&mut self, node: &Node) -> Option<Secret> {
-        let scalar = node.scalar().filter(|secret| !secret.is_unresolved)?;
-        let secret = match scalar.text.strip_prefix("file:") {
-            None => scalar.text.clone(),
-            Some(path) => match read_secret(&self.folder.join(path), &mut self.files) {
-                Ok(secret) => secret,
-                Err(fault) => {
-                    let help = "the file must hold the secret alone and be readable by the gateway";
-                    self.error(node.span, format!("the secret's file cannot be used: {fault}"), help);
-                    return None;
-                }
-            },
-        };
+        let secret = self.secret_text(node)?;
         if HeaderValue::from_str(&secret).is_err() {
             self.error(
                 node.span,
@@ -230,6 +237,20 @@ impl Reader {
             return None;
         }
         (!secret.is_empty()).then(|| Secret::new(secret))
+    }
+
+    /// A secret as it stands or, after `file:`, in a file.
+    fn secret_text(&mut self, node: &Node) -> Option<String> {
+        let scalar = node.scalar().filter(|secret| !secret.is_unresolved)?;
+        let Some(path) = scalar.text.strip_prefix("file:") else { return Some(scalar.text.clone()) };
+        match read_secret(&self.folder.join(path), &mut self.files) {
+            Ok(secret) => Some(secret),
+            Err(fault) => {
+                let help = "the file must hold the secret alone and be readable by the gateway";
+                self.error(node.span, format!("the secret's file cannot be used: {fault}"), help);
+                None
+            }
+        }
     }
 
     fn routing(&mut self, root: &Node) -> Routing {

@@ -4,6 +4,7 @@
 //! working. A file beats them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::check::values;
@@ -42,6 +43,7 @@ impl Default for Defaults {
                 keepalive_early: false,
                 cors_origins: Vec::new(),
                 upstream_header: true,
+                cache_dir: None,
             },
             timeouts: Timeouts {
                 connect: Duration::from_secs(10),
@@ -87,6 +89,7 @@ impl Defaults {
             defaults.timeouts.idle = seconds;
         }
         variables.retry(&mut defaults.retry);
+        defaults.server.cache_dir = cache_dir(environment);
         variables.log_level();
         variables.later();
         defaults
@@ -160,6 +163,15 @@ pub(super) fn malformed(name: &str, text: &str, expected: &str) -> Diagnostic {
     let shown: String = text.chars().take(40).flat_map(char::escape_debug).collect();
     Diagnostic::error("environment", format!("`{name}` must be {expected}, not `{shown}`"))
         .help("correct or unset the variable")
+}
+
+/// The user's folder for what can be made again.
+///
+/// Source: XDG Base Directory Specification 0.8, `XDG_CACHE_HOME`; a relative path in it counts as unset.
+fn cache_dir(environment: &Environment) -> Option<PathBuf> {
+    let absolute = |name| environment.filled(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let folder = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
+    Some(folder.join("witgate"))
 }
 
 fn host(text: &str) -> Option<IpAddr> {

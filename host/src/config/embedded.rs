@@ -9,8 +9,8 @@ use crate::config::env::Environment;
 use crate::config::files::{Digest, Files};
 use crate::config::secret::Secret;
 use crate::config::{
-    Clean, Config, ErrorCompat, LogFormat, ModelMatch, Origin, Overrides, PriorityMode, Routing, Strategy,
-    Target, ThinkingFormat, Upstream, UpstreamTls,
+    Clean, Config, ErrorCompat, Glob, LogFormat, ModelMatch, Origin, Overrides, Plugin, PluginSource,
+    PriorityMode, Routing, Strategy, Target, ThinkingFormat, Upstream, UpstreamTls,
 };
 
 /// Builds the embedded default; what is wrong with the variables it reads is added to `found`.
@@ -36,12 +36,20 @@ pub fn config(
         files: Files::default(),
         server: defaults.server,
         upstreams,
+        plugins: vec![hide_thinking()],
         routing: Routing { strategy: Strategy::Deterministic, priority_mode: PriorityMode::Rank },
         retry: defaults.retry,
         models_cache_ttl: defaults.models_cache_ttl,
         error_compat: ErrorCompat::OpenAi,
         log_format: LogFormat::Text,
     }
+}
+
+/// The plugin that shows what plugins do: `echo-think` wraps a part of its answers in think tags.
+fn hide_thinking() -> Plugin {
+    let mut plugin = Plugin::new("hide-thinking", PluginSource::Builtin("think-strip".to_owned()));
+    plugin.matching.models = vec![Glob::new("echo-think")];
+    plugin
 }
 
 struct Offer<'a> {

@@ -212,6 +212,11 @@ fn syntax(error: &ScanError, text: &str) -> Problem {
     if text.lines().skip(line.saturating_sub(2)).take(2).any(is_link) {
         return problem.help(MARKDOWN_LINK);
     }
+    let is_bare_variable =
+        |line: &str| line.contains(": ${") || line.contains("[${") || line.contains(", ${");
+    if text.lines().skip(line - 1).take(1).any(is_bare_variable) {
+        return problem.help("put `${…}` in quotes inside of `{…}` and `[…]`");
+    }
     problem.help("check the indentation and the quotes on this line and the one before")
 }
 

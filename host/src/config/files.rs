@@ -1,11 +1,19 @@
 //! What the files of a configuration held when they were read, to tell later whether they have changed.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::hash::{DefaultHasher, Hasher};
+use std::fs::{File, Metadata};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// Files up to this length are compared by content, in bytes: configurations, secrets, certificates, most plugins.
+const CONTENT_BYTES_MAX: u64 = 1 << 20;
+
 /// What tells one content of a file from another, without keeping what may be a secret; none where no file could be read.
+///
+/// A larger file, a plugin that brings a runtime along, is known by its metadata: it would be read and hashed several
+/// times a second. That it was touched without a change is then a change, which costs a reload and does no harm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest(Option<u64>);
 
@@ -19,7 +27,26 @@ impl Digest {
 
     /// That of a file as it is now.
     pub fn of_file(path: &Path) -> Self {
-        fs::read(path).map_or(Self(None), |bytes| Self::of(&bytes))
+        Self::try_of_file(path).unwrap_or_default()
+    }
+
+    fn try_of_file(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        if metadata.len() > CONTENT_BYTES_MAX {
+            return Ok(Self::of_metadata(&metadata));
+        }
+        let mut bytes = Vec::new();
+        file.take(CONTENT_BYTES_MAX).read_to_end(&mut bytes)?;
+        Ok(Self::of(&bytes))
+    }
+
+    fn of_metadata(metadata: &Metadata) -> Self {
+        let mut hasher = DefaultHasher::new();
+        // The time of the last change of the inode cannot be set back by whoever writes the file.
+        (metadata.dev(), metadata.ino(), metadata.len()).hash(&mut hasher);
+        (metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()).hash(&mut hasher);
+        Self(Some(hasher.finish()))
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::{
-    Config, ErrorCompat, LogFormat, ModelMatch, Origin, PriorityMode, RetryOn, Target, ThinkingFormat,
-    Upstream,
+    Config, ErrorCompat, Glob, LogFormat, ModelMatch, OnFault, Origin, Plugin, PriorityMode, RetryOn, Target,
+    ThinkingFormat, Upstream,
 };
 
 impl Config {
@@ -33,8 +33,10 @@ impl Config {
                 "keepalive_early": server.keepalive_early,
                 "cors": { "origins": server.cors_origins },
                 "upstream_header": server.upstream_header,
+                "cache_dir": server.cache_dir,
             },
             "upstreams": self.upstreams.iter().map(upstream).collect::<Vec<_>>(),
+            "plugins": self.plugins.iter().map(plugin).collect::<Vec<_>>(),
             "routing": {
                 "strategy": self.routing.strategy.name(),
                 "priority_mode": match self.routing.priority_mode {
@@ -71,7 +73,6 @@ fn upstream(upstream: &Upstream) -> Value {
         let shown = if value.is_sensitive() { "***" } else { value.to_str().unwrap_or("***") };
         (name.as_str().to_owned(), shown.into())
     };
-    let parsed = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| text.into());
     json!({
         "name": &*upstream.name,
         "found_by": upstream.found_by,
@@ -109,6 +110,63 @@ fn upstream(upstream: &Upstream) -> Value {
             "strip_think": upstream.clean.strip_think,
         },
     })
+}
+
+fn plugin(plugin: &Plugin) -> Value {
+    let Plugin { matching, limits, reuse, allow, .. } = plugin;
+    let globs = |globs: &[Glob]| globs.iter().map(|glob| glob.as_str().to_owned()).collect::<Vec<_>>();
+    let digest = |digest: [u8; 32]| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    json!({
+        "name": &*plugin.name,
+        "source": plugin.source.to_string(),
+        "sha256": plugin.sha256.map(digest),
+        "config": parsed(plugin.config.shown()),
+        "match": {
+            "models": globs(&matching.models),
+            "endpoints": matching.endpoints.iter().map(|endpoint| endpoint.label()).collect::<Vec<_>>(),
+            "keys": globs(&matching.keys),
+            "streaming": matching.streaming.name(),
+        },
+        "on_fault": on_fault(&plugin.on_fault),
+        "required": plugin.required,
+        "limits": {
+            "memory": limits.memory,
+            "call_timeout_ms": milliseconds(limits.call_timeout),
+            "wait_timeout_ms": milliseconds(limits.wait_timeout),
+            "init_timeout_ms": milliseconds(limits.init_timeout),
+            "instances_max": limits.instances_max,
+            "artifact_max": limits.artifact_max,
+        },
+        "instance": {
+            "reuse": {
+                "uses_max": reuse.uses_max,
+                "memory_max": reuse.memory_max,
+                "scope": reuse.scope.name(),
+            },
+        },
+        "allow": {
+            "http": allow.http,
+            "env": allow.env.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            "kv": allow.kv,
+            "secrets": allow.secrets.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            "metrics": allow.metrics,
+            "audit_bodies": allow.audit_bodies,
+            "credentials": allow.credentials,
+        },
+    })
+}
+
+fn on_fault(on_fault: &OnFault) -> Value {
+    let policies = std::iter::once(("default", on_fault.default))
+        .chain(on_fault.hooks.iter().map(|(hook, policy)| (hook.as_str(), *policy)));
+    policies
+        .map(|(hook, policy)| (hook.to_owned(), policy.name().into()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
 }
 
 fn model_match(model_match: &ModelMatch) -> Value {

@@ -10,8 +10,10 @@ use crate::config::defaults::log_filter;
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::env::{Environment, ExpandFault, expand};
 use crate::config::{
-    Config, ModelMatch, Origin, Overrides, PriorityMode, Strategy, Target, load, load_text, locate,
+    Config, FaultPolicy, HOOKS, ModelMatch, Origin, Overrides, Plugin, PluginConfig, PluginSource,
+    PriorityMode, ReuseScope, Strategy, Streaming, Target, load, load_text, locate,
 };
+use crate::wire::Endpoint;
 
 const UPSTREAM: &str = "upstreams:\n  - name: a\n    base_url: http://a\n";
 
@@ -90,6 +92,19 @@ c.yaml:4:5: `name` is written twice
 c.yaml:1:16: this alias stands inside its own anchor
   | upstreams: &a [*a]
   |                ^^
+",
+    );
+}
+
+#[test]
+fn a_variable_that_breaks_a_flow_mapping_is_to_be_quoted() {
+    refused(
+        "server: { admin_token: ${SECRET} }",
+        r"
+c.yaml:1:25: this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'
+  | server: { admin_token: ${SECRET} }
+  |                         ^
+  = put `${…}` in quotes inside of `{…}` and `[…]`
 ",
     );
 }
@@ -1060,6 +1075,10 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(reference.models_cache_ttl, minimal.models_cache_ttl);
     assert_eq!(reference.upstreams[0].timeouts, minimal.upstreams[0].timeouts);
     assert_eq!(reference.upstreams[0].clean, minimal.upstreams[0].clean);
+    let [plugin] = &reference.plugins[..] else { panic!("one plugin as an example") };
+    let config = PluginConfig::new(r#"{"mode":"strip"}"#, r#"{"mode":"strip"}"#);
+    let source = PluginSource::Builtin("think-strip".to_owned());
+    assert_eq!(*plugin, Plugin { config, ..Plugin::new("hide-thinking", source) });
 }
 
 fn reference() -> String {
@@ -1180,4 +1199,409 @@ fn a_change_of_any_file_since_it_was_read_is_seen() {
     let before = load();
     std::fs::remove_file(&ca).unwrap();
     assert_ne!(before.sources().look(), before.sources());
+}
+
+const PLUGIN: &str = "plugins:\n  - name: p\n    source: builtin:think-strip\n";
+
+/// The plugin of these lines behind those of `PLUGIN`.
+#[track_caller]
+fn plugin(lines: &str, pairs: &[(&str, &str)]) -> Plugin {
+    accepted(&format!("{UPSTREAM}{PLUGIN}{lines}"), pairs).plugins.remove(0)
+}
+
+/// The diagnostics of lines from the seventh line on, behind an upstream and a plugin.
+#[track_caller]
+fn refused_after_plugin(lines: &str, expected: &str) {
+    refused_after_upstream(&format!("{PLUGIN}{lines}"), expected);
+}
+
+#[test]
+fn a_plugin_needs_no_more_than_a_name_and_a_source() {
+    assert_eq!(plugin("", &[]), Plugin::new("p", PluginSource::Builtin("think-strip".to_owned())));
+    assert!(accepted(UPSTREAM, &[]).plugins.is_empty());
+    assert_eq!(embedded(&[]).plugins[0].source.to_string(), "builtin:think-strip");
+}
+
+#[test]
+fn everything_a_plugin_may_say_is_read() {
+    let lines = format!(
+        "    sha256: {}
+    match: {{ models: [\"gpt-*\"], endpoints: [chat.completions, completions], keys: team-a, streaming: only }}
+    on_fault: {{ default: skip, on-request: reject }}
+    limits: {{ memory: 64MiB, call_timeout: 1s, wait_timeout: 2s, init_timeout: 3s, instances_max: 4, artifact_max: 5MiB }}
+    instance: {{ reuse: {{ uses_max: 1000, memory_max: 1MiB, scope: any }} }}
+    allow:
+      http: [\"https://dlp.internal:8443\", \"https://*.example.com\"]
+      env: [REGION]
+      kv: 1MiB
+      secrets: [KEY]
+      metrics: 20
+      audit_bodies: true
+      credentials: true
+",
+        "0123456789abcdefABCDEF".repeat(3).split_at(64).0
+    );
+    let plugin = plugin(&lines, &[("REGION", "eu"), ("KEY", "line one\nline two")]);
+    assert_eq!(plugin.sha256.map(|digest| (digest[0], digest[31])), Some((0x01, 0xCD)));
+    assert_eq!(plugin.matching.models[0].as_str(), "gpt-*");
+    assert_eq!(plugin.matching.endpoints, [Endpoint::ChatCompletions, Endpoint::Completions]);
+    assert_eq!(plugin.matching.keys[0].as_str(), "team-a");
+    assert_eq!(plugin.matching.streaming, Streaming::Only);
+    assert!(plugin.on_fault.skips("on-tick") && !plugin.on_fault.skips("on-request"));
+    assert_eq!(plugin.limits.memory, 64 << 20);
+    let seconds = [plugin.limits.call_timeout, plugin.limits.wait_timeout, plugin.limits.init_timeout];
+    assert_eq!(seconds.map(|timeout| timeout.as_secs()), [1, 2, 3]);
+    assert_eq!((plugin.limits.instances_max, plugin.limits.artifact_max), (4, 5 << 20));
+    assert_eq!((plugin.reuse.uses_max, plugin.reuse.memory_max), (1000, 1 << 20));
+    assert_eq!(plugin.reuse.scope, ReuseScope::Any);
+    assert_eq!(plugin.allow.http, ["https://dlp.internal:8443", "https://*.example.com"]);
+    assert_eq!(plugin.allow.env, [("REGION".to_owned(), "eu".to_owned())]);
+    assert_eq!(plugin.allow.secrets[0].0, "KEY");
+    assert_eq!(plugin.allow.secrets[0].1.expose(), "line one\nline two");
+    assert_eq!((plugin.allow.kv, plugin.allow.metrics), (1 << 20, 20));
+    assert!(plugin.allow.audit_bodies && plugin.allow.credentials);
+}
+
+#[test]
+fn faults_can_be_told_apart_by_hook() {
+    assert_eq!(plugin("    on_fault: skip\n", &[]).on_fault.default, FaultPolicy::Skip);
+    for hook in HOOKS {
+        let on_fault = plugin(&format!("    on_fault: {{ {hook}: skip }}\n"), &[]).on_fault;
+        assert!(HOOKS.iter().all(|other| on_fault.skips(other) == (other == hook)), "{hook}");
+    }
+    refused_after_plugin(
+        "    on_fault: { on-reqest: skip, default: ignore }",
+        r"
+c.yaml:7:17: `on-reqest` is not a key of `on_fault`
+  |     on_fault: { on-reqest: skip, default: ignore }
+  |                 ^^^^^^^^^
+  = did you mean `on-request`?
+c.yaml:7:43: `default` must be `reject` or `skip`, not `ignore`
+  |     on_fault: { on-reqest: skip, default: ignore }
+  |                                           ^^^^^^
+",
+    );
+    refused_after_plugin(
+        "    on_fault: [skip]",
+        r"
+c.yaml:7:15: `on_fault` must be `reject` or `skip`, not a list
+  |     on_fault: [skip]
+  |               ^^^^^^
+",
+    );
+    refused_after_plugin(
+        "    required: true\n    on_fault: { on-complete: skip }",
+        r"
+c.yaml:7:5: `required: true` and `skip` in `on_fault` contradict each other
+  |     required: true
+  |     ^^^^^^^^
+  = after a fault the exchange would go on without the plugin: remove `required` or the `skip`
+",
+    );
+    assert!(plugin("    required: true\n    on_fault: { default: reject }\n", &[]).required);
+}
+
+#[test]
+fn a_plugins_name_and_source_must_be_known() {
+    refused_after_upstream(
+        "plugins:\n  - { name: Hide_it, source: builtin:think-srtip }\n  - { name: a, source: builtin:x }\n  - { name: a }",
+        r"
+c.yaml:5:13: the name of a plugin must be 1 to 64 lowercase letters, digits and `-`, not `Hide_it`
+  |   - { name: Hide_it, source: builtin:think-srtip }
+  |             ^^^^^^^
+  = write it like `hide-thinking`; metrics are named after it
+c.yaml:5:30: there is no built-in plugin `builtin:think-srtip`
+  |   - { name: Hide_it, source: builtin:think-srtip }
+  |                              ^^^^^^^^^^^^^^^^^^^
+  = did you mean `builtin:think-strip`?
+c.yaml:6:24: there is no built-in plugin `builtin:x`
+  |   - { name: a, source: builtin:x }
+  |                        ^^^^^^^^^
+  = known are BUILTINS
+c.yaml:7:5: `source` is missing in one of `plugins`
+  |   - { name: a }
+  |     ^^^^^^^^^^^
+  = add `source: …`
+c.yaml:7:13: the plugin `a` is defined twice
+  |   - { name: a }
+  |             ^
+  = the first is on line 6; give this one another name
+"
+        .replace("BUILTINS", &builtins())
+        .as_str(),
+    );
+    refused_after_upstream(
+        "plugins: { name: a }",
+        r"
+c.yaml:4:10: `plugins` must be a list, each item beginning with `- `, not a mapping
+  | plugins: { name: a }
+  |          ^^^^^^^^^^^
+",
+    );
+}
+
+fn builtins() -> String {
+    crate::builtin::names().map(|name| format!("`builtin:{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn a_plugins_file_is_looked_for_beside_the_configuration_and_watched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    let file = folder.path().join("p.wasm");
+    let load = |lines: &str| {
+        let text = format!("{UPSTREAM}plugins:\n  - name: p\n    source: p.wasm\n{lines}");
+        std::fs::write(&path, text).unwrap();
+        load(&Origin::File(path.clone()), &environment(&[]), &Overrides::default()).map(|(config, _)| config)
+    };
+    let missing = load("").unwrap_err().to_string();
+    assert!(missing.contains("c.yaml:6:13: there is no file `p.wasm`"), "{missing}");
+
+    std::fs::write(&file, vec![0; 2048]).unwrap();
+    let config = load("").unwrap();
+    assert_eq!(config.plugins[0].source, PluginSource::File(file.clone()));
+    assert_eq!(config.sources().look(), config.sources());
+    std::fs::write(&file, vec![1; 2048]).unwrap();
+    assert_ne!(config.sources().look(), config.sources());
+    assert!(!load("").unwrap().says_the_same_as(&config));
+
+    let large = load("    limits: { artifact_max: 1KiB }\n").unwrap_err().to_string();
+    assert!(
+        large.contains("c.yaml:6:13: the file has 2048 bytes, more than `limits.artifact_max`, 1KiB"),
+        "{large}"
+    );
+}
+
+#[test]
+fn a_large_file_that_was_replaced_by_one_like_it_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, file) = (folder.path().join("c.yaml"), folder.path().join("p.wasm"));
+    std::fs::write(&path, format!("{UPSTREAM}plugins:\n  - {{ name: p, source: p.wasm }}\n")).unwrap();
+    std::fs::write(&file, vec![0; 2 << 20]).unwrap();
+    let (config, _) = load(&Origin::File(path), &environment(&[]), &Overrides::default()).unwrap();
+    assert_eq!(config.sources().look(), config.sources());
+    let other = folder.path().join("other");
+    std::fs::write(&other, vec![1; 2 << 20]).unwrap();
+    std::fs::rename(&other, &file).unwrap();
+    assert_ne!(config.sources().look(), config.sources());
+}
+
+#[test]
+fn a_plugins_configuration_becomes_json() {
+    let json = |lines: &str, pairs: &[(&str, &str)]| plugin(lines, pairs).config.to_string();
+    assert_eq!(json("", &[]), "{}");
+    assert_eq!(json("    config: null\n", &[]), "{}");
+    assert_eq!(
+        json(
+            "    config: { a: [1, 0.70, -1e3, true, null, ~, \"1\", yes], b: { \"c d\": \"é\\n\" } }\n",
+            &[]
+        ),
+        r#"{"a":[1,0.70,-1e3,true,null,null,"1","yes"],"b":{"c d":"é\n"}}"#
+    );
+    assert_eq!(json("    config:\n      n: \"${N}\"\n      m: ${N}\n", &[("N", "5")]), r#"{"n":"5","m":5}"#);
+    assert_eq!(json("    config: [a]\n", &[]), r#"["a"]"#);
+    refused_after_plugin(
+        "    config: { key: \"${NOT_SET}\" }",
+        r##"
+c.yaml:7:20: the environment variable `NOT_SET` is not set
+  |     config: { key: "${NOT_SET}" }
+  |                    ^^^^^^^^^^^^
+  = set it, or give a default: `${NOT_SET:-…}`
+"##,
+    );
+}
+
+#[test]
+fn nothing_shows_a_plugins_secrets() {
+    let lines = "    config: { mode: visible, a: [\"${A}\"], b: { x: \"x${B:-hunter3}\" }, api_key: hunter4, \
+                 Auth_Token: [hunter5], max_tokens: 7, url: \"http://u:hunter6@a/\" }\n    \
+                 allow: { env: [A], secrets: { ONE: hunter7, TWO: \"${A}\" } }\n";
+    let text = format!("{UPSTREAM}{PLUGIN}{lines}");
+    let config = accepted(&text, &[("A", "hunter1")]);
+    assert_eq!(config.plugins[0].allow.secrets[1].1.expose(), "hunter1");
+    assert!(config.plugins[0].config.contains("hunter3"));
+    let shown = config.redacted().to_string();
+    assert!(shown.contains("visible") && shown.contains(r#""max_tokens":7"#), "{shown}");
+    assert!(shown.contains("ONE") && !shown.contains("hunter"), "{shown}");
+    assert!(!format!("{config:?}").contains("hunter"));
+}
+
+#[test]
+fn secrets_and_variables_of_a_plugin_are_names_or_pairs() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("key"), "one\ntwo\n").unwrap();
+    let lines = format!(
+        "    allow: {{ secrets: {{ KEY: \"file:{}\" }}, env: {{ REGION: eu }} }}\n",
+        folder.path().join("key").display()
+    );
+    let allow = plugin(&lines, &[]).allow;
+    assert_eq!(allow.secrets[0].1.expose(), "one\ntwo");
+    assert_eq!(allow.env, [("REGION".to_owned(), "eu".to_owned())]);
+    refused_after_plugin(
+        "    allow:\n      secrets: [SECRET, NOT_SET]\n      env: NOT_SET",
+        r"
+c.yaml:8:25: the environment variable `NOT_SET` is not set
+  |       secrets: [SECRET, NOT_SET]
+  |                         ^^^^^^^
+  = set it, or take it out of `allow.secrets`
+c.yaml:9:12: the environment variable `NOT_SET` is not set
+  |       env: NOT_SET
+  |            ^^^^^^^
+  = set it, or take it out of `allow.env`
+",
+    );
+    refused_after_plugin(
+        "    allow:\n      secrets: { A: \"\", B: hunter2, C: true }\n      env: { A=B: c }",
+        r##"
+c.yaml:8:21: the secret `A` is empty
+  |       secrets: { A: **, B: *******, C: **** }
+  |                     ^^
+  = give it a value, or remove it
+c.yaml:8:40: `C` must be a text, not `true`
+  |       secrets: { A: **, B: *******, C: **** }
+  |                                        ^^^^
+  = put it in quotes if the text is meant
+c.yaml:9:14: this is not a variable's name
+  |       env: { A=B: c }
+  |              ^^^
+  = write it like `REGION`
+"##,
+    );
+}
+
+#[test]
+fn a_plugins_bounds_say_what_they_may_be() {
+    refused_after_plugin(
+        "    limits: { memory: 2GiB, call_timeout: 0s, wait_timeout: 2h, instances_max: 0, artifact_max: 1 }
+    instance: { reuse: { memory_max: 1KiB, scope: all } }
+    allow: { kv: 2GiB, metrics: 10001 }
+    sha256: abc",
+        r"
+c.yaml:7:23: `memory` must be from 64KiB to 1GiB, not `2GiB`
+  |     limits: { memory: 2GiB, call_timeout: 0s, wait_timeout: 2h, instances_max: 0, artifact_max: 1 }
+  |                       ^^^^
+c.yaml:7:43: `call_timeout` must be from 1ms to 1h, not `0s`
+  |     limits: { memory: 2GiB, call_timeout: 0s, wait_timeout: 2h, instances_max: 0, artifact_max: 1 }
+  |                                           ^^
+c.yaml:7:61: `wait_timeout` must be from 1ms to 1h, not `2h`
+  |     limits: { memory: 2GiB, call_timeout: 0s, wait_timeout: 2h, instances_max: 0, artifact_max: 1 }
+  |                                                             ^^
+c.yaml:7:80: `instances_max` must be a whole number from 1 to 1000000, not `0`
+  |     limits: { memory: 2GiB, call_timeout: 0s, wait_timeout: 2h, instances_max: 0, artifact_max: 1 }
+  |                                                                                ^
+c.yaml:7:97: `artifact_max` must be from 1KiB to 1GiB, not `1`
+  |     limits: { memory: 2GiB, call_timeout: 0s, wait_timeout: 2h, instances_max: 0, artifact_max: 1 }
+  |                                                                                                 ^
+c.yaml:8:38: `memory_max` must be from 64KiB to 1GiB, not `1KiB`
+  |     instance: { reuse: { memory_max: 1KiB, scope: all } }
+  |                                      ^^^^
+c.yaml:8:51: `scope` must be `tenant` or `any`, not `all`
+  |     instance: { reuse: { memory_max: 1KiB, scope: all } }
+  |                                                   ^^^
+c.yaml:9:18: `kv` must be from 0 to 1GiB, not `2GiB`
+  |     allow: { kv: 2GiB, metrics: 10001 }
+  |                  ^^^^
+c.yaml:9:33: `metrics` must be a whole number from 0 to 10000, not `10001`
+  |     allow: { kv: 2GiB, metrics: 10001 }
+  |                                 ^^^^^
+c.yaml:10:13: `sha256` must be 64 hexadecimal digits
+  |     sha256: abc
+  |             ^^^
+  = `sha256sum FILE` prints them
+",
+    );
+}
+
+#[test]
+fn what_a_plugin_matches_must_exist() {
+    let labels: Vec<String> =
+        Endpoint::ALL.iter().map(|endpoint| format!("`{}`", endpoint.label())).collect();
+    refused_after_plugin(
+        "    match: { endpoints: [chat.completion, pictures], streaming: yes }",
+        &r"
+c.yaml:7:26: `chat.completion` is not an endpoint
+  |     match: { endpoints: [chat.completion, pictures], streaming: yes }
+  |                          ^^^^^^^^^^^^^^^
+  = did you mean `chat.completions`?
+c.yaml:7:43: `pictures` is not an endpoint
+  |     match: { endpoints: [chat.completion, pictures], streaming: yes }
+  |                                           ^^^^^^^^
+  = known are LABELS
+c.yaml:7:65: `streaming` must be `any`, `only` or `never`, not `yes`
+  |     match: { endpoints: [chat.completion, pictures], streaming: yes }
+  |                                                                 ^^^
+"
+        .replace("LABELS", &labels.join(", ")),
+    );
+}
+
+#[test]
+fn an_origin_of_a_plugin_is_scheme_host_and_port() {
+    for origin in [
+        "https://dlp.internal:8443",
+        "HTTP://localhost:1",
+        "https://*.example.com",
+        "https://example.com.",
+        "http://127.0.0.1:8080",
+        "http://[::1]:8080",
+        "http://[::1]",
+        "http://my_host",
+    ] {
+        assert_eq!(values::origin(origin), Ok(()), "{origin}");
+    }
+    for (origin, fault) in [
+        ("example.com", "has no scheme"),
+        ("", "has no scheme"),
+        ("ftp://example.com", "must begin with `http://` or `https://`"),
+        ("https://example.com/", "goes on behind its host"),
+        ("https://example.com?a", "goes on behind its host"),
+        ("https://a@example.com", "must not hold a user or password"),
+        ("https://", "has no usable host"),
+        ("https://*", "is every host"),
+        ("https://*.", "has no usable host"),
+        ("https://a.*.com", "has no usable host"),
+        ("https://*a.com", "has no usable host"),
+        ("https://a..b", "has no usable host"),
+        ("https://münchen.de", "has no usable host"),
+        ("https://a:1:2", "has no usable host"),
+        ("https://*.[::1]", "has no usable host"),
+        ("https://*.10.0.0.1", "has a host that ends in a number"),
+        ("https://127.1", "has a host that ends in a number"),
+        ("https://0x7f.0X1", "has a host that ends in a number"),
+        ("https://a:0", "has no usable port"),
+        ("https://a:65536", "has no usable port"),
+        ("https://a:+1", "has no usable port"),
+        ("https://a:", "has no usable port"),
+        ("https://[::1", "has no usable host"),
+        ("https://[x]", "has no IPv6 address in its brackets"),
+    ] {
+        assert_eq!(values::origin(origin).map_err(|(fault, _)| fault), Err(fault), "{origin}");
+    }
+    refused_after_plugin(
+        "    allow: { http: [dlp.internal, \"https://dlp.internal/v1\"] }",
+        r##"
+c.yaml:7:21: the origin `dlp.internal` has no scheme
+  |     allow: { http: [dlp.internal, "https://dlp.internal/v1"] }
+  |                     ^^^^^^^^^^^^
+  = write it like `https://dlp.internal:8443`
+c.yaml:7:35: the origin `https://dlp.internal/v1` goes on behind its host
+  |     allow: { http: [dlp.internal, "https://dlp.internal/v1"] }
+  |                                   ^^^^^^^^^^^^^^^^^^^^^^^^^
+  = end it after the host or port
+"##,
+    );
+}
+
+#[test]
+fn compiled_plugins_are_kept_in_the_users_cache_folder() {
+    let folder =
+        |text: &str, pairs: &[(&str, &str)]| accepted(&format!("{UPSTREAM}{text}"), pairs).server.cache_dir;
+    assert_eq!(folder("", &[]), None);
+    assert_eq!(folder("", &[("HOME", "/home/u")]), Some("/home/u/.cache/witgate".into()));
+    let both = [("HOME", "/home/u"), ("XDG_CACHE_HOME", "/cache")];
+    assert_eq!(folder("", &both), Some("/cache/witgate".into()));
+    assert_eq!(folder("", &[("HOME", "/h"), ("XDG_CACHE_HOME", "c")]), Some("/h/.cache/witgate".into()));
+    assert_eq!(folder("server: { cache_dir: /var/c }\n", &both), Some("/var/c".into()));
+    assert_eq!(folder("server: { cache_dir: c }\n", &both), Some("c".into()));
+    assert_eq!(folder("server: { cache_dir: \"\" }\n", &both), None);
 }

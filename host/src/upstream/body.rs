@@ -57,6 +57,21 @@ struct Arriving {
     silence: Pin<Box<Sleep>>,
 }
 
+impl RequestBody {
+    /// What is in memory, as one piece.
+    pub(super) fn into_bytes(self) -> Bytes {
+        let mut segments = self.segments;
+        match (segments.pop_front(), segments.is_empty()) {
+            (None, _) => Bytes::new(),
+            (Some(only), true) => only,
+            (Some(first), false) => {
+                segments.push_front(first);
+                Vec::from(segments).concat().into()
+            }
+        }
+    }
+}
+
 impl Rest {
     /// Wraps what is still to come, of which `bytes_max` are let through.
     pub(crate) fn new(incoming: Incoming, bytes_max: u64) -> Self {

@@ -8,18 +8,25 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
+use http::header::{self, HeaderMap};
 use tokio::time::Instant;
 
 use crate::chat::Prompt;
-use crate::config::{ModelMatch, Retry, RetryOn};
+use crate::config::{ModelMatch, RetryOn};
 use crate::error::{Blame, Error, ErrorKind, Result};
 use crate::exchange::{Attempt, Exchange};
+use crate::plugin;
+use crate::plugin::call::Facts;
+use crate::plugin::chain::{Candidate, Chain, Flow, Remedy, Synthetic, View};
+use crate::plugin::hook::Hook;
 use crate::route::{Fallback, Keying, Ranking, Reads};
 use crate::snapshot::Snapshot;
 use crate::upstream::job::{Job, Payload};
-use crate::upstream::reply::{Reply, read};
-use crate::upstream::{Answer, InFlight, Upstream};
+use crate::upstream::reply::{Reply, ReplyContent, read};
+use crate::upstream::{Answer, Condition, InFlight, RequestBody, Upstream};
+use crate::wire::document::Document;
 
 /// How long the gateway asks a client to wait when no upstream has a place left.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -37,6 +44,28 @@ enum Failure {
     Status(Box<Reply>),
     /// It did not answer, or not validly.
     Error(Error),
+    /// A plugin wants another one.
+    MovedOn(Error),
+    /// A plugin ended the matter.
+    Ended(Result<Synthetic>),
+}
+
+/// What the attempts came to.
+pub(crate) enum Dispatched {
+    /// An upstream's answer.
+    Reply(Reply),
+    /// A plugin's.
+    Synthetic(Synthetic),
+}
+
+/// What one exchange's attempts have in common.
+struct Attempts<'a> {
+    job: &'a mut Job,
+    snapshot: &'a Snapshot,
+    chain: &'a mut Chain,
+    /// None where there is no plugin.
+    facts: Option<&'a Arc<Facts>>,
+    exchange: &'a mut Exchange,
 }
 
 /// Tries one candidate after another until one has answered.
@@ -45,20 +74,33 @@ enum Failure {
 ///
 /// # Errors
 ///
-/// `ModelNotFound` when no upstream takes the model, `Overloaded` when all that do are full, otherwise the last
-/// attempt's error when no upstream gave any answer.
-pub(crate) async fn dispatch(job: &Job, snapshot: &Snapshot, exchange: &mut Exchange) -> Result<Reply> {
+/// `ModelNotFound` when no upstream takes the model, `Overloaded` when all that do are full, a plugin's refusal or fault,
+/// otherwise the last attempt's error when no upstream gave any answer.
+pub(crate) async fn dispatch(
+    job: &mut Job,
+    snapshot: &Snapshot,
+    chain: &mut Chain,
+    facts: Option<&Arc<Facts>>,
+    exchange: &mut Exchange,
+) -> Result<Dispatched> {
     let retry = &snapshot.config.retry;
-    let first = first_target(job, snapshot)?;
+    let mut attempts = Attempts { job, snapshot, chain, facts, exchange };
+    let first = match first_target(attempts.job, snapshot) {
+        Ok(first) => first,
+        Err(error) => match attempts.start_failed(error).await? {
+            Turn::To(target) => target,
+            Turn::Answer(answer) => return Ok(Dispatched::Synthetic(answer)),
+        },
+    };
     // Short lists, as long as a request has attempts and hops: a set would cost more than it saves.
     let mut targets = vec![first.clone()];
-    let mut steps = first.steps(job, snapshot, exchange);
+    let mut steps = attempts.steps(first).await?;
     let mut visited: Vec<Step> = Vec::new();
     let mut hops = 0;
     let mut last: Option<Failure> = None;
-    loop {
-        for step in steps {
-            if exchange.attempts.len() >= retry.attempts_max as usize || !job.is_whole() {
+    'targets: loop {
+        for step in &mut steps {
+            if attempts.exchange.attempts.len() >= retry.attempts_max as usize || !attempts.job.is_whole() {
                 return settle(last);
             }
             if visited.contains(&step) {
@@ -68,24 +110,47 @@ pub(crate) async fn dispatch(job: &Job, snapshot: &Snapshot, exchange: &mut Exch
             let Some(Step { upstream, model }) = visited.last() else { continue };
             let upstream = &snapshot.upstreams[*upstream];
             let Some(place) = upstream.enter() else { continue };
-            match try_upstream(job, upstream, place, model, retry, exchange).await {
-                Ok(reply) => return Ok(reply),
-                Err(Failure::Error(error)) if !retry.on.covers_error(&error.kind) => {
-                    return settle(Some(worse(last, Failure::Error(error))));
+            let failure = match attempts.try_upstream(upstream, place, model).await {
+                Ok(reply) => return Ok(Dispatched::Reply(reply)),
+                Err(failure) => failure,
+            };
+            let mut moves_on = match &failure {
+                Failure::Status(_) | Failure::MovedOn(_) => true,
+                Failure::Error(error) => retry.on.covers_error(&error.kind),
+                Failure::Ended(_) => false,
+            };
+            if let Some(facts) = facts.filter(|_| attempts.chain.has(Hook::OnError)) {
+                match Box::pin(attempts.on_error(facts, &failure, &upstream.settings.name, moves_on)).await? {
+                    Remedy::Next => {}
+                    Remedy::Retry => moves_on = true,
+                    Remedy::Respond(answer) => return Ok(Dispatched::Synthetic(answer)),
+                    Remedy::Fallback(name) => {
+                        let target = Target::of(&name, attempts.job, snapshot);
+                        if let Some(target) = target.filter(|_| hops < retry.hops_max) {
+                            hops += 1;
+                            last = Some(worse(last, failure));
+                            targets.push(target.clone());
+                            steps = attempts.steps(target).await?;
+                            continue 'targets;
+                        }
+                    }
                 }
-                Err(failure) => last = Some(worse(last, failure)),
             }
+            if !moves_on {
+                return settle(Some(worse(last, failure)));
+            }
+            last = Some(worse(last, failure));
         }
         // What nobody knows is for the upstream that takes such, and for no other.
-        if hops >= retry.hops_max || job.endpoint.is_none() {
+        if hops >= retry.hops_max || attempts.job.endpoint.is_none() {
             return settle(last);
         }
         hops += 1;
         let names = visited.iter().flat_map(|step| &snapshot.upstreams[step.upstream].settings.fallback);
-        let mut further = names.filter_map(|name| Target::of(name, job, snapshot));
+        let mut further = names.filter_map(|name| Target::of(name, attempts.job, snapshot));
         let Some(target) = further.find(|target| !targets.contains(target)) else { return settle(last) };
         targets.push(target.clone());
-        steps = target.steps(job, snapshot, exchange);
+        steps = attempts.steps(target).await?;
     }
 }
 
@@ -96,7 +161,7 @@ pub(crate) async fn dispatch(job: &Job, snapshot: &Snapshot, exchange: &mut Exch
 /// Those of one attempt, or `Overloaded` when the upstream has no place left.
 pub(crate) async fn ask(job: &Job, upstream: &Arc<Upstream>) -> Result<Reply> {
     let place = upstream.enter().ok_or_else(full)?;
-    attempt(job, upstream, place, &job.model).await
+    attempt(job, upstream, place, &job.model, false, None).await
 }
 
 /// Where a request goes, or goes on to: whoever takes a model, or one upstream.
@@ -115,6 +180,14 @@ struct Steps {
 enum Order {
     Ranked(Ranking),
     One(Option<usize>),
+    /// As plugins want it.
+    Listed(std::vec::IntoIter<usize>),
+}
+
+/// What a plugin makes of a request that no upstream takes.
+enum Turn {
+    To(Target),
+    Answer(Synthetic),
 }
 
 impl Target {
@@ -154,6 +227,7 @@ impl Iterator for Steps {
         let upstream = match &mut self.order {
             Order::Ranked(ranking) => ranking.next(),
             Order::One(upstream) => upstream.take(),
+            Order::Listed(upstreams) => upstreams.next(),
         }?;
         Some(Step { upstream, model: self.model.clone() })
     }
@@ -186,76 +260,287 @@ fn ranking(model: &Arc<str>, job: &Job, snapshot: &Snapshot, exchange: &Exchange
         }
         _ => Prompt::default(),
     };
-    let keying = Keying { tenant: "", model };
+    let keying = Keying { tenant: job.caller.tenant.as_deref().unwrap_or_default(), model };
     let in_flight = |index: usize| snapshot.upstreams[index].state.in_flight();
     routes.rank(&candidates, keying, &prompt, in_flight, || exchange.draw())
 }
 
-/// Attempts at one upstream: one, and further ones while nothing was sent.
-async fn try_upstream(
-    job: &Job,
-    upstream: &Arc<Upstream>,
-    mut place: InFlight,
-    model: &str,
-    retry: &Retry,
-    exchange: &mut Exchange,
-) -> Result<Reply, Failure> {
-    let mut pause = retry.backoff;
-    let mut further = retry.same_upstream;
-    loop {
-        let started = Instant::now();
-        let outcome = attempt(job, upstream, place, model).await;
-        let took = started.elapsed();
-        exchange.waited += took;
-        let mut note = Attempt { upstream: upstream.settings.name.clone(), status: None, error: None, took };
-        let error = match outcome {
-            Ok(reply) => {
-                note.status = Some(reply.status);
-                exchange.attempts.push(note);
-                upstream.state.answered(took);
-                if !retry.on.covers_status(reply.status) {
-                    return Ok(reply);
-                }
-                upstream.state.failed();
-                return Err(reply
-                    .held()
-                    .await
-                    .map_or_else(Failure::Error, |reply| Failure::Status(Box::new(reply))));
+impl Attempts<'_> {
+    /// The places to try for a target, in the order the plugins want.
+    async fn steps(&mut self, target: Target) -> Result<Steps> {
+        let steps = target.steps(self.job, self.snapshot, self.exchange);
+        match self.facts {
+            Some(facts) if self.chain.has(Hook::OnRoute) => {
+                Box::pin(self.on_route(facts.clone(), steps)).await
             }
-            Err(error) => error,
+            _ => Ok(steps),
+        }
+    }
+
+    async fn on_route(&mut self, facts: Arc<Facts>, steps: Steps) -> Result<Steps> {
+        let model = steps.model.clone();
+        let ranked: Vec<usize> = steps.map(|step| step.upstream).collect();
+        let candidates: Vec<Candidate> =
+            ranked.iter().map(|index| candidate(&self.snapshot.upstreams[*index], &model)).collect();
+        let mut view = self.job.lend(&facts);
+        let order = self.chain.on_route(&mut view, &candidates).await;
+        self.job.take_back(view, false)?;
+        let order: Vec<usize> = order?.into_iter().map(|place| ranked[place]).collect();
+        if order.is_empty() && !ranked.is_empty() {
+            let message = "the plugins leave no upstream for this request";
+            return Err(Error::new(ErrorKind::Forbidden, message));
+        }
+        Ok(Steps { model, order: Order::Listed(order.into_iter()) })
+    }
+
+    /// Nobody takes the request: a plugin may know better.
+    async fn start_failed(&mut self, error: Error) -> Result<Turn> {
+        let Some(facts) = self.facts.cloned().filter(|_| self.chain.has(Hook::OnError)) else {
+            return Err(error);
         };
-        if error.kind.blame() == Blame::Upstream {
-            upstream.state.failed();
+        let failure = Failure::Error(error);
+        match Box::pin(self.on_error(&facts, &failure, "", false)).await? {
+            Remedy::Respond(answer) => return Ok(Turn::Answer(answer)),
+            Remedy::Fallback(name) => {
+                if let Some(target) = Target::of(&name, self.job, self.snapshot) {
+                    return Ok(Turn::To(target));
+                }
+            }
+            Remedy::Next | Remedy::Retry => {}
         }
-        let is_unsent = error.kind == ErrorKind::UpstreamUnreachable;
-        tracing::debug!(upstream = &*upstream.settings.name, %error, cause = ?error.source, "attempt failed");
-        note.error = Some(Error::new(error.kind.clone(), error.message.clone()));
-        exchange.attempts.push(note);
-        let may_repeat = is_unsent && further > 0 && exchange.attempts.len() < retry.attempts_max as usize;
-        if !may_repeat || !job.is_whole() || !retry.on.covers_error(&error.kind) {
-            return Err(Failure::Error(error));
+        match failure {
+            Failure::Error(error) => Err(error),
+            Failure::Status(_) | Failure::MovedOn(_) | Failure::Ended(_) => Err(full()),
         }
-        further -= 1;
-        // Full jitter: clients that failed together do not come back together.
-        let jitter = (exchange.draw() >> 11) as f64 / (1_u64 << 53) as f64;
-        let pause_now = pause.mul_f64(jitter);
-        tokio::time::sleep(pause_now).await;
-        exchange.waited += pause_now;
-        pause = (pause * 2).min(retry.backoff_max);
-        match upstream.enter() {
-            Some(again) => place = again,
-            None => return Err(Failure::Error(error)),
+    }
+
+    async fn on_error(
+        &mut self,
+        facts: &Arc<Facts>,
+        failure: &Failure,
+        upstream: &str,
+        moves_on: bool,
+    ) -> Result<Remedy> {
+        let (status, code, message) = match failure {
+            Failure::Status(reply) => (
+                reply.status,
+                "upstream_status",
+                format!("the upstream answered with status {}", reply.status.as_u16()),
+            ),
+            Failure::Error(error) | Failure::MovedOn(error) => {
+                (error.kind.status(), error.kind.code(), error.message.clone())
+            }
+            Failure::Ended(_) => return Ok(Remedy::Next),
+        };
+        let failure = plugin::chain::Failure {
+            status: status.as_u16(),
+            code: code.to_owned(),
+            message,
+            upstream: (!upstream.is_empty()).then(|| upstream.to_owned()),
+            attempt: u32::try_from(self.exchange.attempts.len()).unwrap_or(u32::MAX),
+            retryable: moves_on,
+        };
+        let mut view = self.job.lend(facts);
+        view.attempt = failure.attempt;
+        view.upstream = failure.upstream.as_deref().map(Arc::from);
+        let remedy = self.chain.on_error(&mut view, &failure).await;
+        self.job.take_back(view, false)?;
+        remedy
+    }
+
+    /// Attempts at one upstream: one, and further ones while nothing was sent.
+    async fn try_upstream(
+        &mut self,
+        upstream: &Arc<Upstream>,
+        mut place: InFlight,
+        model: &Arc<str>,
+    ) -> Result<Reply, Failure> {
+        let retry = &self.snapshot.config.retry;
+        let has_keys = self.snapshot.plugins.hooks.has(Hook::Authenticate);
+        let mut pause = retry.backoff;
+        let mut further = retry.same_upstream;
+        loop {
+            let prepared = match self.facts.filter(|_| self.chain.has(Hook::OnUpstreamRequest)) {
+                Some(facts) => Some(Box::pin(self.prepare(facts.clone(), upstream, model, has_keys)).await?),
+                None => None,
+            };
+            let started = Instant::now();
+            let outcome = attempt(self.job, upstream, place, model, has_keys, prepared.as_ref()).await;
+            let took = started.elapsed();
+            self.exchange.waited += took;
+            let mut note =
+                Attempt { upstream: upstream.settings.name.clone(), status: None, error: None, took };
+            let error = match outcome {
+                Ok(reply) => {
+                    note.status = Some(reply.status);
+                    self.exchange.attempts.push(note);
+                    upstream.state.answered(took);
+                    if !retry.on.covers_status(reply.status) {
+                        return match self.facts.filter(|_| self.chain.has(Hook::OnResponse)) {
+                            Some(facts) => Box::pin(self.on_response(facts.clone(), reply, model)).await,
+                            None => Ok(reply),
+                        };
+                    }
+                    upstream.state.failed();
+                    return Err(reply
+                        .held()
+                        .await
+                        .map_or_else(Failure::Error, |reply| Failure::Status(Box::new(reply))));
+                }
+                Err(error) => error,
+            };
+            if error.kind.blame() == Blame::Upstream {
+                upstream.state.failed();
+            }
+            let is_unsent = error.kind == ErrorKind::UpstreamUnreachable;
+            tracing::debug!(upstream = &*upstream.settings.name, %error, cause = ?error.source, "attempt failed");
+            note.error = Some(Error::new(error.kind.clone(), error.message.clone()));
+            self.exchange.attempts.push(note);
+            let may_repeat =
+                is_unsent && further > 0 && self.exchange.attempts.len() < retry.attempts_max as usize;
+            if !may_repeat || !self.job.is_whole() || !retry.on.covers_error(&error.kind) {
+                return Err(Failure::Error(error));
+            }
+            further -= 1;
+            // Full jitter: clients that failed together do not come back together.
+            let jitter = (self.exchange.draw() >> 11) as f64 / (1_u64 << 53) as f64;
+            let pause_now = pause.mul_f64(jitter);
+            tokio::time::sleep(pause_now).await;
+            self.exchange.waited += pause_now;
+            pause = (pause * 2).min(retry.backoff_max);
+            match upstream.enter() {
+                Some(again) => place = again,
+                None => return Err(Failure::Error(error)),
+            }
+        }
+    }
+
+    /// Shows the plugins what this upstream would get.
+    async fn prepare(
+        &mut self,
+        facts: Arc<Facts>,
+        upstream: &Arc<Upstream>,
+        model: &Arc<str>,
+        has_keys: bool,
+    ) -> Result<Prepared, Failure> {
+        let address = self.job.address(upstream).map_err(|error| Failure::Ended(Err(error)))?;
+        let (mut headers, body) = self.job.whole_request(upstream, model, address, has_keys);
+        let document = body.clone().map(Document::trusted);
+        // The gateway's own way to name the place and the length is not for plugins.
+        let host = headers.remove(header::HOST);
+        let known_as = document.as_ref().and_then(|body| body.get("/model").ok().flatten());
+        let known_as = known_as.and_then(|json| serde_json::from_str::<String>(json).ok());
+        let mut view = View::new(facts, known_as.map_or_else(|| model.clone(), Arc::from), headers, document);
+        view.attempt = u32::try_from(self.exchange.attempts.len() + 1).unwrap_or(u32::MAX);
+        view.upstream = Some(upstream.settings.name.clone());
+        match self.chain.on_upstream_request(&mut view).await {
+            Ok(Flow::Next(edited)) => {
+                let mut headers = view.headers;
+                headers.extend(host.map(|host| (header::HOST, host)));
+                let body = view.document.filter(|_| edited.document).map(Document::into_bytes).or(body);
+                Ok(Prepared { headers, body })
+            }
+            Ok(Flow::MoveOn(reason)) => Err(Failure::MovedOn(Error::new(ErrorKind::Overloaded, reason))),
+            Ok(Flow::Respond(answer)) => Err(Failure::Ended(Ok(answer))),
+            Err(error) => Err(Failure::Ended(Err(error))),
+        }
+    }
+
+    /// Shows the plugins an answer.
+    async fn on_response(
+        &mut self,
+        facts: Arc<Facts>,
+        mut reply: Reply,
+        model: &Arc<str>,
+    ) -> Result<Reply, Failure> {
+        if !reply.status.is_success() {
+            // What an upstream refuses with is short, and a document like any other.
+            reply = reply.held().await.map_err(Failure::Error)?;
+        }
+        let document = match &reply.content {
+            ReplyContent::Whole(answer) => Some(Document::trusted(answer.body())),
+            ReplyContent::Held(body) => Document::new(body.clone()).ok(),
+            ReplyContent::Events { .. } | ReplyContent::Opaque { .. } => None,
+        };
+        let headers = std::mem::take(&mut reply.headers);
+        let mut view = View::new(facts, model.clone(), headers, document);
+        view.attempt = u32::try_from(self.exchange.attempts.len()).unwrap_or(u32::MAX);
+        view.upstream = Some(reply.upstream.settings.name.clone());
+        if let ReplyContent::Whole(answer) = &reply.content {
+            view.usage = answer.facts.usage;
+        }
+        let flow = self.chain.on_response(&mut view, reply.status).await;
+        reply.headers = view.headers;
+        match flow {
+            Ok(Flow::Next(edited)) => {
+                if let Some(document) = view.document.filter(|_| edited.document) {
+                    match &mut reply.content {
+                        ReplyContent::Whole(answer) => answer.segments = vec![document.into_bytes()],
+                        content => *content = ReplyContent::Held(document.into_bytes()),
+                    }
+                }
+                Ok(reply)
+            }
+            Ok(Flow::MoveOn(reason)) => {
+                let message = format!("a plugin refused the upstream's answer: {reason}");
+                Err(Failure::MovedOn(Error::new(ErrorKind::UpstreamInvalid, message)))
+            }
+            Ok(Flow::Respond(answer)) => Err(Failure::Ended(Ok(answer))),
+            Err(error) => Err(Failure::Ended(Err(error))),
         }
     }
 }
 
+/// An upstream as plugins are shown it.
+fn candidate(upstream: &Upstream, model: &str) -> Candidate {
+    let settings = &upstream.settings;
+    let latency = upstream.state.latency().as_millis();
+    Candidate {
+        id: settings.name.to_string(),
+        dialect: "openai".to_owned(),
+        model: settings
+            .models
+            .iter()
+            .find(|(name, _)| name == model)
+            .map_or(model, |(_, there)| there)
+            .to_owned(),
+        weight: settings.priority,
+        healthy: upstream.state.condition() != Condition::Failing,
+        cost_micro_usd_per_mtok: None,
+        p50_ttft_ms: (latency > 0).then(|| u32::try_from(latency).unwrap_or(u32::MAX)),
+    }
+}
+
+/// A request that plugins have edited for one upstream.
+struct Prepared {
+    headers: HeaderMap,
+    /// None for what is not in memory.
+    body: Option<Bytes>,
+}
+
 /// One attempt: the request sent, the head of the answer and as much of the body as has to be read first.
-async fn attempt(job: &Job, upstream: &Arc<Upstream>, place: InFlight, model: &str) -> Result<Reply> {
+async fn attempt(
+    job: &Job,
+    upstream: &Arc<Upstream>,
+    place: InFlight,
+    model: &str,
+    has_keys: bool,
+    prepared: Option<&Prepared>,
+) -> Result<Reply> {
     let timeouts = &upstream.settings.timeouts;
     let deadline = (!timeouts.total.is_zero()).then(|| Instant::now() + timeouts.total);
     let work = pin!(async {
         let address = job.address(upstream)?;
-        let make = || job.request(upstream, model, address.clone(), false);
+        let make = || {
+            let mut request = job.request(upstream, model, address.clone(), has_keys);
+            if let Some(Prepared { headers, body }) = prepared {
+                request.headers_mut().clone_from(headers);
+                if let Some(body) = body {
+                    *request.body_mut() = RequestBody::from_segments(vec![body.clone()]);
+                }
+            }
+            request
+        };
         let sent = upstream.pool.send(make, timeouts.connect, timeouts.first_byte).await;
         // What the client did wrong while it was sending shows as a broken connection to the upstream.
         let Answer { head, body } = sent.map_err(|error| job.take_fault().unwrap_or(error))?;
@@ -272,10 +557,11 @@ async fn attempt(job: &Job, upstream: &Arc<Upstream>, place: InFlight, model: &s
 }
 
 /// What the client is told when nothing is left to try.
-fn settle(last: Option<Failure>) -> Result<Reply> {
+fn settle(last: Option<Failure>) -> Result<Dispatched> {
     match last {
-        Some(Failure::Status(reply)) => Ok(*reply),
-        Some(Failure::Error(error)) => Err(error),
+        Some(Failure::Status(reply)) => Ok(Dispatched::Reply(*reply)),
+        Some(Failure::Ended(outcome)) => outcome.map(Dispatched::Synthetic),
+        Some(Failure::Error(error) | Failure::MovedOn(error)) => Err(error),
         None => Err(full()),
     }
 }
@@ -288,7 +574,7 @@ fn full() -> Error {
 /// Of two failures the one the client should see: the latest real answer, else the latest error.
 fn worse(before: Option<Failure>, now: Failure) -> Failure {
     match (before, now) {
-        (Some(Failure::Status(reply)), Failure::Error(_)) => Failure::Status(reply),
+        (Some(Failure::Status(reply)), Failure::Error(_) | Failure::MovedOn(_)) => Failure::Status(reply),
         (_, now) => now,
     }
 }

@@ -12,8 +12,11 @@ use http::{Method, Request, Uri};
 use crate::auth::Caller;
 use crate::budget::Share;
 use crate::error::{Error, ErrorKind, Result};
+use crate::plugin::call::Facts;
+use crate::plugin::chain::View;
 use crate::upstream::{RequestBody, Rest, Upstream};
 use crate::wire::Endpoint;
+use crate::wire::document::Document;
 use crate::wire::openai::stream::Rules;
 use crate::wire::openai::{self, Edits};
 
@@ -35,6 +38,8 @@ pub(crate) struct Job {
     pub(crate) caller: Caller,
     /// The model as the client named it; empty for a path that is passed on.
     pub(crate) model: Arc<str>,
+    /// Whether a plugin has to see a whole answer before the client does.
+    pub(crate) holds_answer: bool,
     /// The bytes it holds in memory.
     pub(crate) _share: Share,
 }
@@ -50,6 +55,39 @@ pub(crate) enum Payload {
 }
 
 impl Job {
+    /// Lends the request to plugins, until [`take_back`](Self::take_back).
+    pub(crate) fn lend(&mut self, facts: &Arc<Facts>) -> View {
+        let document = match &self.payload {
+            Payload::Json(request) => Some(Document::trusted(request.body().clone())),
+            Payload::Form { .. } | Payload::Opaque { .. } => None,
+        };
+        let headers = std::mem::take(&mut self.headers);
+        View::new(facts.clone(), self.model.clone(), headers, document)
+    }
+
+    /// Takes the request back, with the plugins' edits.
+    ///
+    /// # Errors
+    ///
+    /// `PluginFault` when what they made of it is no request.
+    pub(crate) fn take_back(&mut self, view: View, is_edited: bool) -> Result<()> {
+        self.headers = view.headers;
+        let (Some(document), Some(endpoint), true) = (view.document, self.endpoint, is_edited) else {
+            return Ok(());
+        };
+        let request = openai::decode(endpoint, document.into_bytes()).map_err(|error| {
+            let message = format!("the plugins made a request of it that is not valid: {}", error.message);
+            Error::new(ErrorKind::PluginFault, message)
+        })?;
+        if request.is_stream() != view.facts.is_stream {
+            let message = "a plugin must not change whether the answer is streamed (`stream`)";
+            return Err(Error::new(ErrorKind::PluginFault, message));
+        }
+        self.model = Arc::from(request.model());
+        self.payload = Payload::Json(request);
+        Ok(())
+    }
+
     /// Whether everything that has to be sent is still there.
     pub(super) fn is_whole(&self) -> bool {
         match &self.payload {
@@ -136,6 +174,18 @@ impl Job {
         }
         *request.headers_mut() = headers;
         request
+    }
+
+    /// The headers for an upstream, and the body if it is in memory as JSON.
+    pub(super) fn whole_request(
+        &self,
+        upstream: &Upstream,
+        model: &str,
+        address: Uri,
+        has_keys: bool,
+    ) -> (HeaderMap, Option<Bytes>) {
+        let (head, body) = self.request(upstream, model, address, has_keys).into_parts();
+        (head.headers, matches!(self.payload, Payload::Json(_)).then(|| body.into_bytes()))
     }
 
     /// The upstream's own key; the caller's only where there is none and the configuration lets it through.

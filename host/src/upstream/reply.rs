@@ -92,7 +92,7 @@ pub(super) async fn read(
             let first = source.next(idle).await?.ok_or_else(empty)?;
             ReplyContent::Events { source, first, rules }
         }
-        Some(rules) => document(source, &rules, idle).await?,
+        Some(rules) => document(source, &rules, job.holds_answer, idle).await?,
     };
     Ok((headers, content))
 }
@@ -108,9 +108,9 @@ async fn opaque(job: &Job, mut source: Source, idle: Duration) -> Result<ReplyCo
 }
 
 /// A JSON answer, read whole unless it is long and stays as it is.
-async fn document(mut source: Source, rules: &Rules, idle: Duration) -> Result<ReplyContent> {
+async fn document(mut source: Source, rules: &Rules, is_held: bool, idle: Duration) -> Result<ReplyContent> {
     // A list of models is not passed on but merged.
-    let is_changed = rules.edits_choices() || rules.endpoint == Endpoint::Models;
+    let is_changed = is_held || rules.edits_choices() || rules.endpoint == Endpoint::Models;
     let limit = if is_changed { ANSWER_BYTES_MAX } else { ANSWER_HELD_BYTES_MAX };
     let (body, is_whole) = source.collect(limit, idle).await?;
     if body.is_empty() {

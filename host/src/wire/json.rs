@@ -92,6 +92,11 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Starts like [`new`](Self::new), as if `depth` arrays and objects were open around the text.
+    pub fn inside(bytes: &'a [u8], depth: u32) -> Self {
+        Self { depth, ..Self::new(bytes) }
+    }
+
     /// Where the scanner stands, in bytes from the document's start.
     pub fn position(&self) -> usize {
         self.position

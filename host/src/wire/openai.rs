@@ -11,9 +11,12 @@ pub mod answer;
 pub mod chat;
 mod choices;
 mod clean;
+pub mod frame;
+pub mod messages;
 pub mod models;
 mod request;
 pub mod stream;
+pub mod text;
 pub mod thinking;
 pub mod view;
 
@@ -80,6 +83,7 @@ fn gpt_api_type(kind: &ErrorKind) -> &'static str {
         | ErrorKind::RequestTimeout
         | ErrorKind::Misdirected
         | ErrorKind::Unauthenticated
+        | ErrorKind::Rejected(_)
         | ErrorKind::Forbidden => kind.class(),
         ErrorKind::Overloaded
         | ErrorKind::UpstreamUnreachable
@@ -87,6 +91,9 @@ fn gpt_api_type(kind: &ErrorKind) -> &'static str {
         | ErrorKind::UpstreamInvalid
         | ErrorKind::UpstreamEmpty
         | ErrorKind::StreamBroken
+        | ErrorKind::PluginFault
+        | ErrorKind::PluginCapacity
+        | ErrorKind::PluginQuarantined
         | ErrorKind::Internal => "internal_error",
     }
 }

@@ -61,6 +61,13 @@ pub struct Fields {
     pub data_range: Option<Range<usize>>,
 }
 
+impl Fields {
+    /// The event's name, if it is text.
+    pub fn event_name(&self) -> Option<&str> {
+        self.event.as_ref().and_then(|event| std::str::from_utf8(event).ok())
+    }
+}
+
 /// An event that is larger than the decoder's bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Oversize;

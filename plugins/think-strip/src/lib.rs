@@ -1,157 +1,145 @@
-//! Removes `<think>…</think>` from the start of an answer's content, of a stream or a whole answer alike.
+//! Takes thinking such as `<think>…</think>` out of an answer's content, or moves it to the reasoning; of a stream and of
+//! a whole answer alike.
 //!
-//! The host lets it go (`detach`) as soon as every choice of the answer is past its thinking.
+//! The host lets the answer go (`detach`) as soon as every choice is past its thinking. Where thinking may stand anywhere
+//! it sleeps instead until an opening tag comes.
 
-mod strip;
+mod settings;
+mod splitter;
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::rc::Rc;
 
-use strip::Stripper;
+use settings::{Mode, Settings};
+use splitter::{Piece, Rules, Splitter};
 use witgate_sdk::{
-    Action, Call, Channel, Finish, GuestTransformer, Lifecycle, Opened, Span, StreamText, TextBatch,
-    Transformer, Verdict, Wake,
+    Call, Channel, Finish, Lanes, Opened, Out, Plugin, Rejection, StreamText, TextBatch, TextFilter,
+    TextStream, Verdict, Wake, export,
 };
 
-struct ThinkStrip;
+struct ThinkStrip {
+    mode: Mode,
+    rules: Rc<Rules>,
+}
 
-witgate_sdk::export!(ThinkStrip);
+export!(ThinkStrip: StreamText);
 
-impl Lifecycle for ThinkStrip {
-    fn init(config: String) -> Result<(), String> {
-        let config: String = config.split_whitespace().collect();
-        match config.as_str() {
-            "" | "null" | "{}" | r#"{"mode":"strip"}"# => Ok(()),
-            _ => Err("`config` must be empty or `mode: strip`".to_owned()),
-        }
+impl Plugin for ThinkStrip {
+    type Config = Settings;
+
+    fn new(settings: Settings) -> Result<Self, String> {
+        Ok(Self { mode: settings.mode, rules: Rc::new(settings.into_rules()?) })
     }
 }
 
 impl StreamText for ThinkStrip {
-    type Transformer = Answer;
+    type Stream = Answer;
 
-    fn open(call: &Call) -> Option<Opened> {
-        let answer = Answer { choices_expected: choices_expected(call), choices: RefCell::default() };
-        Some(Opened {
-            handle: Transformer::new(answer),
-            wake: Wake::EveryBatch,
-            channels: vec![Channel::Content],
-        })
+    fn open(&self, call: &Call) -> Option<Opened<Answer>> {
+        if self.mode == Mode::Keep {
+            return None;
+        }
+        let choices = call.choices();
+        let census = Rc::new(Census::default());
+        let answer = Answer {
+            lanes: Lanes::new(self.filters(&census)).expecting(choices),
+            rules: Rc::clone(&self.rules),
+            choices,
+            census,
+            is_asleep: false,
+        };
+        Some(Opened::new(answer))
     }
 }
 
-/// How many choices the client asked for, in OpenAI's or Gemini's words.
-fn choices_expected(call: &Call) -> usize {
-    let pointers = ["/n", "/generationConfig/candidateCount", "/generation_config/candidate_count"];
-    let counts = call.get_many(&pointers.map(str::to_owned));
-    counts.into_iter().flatten().find_map(|json| json.trim().parse().ok()).unwrap_or(1)
+impl ThinkStrip {
+    fn filters(&self, census: &Rc<Census>) -> impl Fn(Channel) -> Filter + 'static {
+        let (rules, census) = (Rc::clone(&self.rules), Rc::clone(census));
+        let moves_thinking = self.mode == Mode::Reasoning;
+        move |_| {
+            census.begun.set(census.begun.get() + 1);
+            census.busy.set(census.busy.get() + 1);
+            Filter {
+                splitter: Splitter::new(Rc::clone(&rules)),
+                moves_thinking,
+                census: Rc::clone(&census),
+                is_busy: true,
+            }
+        }
+    }
 }
 
 /// One answer on its way to the client.
 struct Answer {
-    choices_expected: usize,
-    choices: RefCell<BTreeMap<u32, Stripper>>,
+    lanes: Lanes<Filter>,
+    rules: Rc<Rules>,
+    choices: usize,
+    census: Rc<Census>,
+    is_asleep: bool,
 }
 
-impl GuestTransformer for Answer {
-    fn push(&self, batch: TextBatch) -> Verdict {
-        let mut choices = self.choices.borrow_mut();
-        let stripped = strip_batch(&mut choices, &batch);
-        let is_done = choices.len() >= self.choices_expected && choices.values().all(Stripper::is_done);
-        let action = match (is_same(&stripped, &batch), is_done) {
-            (true, true) => Action::Detach,
-            (true, false) => Action::Unchanged,
-            (false, true) => Action::DetachWith(stripped),
-            (false, false) => Action::Replace(stripped),
-        };
-        Verdict { action, wake: None }
-    }
-
-    fn finish(&self, _: Finish) -> Verdict {
-        let rest = remaining(&mut self.choices.borrow_mut());
-        let action = if rest.spans.is_empty() { Action::Unchanged } else { Action::Replace(rest) };
-        Verdict { action, wake: None }
-    }
+/// How many choices have begun, and how many of them have to see every piece of their text.
+#[derive(Default)]
+struct Census {
+    begun: Cell<usize>,
+    busy: Cell<usize>,
 }
 
-/// Strips each content span by its choice. Every span stays, empty if need be, so that it keeps its event.
-fn strip_batch(choices: &mut BTreeMap<u32, Stripper>, batch: &TextBatch) -> TextBatch {
-    let mut text = String::with_capacity(batch.text.len());
-    let mut spans = Vec::with_capacity(batch.spans.len());
-    let mut rest = batch.text.as_str();
-    for span in &batch.spans {
-        let (piece, after) = rest.split_at(span.len as usize);
-        rest = after;
-        let start = text.len();
-        match span.channel {
-            Channel::Content => choices.entry(span.choice).or_default().push(piece, &mut text),
-            Channel::Reasoning | Channel::Refusal | Channel::ToolArguments => text.push_str(piece),
+impl TextStream for Answer {
+    fn push(&mut self, batch: TextBatch) -> Result<Verdict, Rejection> {
+        let verdict = self.lanes.push(batch)?;
+        let may_sleep = self.census.begun.get() >= self.choices && self.census.busy.get() == 0;
+        if may_sleep == self.is_asleep {
+            return Ok(verdict);
         }
-        spans.push(Span { len: (text.len() - start) as u32, ..*span });
+        self.is_asleep = may_sleep;
+        let wake = if may_sleep { Wake::on(self.rules.opening()) } else { Wake::EveryBatch };
+        Ok(verdict.wake(wake))
     }
-    TextBatch { text, spans }
+
+    fn finish(&mut self, reason: Finish) -> Result<Verdict, Rejection> {
+        self.lanes.finish(reason)
+    }
 }
 
-/// Says whether every span kept its text. Equal text alone is not enough: it may have moved from one choice to another.
-fn is_same(a: &TextBatch, b: &TextBatch) -> bool {
-    a.text == b.text && a.spans.iter().map(|span| span.len).eq(b.spans.iter().map(|span| span.len))
+/// The content of one choice.
+struct Filter {
+    splitter: Splitter,
+    /// Whether thinking becomes reasoning, and is not dropped.
+    moves_thinking: bool,
+    census: Rc<Census>,
+    is_busy: bool,
 }
 
-/// What the choices still hold back when the answer ends: one span each, none for a choice that holds nothing.
-fn remaining(choices: &mut BTreeMap<u32, Stripper>) -> TextBatch {
-    let mut text = String::new();
-    let mut spans = Vec::new();
-    for (&choice, stripper) in choices {
-        let start = text.len();
-        stripper.finish(&mut text);
-        if text.len() > start {
-            let len = (text.len() - start) as u32;
-            spans.push(Span { choice, sub_index: 0, channel: Channel::Content, len });
+impl TextFilter for Filter {
+    fn push(&mut self, text: &str, out: &mut Out) {
+        let moves_thinking = self.moves_thinking;
+        self.splitter.push(text, &mut |piece: Piece<'_>| write(piece, moves_thinking, out));
+        let is_busy = !self.splitter.is_idle();
+        if is_busy != self.is_busy {
+            let busy = self.census.busy.get();
+            self.census.busy.set(if is_busy { busy + 1 } else { busy - 1 });
+            self.is_busy = is_busy;
         }
     }
-    TextBatch { text, spans }
+
+    fn finish(&mut self, out: &mut Out) {
+        let moves_thinking = self.moves_thinking;
+        self.splitter.finish(&mut |piece: Piece<'_>| write(piece, moves_thinking, out));
+    }
+
+    fn is_done(&self) -> bool {
+        self.splitter.is_done()
+    }
+}
+
+fn write(piece: Piece<'_>, moves_thinking: bool, out: &mut Out) {
+    match piece {
+        Piece::Answer(text) => out.push_str(text),
+        Piece::Thinking(text) if moves_thinking => out.push_to(Channel::Reasoning, text),
+        Piece::Thinking(_) => {}
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn batch(pieces: &[(u32, Channel, &str)]) -> TextBatch {
-        let spans = pieces
-            .iter()
-            .map(|&(choice, channel, text)| Span { choice, sub_index: 0, channel, len: text.len() as u32 })
-            .collect();
-        TextBatch { text: pieces.iter().map(|piece| piece.2).collect(), spans }
-    }
-
-    #[test]
-    fn choices_are_stripped_apart_and_only_their_content() {
-        let mut choices = BTreeMap::new();
-        let pieces = [
-            (0, Channel::Content, "<think>a"),
-            (1, Channel::Content, "b"),
-            (0, Channel::Reasoning, "<think>"),
-        ];
-        let stripped = strip_batch(&mut choices, &batch(&pieces));
-        assert_eq!(stripped.text, "b<think>");
-        assert_eq!(stripped.spans.iter().map(|span| span.len).collect::<Vec<_>>(), [0, 1, 7]);
-    }
-
-    #[test]
-    fn text_that_moved_between_choices_is_a_change() {
-        let mut choices = BTreeMap::new();
-        strip_batch(&mut choices, &batch(&[(0, Channel::Content, "<")]));
-        let next = batch(&[(0, Channel::Content, "<"), (1, Channel::Content, "<")]);
-        let stripped = strip_batch(&mut choices, &next);
-        assert_eq!(stripped.text, next.text);
-        assert!(!is_same(&stripped, &next));
-    }
-
-    #[test]
-    fn the_end_releases_what_each_choice_held_back() {
-        let mut choices = BTreeMap::new();
-        strip_batch(&mut choices, &batch(&[(0, Channel::Content, "<thi"), (1, Channel::Content, "a")]));
-        let rest = remaining(&mut choices);
-        assert_eq!((rest.text.as_str(), rest.spans.len(), rest.spans[0].choice), ("<thi", 1, 0));
-    }
-}
+mod tests;

@@ -45,6 +45,10 @@ enum Shape {
     List(&'static [Field]),
     /// Text values under names of the operator's choice.
     TextMap,
+    /// A list of names, or text values under names.
+    Variables,
+    /// `reject` or `skip`, or a mapping of hooks to these.
+    Faults,
     /// A mapping, or text holding a JSON object.
     JsonObject,
     /// Items of `retry.on`.
@@ -79,6 +83,7 @@ const ROOT: &[Field] = &[
     key("server", Shape::Mapping(SERVER)),
     key("upstreams", Shape::List(UPSTREAM)),
     key("openai_clients", Shape::List(UPSTREAM)),
+    key("plugins", Shape::List(PLUGIN)),
     key("routing", Shape::Mapping(ROUTING)),
     key("load_balancing", Shape::Mapping(LOAD_BALANCING)),
     key("retry", Shape::Mapping(RETRY)),
@@ -88,7 +93,6 @@ const ROOT: &[Field] = &[
     key("log", Shape::Mapping(LOG)),
     key("state", Shape::State),
     later("commit", Shape::Mapping(COMMIT)),
-    later("plugins", Shape::List(PLUGIN)),
     later("keys", Shape::List(KEY)),
     later("keys_file", Shape::Text),
     later("limits", Shape::Mapping(LIMITS)),
@@ -118,12 +122,12 @@ const SERVER: &[Field] = &[
     key("keepalive_early", Shape::Bool),
     key("cors", Shape::Mapping(CORS)),
     key("upstream_header", Shape::Bool),
+    key("cache_dir", Shape::Text),
     later("trusted_proxies", Shape::Texts),
     later("key_secret", Shape::Text),
     later("metrics_on_main", Shape::Bool),
     later("allow_ips", Shape::Texts),
     later("proxy_protocol", Shape::Bool),
-    later("cache_dir", Shape::Text),
 ];
 
 const SERVER_TLS: &[Field] = &[required("cert", Shape::Text), required("key", Shape::Text)];
@@ -231,18 +235,35 @@ const PLUGIN: &[Field] = &[
     key("sha256", Shape::Text),
     key("config", Shape::Anything),
     key("match", Shape::Mapping(PLUGIN_MATCH)),
-    key("on_fault", Shape::OneOf(&["reject", "skip"], &[])),
+    key("on_fault", Shape::Faults),
     key("required", Shape::Bool),
     key("limits", Shape::Mapping(PLUGIN_LIMITS)),
     key("instance", Shape::Mapping(INSTANCE)),
     key("allow", Shape::Mapping(ALLOW)),
 ];
 
+const POLICY: Shape = Shape::OneOf(&["reject", "skip"], &[]);
+
+/// `default`, and the hooks of the contract.
+const FAULTS: &[Field] = &[
+    key("default", POLICY),
+    key("authenticate", POLICY),
+    key("on-request", POLICY),
+    key("on-route", POLICY),
+    key("on-upstream-request", POLICY),
+    key("on-response", POLICY),
+    key("stream-text", POLICY),
+    key("stream-events", POLICY),
+    key("on-error", POLICY),
+    key("on-complete", POLICY),
+    key("on-tick", POLICY),
+];
+
 const PLUGIN_MATCH: &[Field] = &[
     key("models", Shape::Texts),
     key("endpoints", Shape::Texts),
     key("keys", Shape::Texts),
-    key("streaming", Shape::OneOf(&["any", "true", "false"], &[])),
+    key("streaming", Shape::OneOf(&["any", "only", "never"], &[])),
 ];
 
 const PLUGIN_LIMITS: &[Field] = &[
@@ -250,7 +271,7 @@ const PLUGIN_LIMITS: &[Field] = &[
     key("call_timeout", Shape::Duration),
     key("wait_timeout", Shape::Duration),
     key("init_timeout", Shape::Duration),
-    key("instances_max", SMALL),
+    key("instances_max", Shape::Integer(1, 1_000_000)),
     key("artifact_max", Shape::Size),
 ];
 
@@ -264,10 +285,10 @@ const REUSE: &[Field] = &[
 
 const ALLOW: &[Field] = &[
     key("http", Shape::Texts),
-    key("env", Shape::Texts),
+    key("env", Shape::Variables),
     key("kv", Shape::Size),
-    key("secrets", Shape::Texts),
-    key("metrics", SMALL),
+    key("secrets", Shape::Variables),
+    key("metrics", Shape::Integer(0, 10_000)),
     key("audit_bodies", Shape::Bool),
     key("credentials", Shape::Bool),
 ];
@@ -385,12 +406,18 @@ fn shape(shape: &Shape, key: &Key, node: &Node, problems: &mut Vec<Problem>) {
         Shape::Fallback => texts(name, node, problems),
         Shape::Failures => failures(name, node, problems),
         Shape::TextMap => match &node.value {
-            Value::Mapping(entries) => {
-                entries.iter().for_each(|(key, node)| scalar(&Shape::Text, &key.text, node, problems));
-            }
+            Value::Mapping(entries) => text_values(entries, problems),
             Value::Scalar(_) | Value::List(_) => {
                 problems.push(mismatch(&format!("`{name}`"), node, "a mapping of names to texts"));
             }
+        },
+        Shape::Variables => match &node.value {
+            Value::Mapping(entries) => text_values(entries, problems),
+            Value::Scalar(_) | Value::List(_) => texts(name, node, problems),
+        },
+        Shape::Faults => match &node.value {
+            Value::Mapping(_) => mapping(node, key.span, &format!("`{name}`"), FAULTS, problems),
+            Value::Scalar(_) | Value::List(_) => scalar(&POLICY, name, node, problems),
         },
         Shape::JsonObject => match &node.value {
             // What the text holds is looked at where it is read.
@@ -416,6 +443,10 @@ fn shape(shape: &Shape, key: &Key, node: &Node, problems: &mut Vec<Problem>) {
 
 fn is_false(node: &Node) -> bool {
     node.scalar().is_some_and(|scalar| scalar.plain() == Plain::Bool(false))
+}
+
+fn text_values(entries: &[(Key, Node)], problems: &mut Vec<Problem>) {
+    entries.iter().for_each(|(key, node)| scalar(&Shape::Text, &key.text, node, problems));
 }
 
 fn texts(name: &str, node: &Node, problems: &mut Vec<Problem>) {
@@ -492,6 +523,8 @@ fn scalar(shape: &Shape, name: &str, node: &Node, problems: &mut Vec<Problem>) {
         | Shape::Mapping(_)
         | Shape::List(_)
         | Shape::TextMap
+        | Shape::Variables
+        | Shape::Faults
         | Shape::JsonObject
         | Shape::Anything => true,
     };

@@ -1,6 +1,6 @@
 //! What single values mean: durations, sizes, rates, model patterns, URLs. Pure.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use http::Uri;
@@ -119,6 +119,57 @@ pub fn base_url(text: &str) -> Result<Uri, UrlFault> {
         }
     }
     Ok(uri)
+}
+
+/// Checks an origin that a plugin may reach: `https://host`, `http://host:8080`, `https://*.example.com`.
+///
+/// # Errors
+/// What is wrong with it, and the way out.
+pub fn origin(text: &str) -> Result<(), UrlFault> {
+    const EXAMPLE: &str = "write it like `https://dlp.internal:8443`";
+    let (scheme, authority) = text.split_once("://").ok_or(("has no scheme", EXAMPLE))?;
+    if !["http", "https"].iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
+        return Err(("must begin with `http://` or `https://`", EXAMPLE));
+    }
+    if authority.contains(['/', '?', '#']) {
+        return Err(("goes on behind its host", "end it after the host or port"));
+    }
+    if authority.contains('@') {
+        return Err(("must not hold a user or password", "hand it to the plugin in `allow.secrets`"));
+    }
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if port.is_some_and(|port| !is_digits(port) || !port.parse::<u16>().is_ok_and(|port| port > 0)) {
+        return Err(("has no usable port", "ports are numbers from 1 to 65535"));
+    }
+    if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return address
+            .parse::<Ipv6Addr>()
+            .map(drop)
+            .map_err(|_| ("has no IPv6 address in its brackets", EXAMPLE));
+    }
+    if host == "*" {
+        return Err(("is every host", "name the hosts; `*.example.com` is those below a domain"));
+    }
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    let is_label = |label: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        (1..=63).contains(&label.len()) && label.bytes().all(is_plain)
+    };
+    let bare = name.strip_suffix('.').unwrap_or(name);
+    if !bare.split('.').all(is_label) || bare.len() > 253 {
+        return Err(("has no usable host", EXAMPLE));
+    }
+    // Resolvers read `127.1`, `0x7f.1` and `2130706433` as addresses, so only the usual form is one.
+    let last = bare.rsplit('.').next().unwrap_or(bare);
+    let is_number = is_digits(last) || last.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("0x"));
+    if is_number && (name != host || name.parse::<Ipv4Addr>().is_err()) {
+        return Err(("has a host that ends in a number", "write an address as four decimal numbers"));
+    }
+    Ok(())
 }
 
 /// The known name that somebody most likely meant.

@@ -30,6 +30,16 @@ pub struct Answer {
     pub facts: Facts,
 }
 
+impl Answer {
+    /// The body as one piece.
+    pub fn body(&self) -> Bytes {
+        match &self.segments[..] {
+            [only] => only.clone(),
+            several => several.concat().into(),
+        }
+    }
+}
+
 /// Reads an answer and edits it by the rules, in one pass. An error in the body is left as it is.
 ///
 /// # Errors

@@ -114,6 +114,11 @@ impl Request {
         &self.model
     }
 
+    /// The JSON document, as it came.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
     /// Whether the answer is to be streamed.
     pub fn is_stream(&self) -> bool {
         self.is_stream

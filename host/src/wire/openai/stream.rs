@@ -334,13 +334,13 @@ impl Filter {
             if edit.is_some() && !parts.thinking.is_empty() && !parts.answer.is_empty() {
                 // A client that reads either the one or the other of an event would lose half of it.
                 let thinking = Parts { thinking: std::mem::take(&mut parts.thinking), answer: Vec::new() };
-                before.push(sse::encode(event_name(fields), &envelope.write(target, &thinking)));
+                before.push(sse::encode(fields.event_name(), &envelope.write(target, &thinking)));
                 edit = choice.message.as_ref().map(|message| Edit {
                     range: message.range.clone(),
                     text: message.rewritten(data, target, &parts),
                 });
             } else if choice.message.is_none() && choice.text.is_none() && parts != Parts::default() {
-                before.push(sse::encode(event_name(fields), &envelope.write(target, &parts)));
+                before.push(sse::encode(fields.event_name(), &envelope.write(target, &parts)));
             }
             let is_empty = parts == Parts::default();
             is_hollow &=
@@ -386,7 +386,8 @@ impl Filter {
 const DONE: &[u8] = b"[DONE]";
 
 /// Source: OpenAI API reference, "Responses", "Streaming", seen 2026-11.
-const RESPONSE_ENDS: [&str; 4] = ["response.completed", "response.failed", "response.incomplete", "error"];
+pub(super) const RESPONSE_ENDS: [&str; 4] =
+    ["response.completed", "response.failed", "response.incomplete", "error"];
 
 /// The name of a member that tells that an event has to be looked into, unless it is null. In a JSON string the
 /// quotes would be escaped, so a hit nearly always is the member itself.
@@ -500,10 +501,6 @@ impl Envelope<'_> {
     }
 }
 
-fn event_name(fields: &Fields) -> Option<&str> {
-    fields.event.as_ref().and_then(|event| std::str::from_utf8(event).ok())
-}
-
 /// Whether a delta has nothing but its text to say.
 fn has_only_text(message: &Message<'_>) -> bool {
     message.members.iter().all(|member| match member.field {
@@ -517,7 +514,7 @@ fn write(frame: &Frame, fields: &Fields, data: &Bytes, edits: Vec<Edit>) -> Byte
     let edited = Edit::apply(edits, data).concat();
     match &fields.data_range {
         Some(range) => [&frame.raw[..range.start], &edited, &frame.raw[range.end..]].concat().into(),
-        None => sse::encode(event_name(fields), &edited),
+        None => sse::encode(fields.event_name(), &edited),
     }
 }
 

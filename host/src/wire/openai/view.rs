@@ -339,7 +339,7 @@ impl Field {
     }
 }
 
-type Scan<T> = Result<T, SyntaxError>;
+pub(super) type Scan<T> = Result<T, SyntaxError>;
 
 fn top<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8], view: &mut View<'a>) -> Scan<()> {
     let mut before: Option<usize> = None;
@@ -550,7 +550,7 @@ fn error<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8]) -> Scan<Option<String>>
 }
 
 /// Walks an object; anything else is passed over.
-fn members<'a>(
+pub(super) fn members<'a>(
     scanner: &mut Scanner<'a>,
     member: impl FnMut(&mut Scanner<'a>, Text<'a>) -> Scan<()>,
 ) -> Scan<()> {
@@ -567,12 +567,12 @@ fn text<'a>(scanner: &mut Scanner<'a>) -> Scan<Option<Text<'a>>> {
     }
 }
 
-fn string<'a>(scanner: &mut Scanner<'a>) -> Scan<Option<Cow<'a, str>>> {
+pub(super) fn string<'a>(scanner: &mut Scanner<'a>) -> Scan<Option<Cow<'a, str>>> {
     Ok(text(scanner)?.map(|text| text.decode()))
 }
 
 /// Reads a count. Some upstreams write `12.0`; what is below zero or no number is none.
-fn number<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8]) -> Scan<Option<u64>> {
+pub(super) fn number<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8]) -> Scan<Option<u64>> {
     let text = std::str::from_utf8(&bytes[scanner.skip()?]).unwrap_or_default();
     Ok(text.parse().ok().or_else(|| {
         // The cast saturates; what is not a number at all failed to parse.
@@ -580,7 +580,7 @@ fn number<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8]) -> Scan<Option<u64>> {
     }))
 }
 
-fn is_filled(value: &[u8]) -> bool {
+pub(super) fn is_filled(value: &[u8]) -> bool {
     match value {
         b"null" | b"\"\"" => false,
         [b'[' | b'{', inner @ .., _] => !inner.iter().all(u8::is_ascii_whitespace),
@@ -590,7 +590,7 @@ fn is_filled(value: &[u8]) -> bool {
 
 impl StopReason {
     /// Reads a `finish_reason` of the chat and completions API.
-    fn of_openai(name: &str) -> Self {
+    pub(super) fn of_openai(name: &str) -> Self {
         match name {
             "stop" => Self::Stop,
             "length" => Self::Length,
@@ -601,7 +601,7 @@ impl StopReason {
     }
 
     /// Reads the `status` of a response; none while it has not ended.
-    fn of_status(name: &str) -> Option<Self> {
+    pub(super) fn of_status(name: &str) -> Option<Self> {
         match name {
             "completed" => Some(Self::Stop),
             "incomplete" => Some(Self::Length),

@@ -1,0 +1,302 @@
+//! Plugins: components that operators load, their instances, and how they are called.
+//!
+//! ```text
+//! engine      wasmtime, configured; the ticker that interrupts
+//! component   one compiled component: hooks, imports, manifest
+//! Plugin      a component with a configuration, limits and grants; its instances, its faults
+//! instance    one live instance; poisoned until proven clean
+//! call        the exchange as a hook sees it; state, imports, grants: the host's side of what a plugin may call
+//! chain       the plugins of one exchange, hook by hook
+//! stages      the plugins of one stream
+//! worker      on-complete and on-tick, off the request's path
+//! ```
+//!
+//! Nothing outside this module names a type of wasmtime.
+
+mod bindings;
+pub(crate) mod call;
+pub(crate) mod chain;
+pub(crate) mod complete;
+mod component;
+mod counters;
+mod engine;
+mod fault;
+mod grants;
+pub(crate) mod hook;
+mod imports;
+mod instance;
+mod kv;
+mod load;
+mod logs;
+mod metrics;
+mod outbound;
+mod quarantine;
+pub(crate) mod stages;
+mod state;
+mod worker;
+
+use std::collections::VecDeque;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+pub(crate) use crate::plugin::component::hex;
+pub(crate) use crate::plugin::load::{Loaded, Runtime};
+
+use crate::config;
+use crate::plugin::component::Code;
+use crate::plugin::counters::Counters;
+use crate::plugin::engine::{Engines, Ticker};
+use crate::plugin::fault::Fault;
+use crate::plugin::grants::Grants;
+use crate::plugin::hook::{Hook, Hooks};
+use crate::plugin::instance::{Bounds, Instance};
+use crate::plugin::metrics::Family;
+use crate::plugin::quarantine::Quarantine;
+use crate::plugin::worker::Worker;
+
+/// Instances that wait to be used again, at most so many for each plugin.
+const IDLE_MAX: usize = 256;
+
+/// A component with its configuration, ready to be called. It never changes: another file or another configuration makes
+/// another one.
+pub(crate) struct Plugin {
+    core: Arc<Core>,
+    worker: Option<Worker>,
+}
+
+/// What calls a plugin needs; the long-lived instance shares it.
+pub(crate) struct Core {
+    /// What the configuration says.
+    pub(crate) settings: config::Plugin,
+    code: Arc<Code>,
+    grants: Arc<Grants>,
+    /// Counts, kept from version to version.
+    counters: Arc<Counters>,
+    quarantine: Quarantine,
+    /// What tells versions apart.
+    generation: u64,
+    engines: Arc<Engines>,
+    places: Arc<Semaphore>,
+    idle: Mutex<VecDeque<Idle>>,
+}
+
+/// An instance that can be used again, by whom.
+struct Idle {
+    tenant: Option<Arc<str>>,
+    instance: Instance,
+}
+
+/// Why a plugin was not called, or did not return.
+#[derive(Debug)]
+pub(crate) enum Miss {
+    /// All of `limits.instances_max` are in use, or the pool is.
+    Capacity,
+    /// It broke too often of late.
+    Quarantined,
+    /// It broke.
+    Fault(Fault),
+}
+
+static GENERATIONS: AtomicU64 = AtomicU64::new(1);
+
+impl Core {
+    fn ticker(&self) -> &Arc<Ticker> {
+        self.engines.ticker()
+    }
+
+    /// Which hooks it has.
+    pub(crate) fn hooks(&self) -> Hooks {
+        self.code.hooks
+    }
+
+    /// How long one hook may take.
+    fn bounds(&self) -> Bounds {
+        Bounds { run: self.settings.limits.call_timeout, wait: self.settings.limits.wait_timeout }
+    }
+
+    /// An instance for an exchange of a tenant: one that was used before if the operator allows that, else a new one.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    async fn instance(&self, tenant: Option<&Arc<str>>) -> Result<Instance, Miss> {
+        if self.settings.reuse.uses_max > 0
+            && let Some(instance) = self.take_idle(tenant)
+        {
+            return Ok(instance);
+        }
+        let wait = self.settings.limits.call_timeout;
+        let place = tokio::time::timeout(wait, self.places.clone().acquire_owned()).await;
+        let Ok(Ok(place)) = place else { return Err(Miss::Capacity) };
+        Instance::start(self, place).await.map_err(Miss::Fault)
+    }
+
+    fn take_idle(&self, tenant: Option<&Arc<str>>) -> Option<Instance> {
+        let mut idle = self.idle();
+        let is_fit = |kept: &Idle| {
+            self.settings.reuse.scope == config::ReuseScope::Any || kept.tenant.as_ref() == tenant
+        };
+        let at = idle.iter().rposition(is_fit)?;
+        idle.remove(at).map(|kept| kept.instance)
+    }
+
+    /// Takes an instance back after an exchange; keeps it if it may be used again.
+    pub(crate) fn give_back(&self, mut instance: Instance, tenant: Option<&Arc<str>>) {
+        let reuse = &self.settings.reuse;
+        instance.uses += 1;
+        let is_fit = instance.is_clean()
+            && u64::from(instance.uses) < reuse.uses_max
+            && instance.memory() as u64 <= reuse.memory_max;
+        if !is_fit {
+            return;
+        }
+        let mut idle = self.idle();
+        if idle.len() >= IDLE_MAX {
+            // The one that has waited longest is another tenant's, or not needed.
+            idle.pop_front();
+        }
+        idle.push_back(Idle { tenant: tenant.cloned(), instance });
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, VecDeque<Idle>> {
+        self.idle.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// Notes how a call went, and says what becomes of the exchange if the plugin broke.
+    pub(crate) fn note<T>(&self, hook: Hook, outcome: &Result<T, Miss>, took: std::time::Duration) {
+        match outcome {
+            Ok(_) => {
+                self.counters.returned(hook, took);
+                self.quarantine.note_good();
+            }
+            Err(Miss::Capacity) => self.counters.skipped(hook),
+            Err(Miss::Quarantined) => self.counters.skipped(hook),
+            Err(Miss::Fault(fault)) => {
+                self.counters.broke(hook, fault.kind, took);
+                let pause = self.quarantine.note_fault(fault.kind, Instant::now());
+                let (plugin, hook) = (&*self.settings.name, hook.name());
+                tracing::warn!(
+                    plugin,
+                    hook,
+                    kind = fault.kind.label(),
+                    fault = fault.message,
+                    "a plugin broke"
+                );
+                if let Some(pause) = pause {
+                    tracing::error!(
+                        plugin,
+                        pause_s = pause.as_secs(),
+                        "a plugin that keeps breaking is quarantined"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Whether a hook's fault is passed over; otherwise it ends the exchange.
+    pub(crate) fn skips_fault(&self, hook: Hook) -> bool {
+        self.settings.on_fault.skips(hook.name())
+    }
+
+    /// How many instances there are, idle ones included.
+    fn instances(&self) -> usize {
+        self.settings.limits.instances_max as usize - self.places.available_permits()
+    }
+}
+
+impl Plugin {
+    /// What `/admin/plugins` says of it.
+    pub(crate) fn describe(&self) -> Value {
+        let hooks: Vec<&str> = self.hooks().iter().map(Hook::name).collect();
+        json!({
+            "name": &*self.settings.name,
+            "source": self.settings.source.to_string(),
+            "sha256": hex(&self.code.digest),
+            "bytes": self.code.bytes_len,
+            "built_as": self.code.manifest.name,
+            "version": self.code.manifest.version,
+            "description": self.code.manifest.description,
+            "generation": self.generation,
+            "hooks": hooks,
+            "imports": self.code.imports,
+            "condition": self.quarantine.condition(Instant::now()).label(),
+            "pooled": self.code.is_pooled,
+            "memory_initial": self.code.memory_initial,
+            "instances": self.instances(),
+            "calls": self.counters.describe(),
+            "metrics": self.describe_metrics(),
+            "kv": self.describe_kv(),
+            "http": self.describe_http(),
+            "log_lines_dropped": self.grants.log.dropped(),
+            "queue": self.worker.as_ref().map(Worker::describe),
+        })
+    }
+
+    /// Its own series, as far as it has any.
+    fn describe_metrics(&self) -> Value {
+        let snapshot = self.grants.metrics.snapshot();
+        let family = |family: &Family| {
+            let series = family.series.iter().map(|(labels, value)| match value {
+                metrics::Value::Number(number) => json!({"labels": labels, "value": number}),
+                metrics::Value::Distribution(distribution) => {
+                    json!({"labels": labels, "sum": distribution.sum, "count": distribution.counts.iter().sum::<u64>()})
+                }
+            });
+            json!({
+                "name": family.name,
+                "kind": family.kind.label(),
+                "labels": family.labels,
+                "series": series.collect::<Vec<_>>(),
+            })
+        };
+        json!({
+            "families": snapshot.families.iter().map(family).collect::<Vec<_>>(),
+            "series": snapshot.series,
+            "series_max": snapshot.series_max,
+            "dropped": snapshot.dropped,
+        })
+    }
+
+    fn describe_kv(&self) -> Value {
+        let usage = self.grants.kv.usage();
+        json!({
+            "entries": usage.entries,
+            "bytes": usage.bytes,
+            "bytes_max": usage.bytes_max,
+            "expired": usage.expired,
+            "refused": usage.refused,
+        })
+    }
+
+    fn describe_http(&self) -> Value {
+        let usage = self.grants.http.as_ref().map(|client| client.usage());
+        usage.map_or(
+            Value::Null,
+            |usage| json!({"granted": usage.granted, "refused": usage.refused, "failed": usage.failed}),
+        )
+    }
+
+    /// Waits until its long-lived instance has what was queued for it.
+    pub(crate) async fn flush(&self) {
+        if let Some(worker) = &self.worker {
+            worker.flush().await;
+        }
+    }
+
+    fn next_generation() -> u64 {
+        GENERATIONS.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Deref for Plugin {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}

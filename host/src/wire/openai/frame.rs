@@ -1,0 +1,203 @@
+//! A whole answer as the stream it would have been, for clients that asked for one.
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use crate::wire::Endpoint;
+use crate::wire::sse;
+
+/// Writes a whole answer as events. `with_usage` says whether the client asked for the usage of its stream.
+///
+/// None when the answer has not the shape that the endpoint's answers have, or the endpoint's are not streamed.
+///
+/// Source: OpenAI API reference, "Chat Completions" and "Responses", the chunk objects and streaming events, seen 2026-11.
+pub fn events(endpoint: Endpoint, body: &[u8], with_usage: bool) -> Option<Bytes> {
+    let Ok(Value::Object(answer)) = serde_json::from_slice(body) else { return None };
+    let mut out = Vec::new();
+    match endpoint {
+        Endpoint::ChatCompletions | Endpoint::Completions => {
+            chunks(endpoint, answer, with_usage, &mut out)?;
+            put(&mut out, None, "[DONE]");
+        }
+        Endpoint::Responses => response(answer, &mut out)?,
+        _ => return None,
+    }
+    Some(out.into())
+}
+
+fn put(out: &mut Vec<u8>, event: Option<&str>, data: &str) {
+    out.extend_from_slice(&sse::encode(event, data.as_bytes()));
+}
+
+/// Each choice in two chunks, what it says and why it ends, and the usage at the end.
+fn chunks(
+    endpoint: Endpoint,
+    mut answer: Map<String, Value>,
+    with_usage: bool,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let Some(Value::Array(choices)) = answer.remove("choices") else { return None };
+    let usage = answer.remove("usage");
+    if endpoint == Endpoint::ChatCompletions {
+        answer.insert("object".to_owned(), json!("chat.completion.chunk"));
+    }
+    let mut chunk = |choices: Value, usage: Option<&Value>| {
+        let mut chunk = answer.clone();
+        chunk.insert("choices".to_owned(), choices);
+        chunk.extend(usage.map(|usage| ("usage".to_owned(), usage.clone())));
+        put(out, None, &Value::Object(chunk).to_string());
+    };
+    for (number, choice) in choices.into_iter().enumerate() {
+        let Value::Object(mut choice) = choice else { return None };
+        let index = choice.remove("index").unwrap_or_else(|| json!(number));
+        let reason = choice.remove("finish_reason").unwrap_or_else(|| json!("stop"));
+        let mut said = Map::from_iter([("index".to_owned(), index.clone())]);
+        let mut end = said.clone();
+        if endpoint == Endpoint::ChatCompletions {
+            let Some(Value::Object(message)) = choice.remove("message") else { return None };
+            said.insert("delta".to_owned(), Value::Object(delta(message)));
+            end.insert("delta".to_owned(), json!({}));
+        } else {
+            said.insert("text".to_owned(), choice.remove("text")?);
+            end.insert("text".to_owned(), json!(""));
+        }
+        said.extend(choice);
+        said.insert("finish_reason".to_owned(), Value::Null);
+        end.insert("finish_reason".to_owned(), reason);
+        chunk(json!([said]), None);
+        chunk(json!([end]), None);
+    }
+    if with_usage && let Some(usage) = &usage {
+        chunk(json!([]), Some(usage));
+    }
+    Some(())
+}
+
+/// A message as one delta: the same members, tool calls with their index.
+fn delta(mut message: Map<String, Value>) -> Map<String, Value> {
+    if let Some(Value::Array(calls)) = message.get_mut("tool_calls") {
+        for (index, call) in calls.iter_mut().enumerate() {
+            if let Value::Object(call) = call {
+                call.entry("index").or_insert_with(|| json!(index));
+            }
+        }
+    }
+    message
+}
+
+/// The beginning, the text of every part, and the end.
+fn response(answer: Map<String, Value>, out: &mut Vec<u8>) -> Option<()> {
+    let items = answer.get("output")?.as_array()?;
+    let mut number = 0;
+    let mut event = |kind: &str, members: Value| {
+        let mut data = json!({"type": kind, "sequence_number": number});
+        if let (Value::Object(data), Value::Object(members)) = (&mut data, members) {
+            data.extend(members);
+        }
+        number += 1;
+        put(out, Some(kind), &data.to_string());
+    };
+    let mut begun = answer.clone();
+    begun.insert("status".to_owned(), json!("in_progress"));
+    begun.insert("output".to_owned(), json!([]));
+    event("response.created", json!({ "response": begun }));
+    for (output_index, item) in items.iter().enumerate() {
+        let item_id = item.get("id").cloned().unwrap_or_else(|| json!(format!("item_{output_index}")));
+        let mut begun = item.clone();
+        if let Value::Object(begun) = &mut begun {
+            begun.insert("status".to_owned(), json!("in_progress"));
+            if begun.contains_key("content") {
+                begun.insert("content".to_owned(), json!([]));
+            }
+        }
+        event("response.output_item.added", json!({"output_index": output_index, "item": begun}));
+        let parts = item.get("content").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        for (content_index, part) in parts.iter().enumerate() {
+            let place =
+                json!({"item_id": item_id, "output_index": output_index, "content_index": content_index});
+            let with = |more: Value| {
+                let mut all = place.clone();
+                if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
+                    all.extend(more);
+                }
+                all
+            };
+            let mut empty = part.clone();
+            if let Some(text) = empty.get_mut("text") {
+                *text = json!("");
+            }
+            event("response.content_part.added", with(json!({ "part": empty })));
+            if let (Some("output_text"), Some(text)) =
+                (part.get("type").and_then(Value::as_str), part.get("text"))
+            {
+                event("response.output_text.delta", with(json!({"delta": text, "logprobs": []})));
+                event("response.output_text.done", with(json!({"text": text, "logprobs": []})));
+            }
+            event("response.content_part.done", with(json!({ "part": part })));
+        }
+        event("response.output_item.done", json!({"output_index": output_index, "item": item}));
+    }
+    event("response.completed", json!({ "response": answer }));
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(events: &[u8]) -> Vec<Value> {
+        let text = std::str::from_utf8(events).unwrap();
+        let lines = text.lines().filter_map(|line| line.strip_prefix("data: "));
+        lines.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_chat_answer_becomes_its_chunks() {
+        let body = br#"{"id":"1","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hi","tool_calls":[{"id":"t","type":"function","function":{"name":"f","arguments":"{}"}}]},"finish_reason":"tool_calls"}],"usage":{"total_tokens":3}}"#;
+        let events = events(Endpoint::ChatCompletions, body, true).unwrap();
+        assert!(events.ends_with(b"data: [DONE]\n\n"));
+        let all = data(&events);
+        assert_eq!(all.len(), 3);
+        assert_eq!(all[0]["object"], "chat.completion.chunk");
+        assert_eq!(all[0]["choices"][0]["delta"]["content"], "hi");
+        assert_eq!(all[0]["choices"][0]["delta"]["tool_calls"][0]["index"], 0);
+        assert_eq!(all[0]["choices"][0]["finish_reason"], Value::Null);
+        assert_eq!(all[1]["choices"][0]["finish_reason"], "tool_calls");
+        assert_eq!(all[2]["usage"]["total_tokens"], 3);
+        assert_eq!(all[2]["choices"], json!([]));
+        let without = self::events(Endpoint::ChatCompletions, body, false).unwrap();
+        assert_eq!(data(&without).len(), 2);
+    }
+
+    #[test]
+    fn a_completion_becomes_its_chunks() {
+        let body =
+            br#"{"id":"1","object":"text_completion","choices":[{"text":"hi","finish_reason":"length"}]}"#;
+        let all = data(&events(Endpoint::Completions, body, true).unwrap());
+        assert_eq!(all[0]["choices"][0]["text"], "hi");
+        assert_eq!(all[1]["choices"][0]["finish_reason"], "length");
+        assert_eq!(all[1]["choices"][0]["index"], 0);
+    }
+
+    #[test]
+    fn a_response_becomes_its_events() {
+        let body = br#"{"id":"r","object":"response","status":"completed","output":[{"id":"m","type":"message","role":"assistant","content":[{"type":"output_text","text":"hi","annotations":[]}]}]}"#;
+        let all = data(&events(Endpoint::Responses, body, true).unwrap());
+        let kinds: Vec<&str> = all.iter().map(|event| event["type"].as_str().unwrap()).collect();
+        assert_eq!(kinds.first(), Some(&"response.created"));
+        assert_eq!(kinds.last(), Some(&"response.completed"));
+        assert!(all.iter().any(|event| event["delta"] == "hi"));
+        assert_eq!(
+            all.iter().map(|event| event["sequence_number"].as_u64().unwrap()).collect::<Vec<_>>(),
+            (0..all.len() as u64).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn what_has_not_the_shape_stays_as_it_is() {
+        for body in [&b"{}"[..], b"[]", b"x", br#"{"choices":1}"#, br#"{"choices":[{}]}"#] {
+            assert_eq!(events(Endpoint::ChatCompletions, body, true), None);
+        }
+        assert_eq!(events(Endpoint::Embeddings, b"{\"choices\":[]}", true), None);
+    }
+}

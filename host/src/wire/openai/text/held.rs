@@ -1,0 +1,156 @@
+//! What waits until the plugins have finished.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+
+use crate::chat::{Lane, TextBatch};
+use crate::wire::openai::text::event::Body;
+use crate::wire::openai::text::lanes::Lanes;
+use crate::wire::openai::text::reader::Slot;
+use crate::wire::openai::text::response::Piece;
+
+/// Something that goes out when the plugins have finished.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// An event.
+    Event(HeldEvent),
+    /// Text without an event.
+    Text(Lane, String),
+}
+
+/// As [`Event`](super::event::Event), on its own.
+#[derive(Debug)]
+pub(super) struct HeldEvent {
+    pub(super) raw: Bytes,
+    pub(super) slots: Vec<Slot>,
+    /// What the slots are to say, if that was changed.
+    pub(super) texts: Option<Vec<String>>,
+    pub(super) is_bare: bool,
+    pub(super) is_end: bool,
+    pub(super) begins: bool,
+    pub(super) repeats: Vec<Piece>,
+    pub(super) body: Option<Body>,
+}
+
+impl Held {
+    pub(super) fn event(&self) -> Option<&HeldEvent> {
+        match self {
+            Self::Event(event) => Some(event),
+            Self::Text(..) => None,
+        }
+    }
+
+    /// Appends its text.
+    pub(super) fn texts(&self, into: &mut Texts) {
+        match self {
+            Self::Text(lane, text) => into.push(*lane, text),
+            Self::Event(event) => event.texts(into),
+        }
+    }
+
+    /// The event with its text; none if nothing is left to say.
+    pub(super) fn into_bytes(self) -> Option<Bytes> {
+        match self {
+            Self::Text(..) => None,
+            Self::Event(event) => event.into_bytes(),
+        }
+    }
+
+    /// The event without its text; none if nothing is left to say.
+    pub(super) fn into_shell(self) -> Option<Bytes> {
+        match self {
+            Self::Event(mut event) if !event.slots.is_empty() => {
+                event.texts = Some(vec![String::new(); event.slots.len()]);
+                event.into_bytes()
+            }
+            held => held.into_bytes(),
+        }
+    }
+
+    /// The event, repeating what the client got.
+    pub(super) fn repeated(self, lanes: &Lanes) -> Option<Bytes> {
+        match &self {
+            Self::Event(HeldEvent { raw, repeats, body: Some(body), .. }) if !repeats.is_empty() => {
+                let data = body.data()?;
+                Some(body.spliced(lanes.edits(data, repeats)).unwrap_or_else(|| raw.clone()))
+            }
+            _ => self.into_bytes(),
+        }
+    }
+}
+
+impl HeldEvent {
+    pub(super) fn texts(&self, into: &mut Texts) {
+        let Some(data) = self.body.as_ref().and_then(Body::data) else { return };
+        match &self.texts {
+            Some(texts) => self.slots.iter().zip(texts).for_each(|(slot, text)| into.push(slot.lane, text)),
+            None => self.slots.iter().for_each(|slot| into.push(slot.lane, &slot.text.decode(data))),
+        }
+    }
+
+    pub(super) fn into_bytes(self) -> Option<Bytes> {
+        let (Some(body), Some(texts)) = (&self.body, &self.texts) else { return Some(self.raw) };
+        if self.is_bare && texts.iter().all(String::is_empty) {
+            return None;
+        }
+        Some(body.edited(&self.slots, texts.iter().map(String::as_str)).unwrap_or(self.raw))
+    }
+}
+
+/// Texts in order; those of one lane that follow each other are one.
+#[derive(Debug, Default)]
+pub(super) struct Texts(pub(super) Vec<(Lane, String)>);
+
+impl Texts {
+    pub(super) fn push(&mut self, lane: Lane, text: &str) {
+        match self.0.last_mut() {
+            _ if text.is_empty() => {}
+            Some((last, texts)) if *last == lane => texts.push_str(text),
+            _ => self.0.push((lane, text.to_owned())),
+        }
+    }
+}
+
+/// In the Responses API a text ends before the next begins: what is late stands before the event that ends its own.
+pub(super) fn finish_response(
+    held: Vec<Held>,
+    late: Option<&TextBatch>,
+    lanes: &mut Lanes,
+    out: &mut Vec<Bytes>,
+) {
+    if let Some(late) = late {
+        for (lane, text) in late.pieces().filter(|(_, text)| !text.is_empty()) {
+            lanes.sent(lane, text);
+            lanes.mark(lane);
+        }
+    }
+    let mut ends: HashMap<Lane, usize> = HashMap::new();
+    let mut end = held.len();
+    for (at, event) in held.iter().enumerate().filter_map(|(at, held)| Some((at, held.event()?))) {
+        event.repeats.iter().for_each(|piece| {
+            ends.entry(piece.lane).or_insert(at);
+        });
+        end = if event.is_end { end.min(at) } else { end };
+    }
+    let mut texts: BTreeMap<usize, Texts> = BTreeMap::new();
+    for (at, held) in held.iter().enumerate() {
+        if let Held::Text(lane, text) = held {
+            let at = ends.get(lane).map_or(at, |end| at.min(*end));
+            texts.entry(at).or_default().push(*lane, text);
+        }
+    }
+    for (lane, text) in late.into_iter().flat_map(TextBatch::pieces) {
+        texts.entry(ends.get(&lane).copied().unwrap_or(end)).or_default().push(lane, text);
+    }
+    let mut write = |at: usize, out: &mut Vec<Bytes>| {
+        let texts = texts.remove(&at).unwrap_or_default();
+        out.extend(texts.0.iter().filter_map(|(lane, text)| lanes.event(*lane, text)));
+    };
+    let count = held.len();
+    for (at, held) in held.into_iter().enumerate() {
+        write(at, out);
+        out.extend(held.repeated(lanes));
+    }
+    write(count, out);
+}

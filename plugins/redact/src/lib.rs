@@ -87,7 +87,7 @@ impl StreamText for Redact {
 }
 
 impl Policy {
-    /// Masks the conversation, or where there is none the texts that the other operations have.
+    /// Masks the conversation, and the texts of operations that are more, or something else, than one.
     fn mask_request(&self, call: &Call) -> Result<Counts, Rejection> {
         let mut counts = Counts::default();
         let messages = call.messages();
@@ -96,7 +96,7 @@ impl Policy {
                 call.set_message(message.index, &masked)?;
             }
         }
-        if messages.is_empty() {
+        if call.operation() != "chat.completions" {
             for (pointer, value) in TEXTS.iter().zip(call.get_many(&TEXTS.map(str::to_owned))) {
                 let masked = value.and_then(|json| json::replace(&json, |text| self.mask(text, &mut counts)));
                 if let Some(masked) = masked {

@@ -9,13 +9,16 @@
 //! gateway   handle: one exchange begins; every error and every panic becomes a response here
 //!           respond, top to bottom:
 //!             cors, health     what is answered without an upstream
-//!             auth             the credential leaves the headers
+//!             auth             plugins may say who is calling; the credential leaves the headers
 //!             wire::Endpoint   path -> endpoint; an unknown path goes to the default upstream or is a 404
 //!             models           the merged list of models
 //!             read_job         the body, within the limits; wire reads it once: routing view and places to edit
-//!             dispatch         route ranks the candidates; one attempt after another until one has answered
-//! stream    the body of the response: upstream bytes -> events -> client bytes; owns the exchange to its end
-//! exchange  is dropped, whatever happened: that is the end, recorded once
+//!             on-request       the plugins that match, in order: they edit, answer or refuse
+//!             dispatch         route ranks the candidates, plugins may reorder them; one attempt after another until one
+//!                              has answered, each shown to the plugins before and after
+//!             stages           plugins say whether they want the text or the events of the answer
+//! stream    the body of the response: upstream bytes -> events -> plugins -> client bytes; owns the exchange to its end
+//! exchange  is dropped, whatever happened: that is the end, recorded once, and told to the plugins that want to know
 //! ```
 //!
 //! # Code map, in reading order
@@ -31,6 +34,7 @@
 //! | [`route`] | model and prompt -> ranked upstreams; pure |
 //! | `auth`, `cors`, `headers`, `health`, `models`, `admin`, `tls` | what their names say |
 //! | `upstream` | one upstream: pool and connections; a `job` to be sent, the `reply` to it, and `dispatch`, the attempts of one request |
+//! | `plugin` | components: engine, instances, hooks, grants, faults; its page says more |
 //! | [`wire`] | dialects: endpoints, the JSON scanner, requests, answers, event streams; pure |
 //! | [`chat`] | the neutral vocabulary between dialects |
 //! | [`config`] | text -> checked configuration, every problem at once; pure |
@@ -39,6 +43,7 @@
 //!
 //! # What is deliberately absent
 //!
+//! Nothing outside `plugin` names a type of wasmtime, and `plugin` knows no upstream.
 //! `wire`, `chat`, `route` and `config` import no tokio, no hyper and no clock: bytes and values in, values out.
 //! Nothing outside `wire` names a vendor's JSON field. `exchange` is written by many and read by none of the logic.
 //! There is no global state but the tracing subscriber, and no `unsafe`.
@@ -66,6 +71,24 @@
 //! **Changes of files are found by content**, five times a second, not by file events: rename, rewrite in place, swapped
 //! symbolic links and mounted single files are then the same case, and a half-written file is never read. A file over a
 //! mebibyte, which only a plugin is, would take too long to read that often: it is known by its inode, length and times.
+//!
+//! **A hook borrows the exchange.** What a hook may see and edit is moved into the plugin's store for the time of the call
+//! and out again after; the first edit keeps what was before, so that a fault leaves no trace. Documents are edited by
+//! splicing: an edit costs one copy of the bytes, a reading none.
+//!
+//! **Text goes through plugins once.** Neighbouring plugins for text share one pass: the text of all events of a read is
+//! taken out as one batch, shown to each that is awake, and put back into the events it came from; where nobody changed
+//! anything the very bytes go on. What ends an answer waits until the plugins have finished, so that text they withheld
+//! stands before it.
+//!
+//! **Time in a plugin is counted in ticks** of a millisecond that it really ran, by an epoch callback which also lets other
+//! tasks of the thread run; a wall clock beside it bounds what it waits for. The ticker sleeps when nothing is called.
+//!
+//! **An instance is poisoned until proven clean.** A call that did not return leaves a store unusable, whatever the cause;
+//! only after a return may the instance be called, or kept, again.
+//!
+//! **A body that is dropped tells its plugins.** A client that leaves drops the response in the middle; the plugins'
+//! `finish` and the end of the exchange then happen in a task of their own.
 //!
 //! **The YAML tree is built from parser events** (saphyr-parser) and not through serde: positions, quoting and all
 //! problems at once need the tree.

@@ -64,6 +64,23 @@ fn only_wire_names_a_vendors_fields() {
         "upstream/job",
         "upstream/reply",
         "upstream/pool",
+        "plugin",
     ];
     check(&others, &fields);
+}
+
+/// Everything but `plugin`.
+const OTHERS: &[&str] = &[
+    "admin", "auth", "chat", "cli", "config", "cors", "error", "exchange", "gateway", "headers", "health",
+    "models", "reload", "route", "server", "snapshot", "stream", "tls", "upstream", "wire",
+];
+
+#[test]
+fn only_plugin_names_a_type_of_wasmtime() {
+    check(OTHERS, &["wasmtime::", "wasmtime_wasi"]);
+}
+
+#[test]
+fn plugin_knows_no_upstream_and_no_gateway() {
+    check(&["plugin"], &["crate::upstream", "crate::gateway", "crate::stream", "crate::snapshot"]);
 }

@@ -26,6 +26,7 @@ use crate::plugin::load::Loaded;
 use crate::plugin::{Miss, Plugin};
 use crate::wire::Endpoint;
 use crate::wire::document::Document;
+use crate::wire::openai::messages;
 
 /// How long a client should wait for a plugin that is full or quarantined.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -574,8 +575,7 @@ impl Call {
     fn follow_model(&mut self) -> Edited {
         let edited = self.commit();
         if edited.document
-            && let Some(model) =
-                self.value("/model").and_then(|json| serde_json::from_str::<String>(&json).ok())
+            && let Some(model) = self.document.as_ref().and_then(messages::model)
             && *model != *self.model
         {
             self.model = Arc::from(model);

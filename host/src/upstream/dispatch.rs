@@ -27,6 +27,7 @@ use crate::upstream::job::{Job, Payload};
 use crate::upstream::reply::{Reply, ReplyContent, read};
 use crate::upstream::{Answer, Condition, InFlight, RequestBody, Upstream};
 use crate::wire::document::Document;
+use crate::wire::openai::messages;
 
 /// How long the gateway asks a client to wait when no upstream has a place left.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -428,8 +429,7 @@ impl Attempts<'_> {
         let document = body.clone().map(Document::trusted);
         // The gateway's own way to name the place and the length is not for plugins.
         let host = headers.remove(header::HOST);
-        let known_as = document.as_ref().and_then(|body| body.get("/model").ok().flatten());
-        let known_as = known_as.and_then(|json| serde_json::from_str::<String>(json).ok());
+        let known_as = document.as_ref().and_then(messages::model);
         let mut view = View::new(facts, known_as.map_or_else(|| model.clone(), Arc::from), headers, document);
         view.attempt = u32::try_from(self.exchange.attempts.len() + 1).unwrap_or(u32::MAX);
         view.upstream = Some(upstream.settings.name.clone());

@@ -40,9 +40,11 @@ impl StreamText for ThinkStrip {
             return None;
         }
         let choices = call.choices();
+        // The answers of other operations have no place for reasoning.
+        let has_reasoning = call.operation() == "chat.completions";
         let census = Rc::new(Census::default());
         let answer = Answer {
-            lanes: Lanes::new(self.filters(&census)).expecting(choices),
+            lanes: Lanes::new(self.filters(&census, has_reasoning)).expecting(choices),
             rules: Rc::clone(&self.rules),
             choices,
             census,
@@ -53,9 +55,9 @@ impl StreamText for ThinkStrip {
 }
 
 impl ThinkStrip {
-    fn filters(&self, census: &Rc<Census>) -> impl Fn(Channel) -> Filter + 'static {
+    fn filters(&self, census: &Rc<Census>, has_reasoning: bool) -> impl Fn(Channel) -> Filter + 'static {
         let (rules, census) = (Rc::clone(&self.rules), Rc::clone(census));
-        let moves_thinking = self.mode == Mode::Reasoning;
+        let moves_thinking = self.mode == Mode::Reasoning && has_reasoning;
         move |_| {
             census.begun.set(census.begun.get() + 1);
             census.busy.set(census.busy.get() + 1);

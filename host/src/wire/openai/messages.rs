@@ -25,6 +25,17 @@ pub fn messages(endpoint: Endpoint, document: &Document) -> Vec<Turn> {
     places(endpoint, document).into_iter().map(turn).collect()
 }
 
+/// The model that a request names, if it is a text.
+pub fn model(document: &Document) -> Option<String> {
+    let json = document.get("/model").ok().flatten()?;
+    serde_json::from_str(json).ok()
+}
+
+/// Whether a request asks for the usage of its stream.
+pub fn asks_usage(document: &Document) -> bool {
+    document.get("/stream_options/include_usage") == Ok(Some("true"))
+}
+
 /// Sets the text of a message. Of several text parts the first one gets it and the others go; what is not text stays.
 ///
 /// # Errors

@@ -120,6 +120,12 @@ impl Tags {
         }
     }
 
+    /// All labels in one line, for the log; none if there are none.
+    fn in_words(&self) -> Option<String> {
+        let words: Vec<String> = self.0.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        (!words.is_empty()).then(|| words.join(" "))
+    }
+
     /// All labels.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &(String, String)> {
         self.0.iter()
@@ -303,9 +309,10 @@ impl Exchange {
         let model = self.model.as_deref().unwrap_or("-");
         let duration_ms = self.elapsed().as_secs_f64() * 1e3;
         let attempts = self.attempts.len();
+        let (caller, labels) = (self.caller.as_deref(), self.tags.in_words());
         macro_rules! line {
             ($level:ident, $($field:tt)*) => {
-                tracing::$level!(id, endpoint = self.endpoint, model, upstream, status, attempts, duration_ms, $($field)*)
+                tracing::$level!(id, endpoint = self.endpoint, model, upstream, status, attempts, duration_ms, caller, labels, $($field)*)
             };
         }
         match &self.outcome {

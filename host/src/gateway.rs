@@ -142,10 +142,10 @@ impl Gateway {
         if chain.has(Hook::OnComplete) {
             complete::watch(&snapshot.plugins, exchange);
         }
-        let endpoint = Endpoint::of(head.uri.path());
+        let endpoint = Endpoint::of(head.uri.path()).map(|(endpoint, _)| endpoint);
+        exchange.endpoint = endpoint.map_or("-", Endpoint::label);
         let caller = if chain.has(Hook::Authenticate) {
-            let known = endpoint.map(|(endpoint, _)| endpoint);
-            Box::pin(authenticate(&mut chain, known, &mut head, client, exchange)).await?
+            Box::pin(authenticate(&mut chain, endpoint, &mut head, client, exchange)).await?
         } else {
             auth::identify(&mut head)
         };
@@ -155,12 +155,10 @@ impl Gateway {
                 unknown_path_job(head, body, caller, &snapshot.config.server, self.budget.share(), exchange)?
             }
             Some((endpoint @ (Endpoint::Models | Endpoint::Model), id)) => {
-                exchange.endpoint = endpoint.label();
                 allow_method(endpoint.methods(), &head.method)?;
                 return Box::pin(self.list_models(caller, id)).await;
             }
             Some((endpoint, _)) => {
-                exchange.endpoint = endpoint.label();
                 allow_method(endpoint.methods(), &head.method)?;
                 self.read_job(endpoint, head, body, caller, &snapshot.config.server, exchange).await?
             }

@@ -17,6 +17,8 @@ use crate::wire::document::Document;
 
 /// The most bytes of notes a plugin keeps for one exchange, keys included.
 const ATTRS_BYTES_MAX: usize = 64 << 10;
+/// The largest document that can be edited, in bytes: edits copy it, and must not make it grow without bound.
+const DOCUMENT_BYTES_MAX: usize = 256 << 20;
 /// The most headers a plugin can leave behind.
 const HEADERS_MAX: usize = 256;
 
@@ -242,6 +244,11 @@ impl Call {
     /// When there is none.
     pub(crate) fn edit_document(&mut self) -> Result<&mut Document, String> {
         let document = self.document.as_mut().ok_or("there is no JSON document here")?;
+        if document.bytes().len() > DOCUMENT_BYTES_MAX {
+            return Err(format!(
+                "the document is larger than {DOCUMENT_BYTES_MAX} bytes and can be edited no further"
+            ));
+        }
         if self.document_before.is_none() {
             self.document_before = Some(document.clone());
         }

@@ -47,6 +47,7 @@ enum Stage {
 struct TextLane {
     /// Where in the chain the plugin is.
     place: usize,
+    guest: stream_text::Guest,
     transformer: ResourceAny,
     waker: Waker,
     channels: ChannelSet,
@@ -55,6 +56,7 @@ struct TextLane {
 /// One plugin's view of the events.
 struct EventLane {
     place: usize,
+    guest: stream_events::Guest,
     transformer: ResourceAny,
 }
 
@@ -91,10 +93,12 @@ impl Stages {
             if hooks.has(Hook::StreamText) && endpoint.has_text() {
                 let link = &mut chain.links[place];
                 let outcome = call_hook!(link, StreamText, stream_text.call_open, call, read_opened);
-                match outcome {
+                let opened = outcome
+                    .and_then(|opened| opened.map(|opened| Ok((opened, link.text_guest()?))).transpose());
+                match opened {
                     Ok(None) => {}
-                    Ok(Some((transformer, wake, channels))) => {
-                        let lane = TextLane { place, transformer, waker: Waker::new(wake), channels };
+                    Ok(Some(((transformer, wake, channels), guest))) => {
+                        let lane = TextLane { place, guest, transformer, waker: Waker::new(wake), channels };
                         match stages.last_mut() {
                             Some(Stage::Text { lanes, .. }) => lanes.push(lane),
                             _ => stages.push(Stage::Text {
@@ -111,11 +115,13 @@ impl Stages {
             if hooks.has(Hook::StreamEvents) && is_stream {
                 let link = &mut chain.links[place];
                 let outcome = call_hook!(link, StreamEvents, stream_events.call_open, call, Ok);
-                match outcome {
+                let opened = outcome
+                    .and_then(|opened| opened.map(|opened| Ok((opened, link.event_guest()?))).transpose());
+                match opened {
                     Ok(None) => {}
-                    Ok(Some(transformer)) => stages.push(Stage::Events {
+                    Ok(Some((transformer, guest))) => stages.push(Stage::Events {
                         decoder: Decoder::new(2 * EVENT_BYTES_MAX),
-                        lane: Some(EventLane { place, transformer }),
+                        lane: Some(EventLane { place, guest, transformer }),
                         done: None,
                     }),
                     Err(miss) => link.survive(Hook::StreamEvents, miss)?,
@@ -520,9 +526,9 @@ impl TextLane {
     ) -> Result<stream_text::Verdict, Miss> {
         let plugin = link.plugin.clone();
         let bounds = plugin.bounds();
-        let (instance, guest) = link.text_guest()?;
+        let instance = link.opened_instance()?;
         let armed = instance.arm(&plugin, bounds, size);
-        let transformer = guest.transformer();
+        let transformer = self.guest.transformer();
         let calling = transformer.call_push(&mut instance.store, self.transformer, batch);
         let returned = armed.bounded(calling).await;
         instance.settle(returned, bounds).map_err(Miss::Fault)
@@ -552,9 +558,9 @@ impl TextLane {
     ) -> Result<stream_text::Verdict, Miss> {
         let plugin = link.plugin.clone();
         let bounds = plugin.bounds();
-        let (instance, guest) = link.text_guest()?;
+        let instance = link.opened_instance()?;
         let armed = instance.arm(&plugin, bounds, 0);
-        let transformer = guest.transformer();
+        let transformer = self.guest.transformer();
         let calling = transformer.call_finish(&mut instance.store, self.transformer, reason);
         let returned = armed.bounded(calling).await;
         let verdict = instance.settle(returned, bounds).map_err(Miss::Fault)?;
@@ -576,13 +582,13 @@ impl EventLane {
     async fn call(&self, link: &mut Link, what: EventCall<'_>) -> Result<stream_events::Action, Miss> {
         let plugin = link.plugin.clone();
         let bounds = plugin.bounds();
-        let (instance, guest) = link.event_guest()?;
+        let instance = link.opened_instance()?;
         let size = match &what {
             EventCall::Push(events) => events.iter().map(|event| event.data.len() + 64).sum(),
             EventCall::Finish(_) => 0,
         };
         let armed = instance.arm(&plugin, bounds, size);
-        let transformer = guest.transformer();
+        let transformer = self.guest.transformer();
         let returned = match what {
             EventCall::Push(events) => {
                 armed.bounded(transformer.call_push(&mut instance.store, self.transformer, events)).await
@@ -684,22 +690,25 @@ impl Link {
         }
     }
 
-    /// The instance that a stream was opened in, and its hook for text.
-    fn text_guest(&mut self) -> Result<(&mut Instance, stream_text::Guest), Miss> {
-        let plugin = &self.plugin;
-        let instance = self.instance.as_mut().filter(|instance| instance.is_clean()).ok_or_else(gone)?;
-        let indices = plugin.code.indices.stream_text.as_ref().ok_or_else(gone)?;
-        let guest = indices.load(&mut instance.store, &instance.inner).map_err(|_| gone())?;
-        Ok((instance, guest))
+    /// The instance that a stream was opened in.
+    fn opened_instance(&mut self) -> Result<&mut Instance, Miss> {
+        self.instance.as_mut().filter(|instance| instance.is_clean()).ok_or_else(gone)
     }
 
-    /// The instance that a stream was opened in, and its hook for events.
-    fn event_guest(&mut self) -> Result<(&mut Instance, stream_events::Guest), Miss> {
-        let plugin = &self.plugin;
-        let instance = self.instance.as_mut().filter(|instance| instance.is_clean()).ok_or_else(gone)?;
+    /// The hook for text in that instance; looked up once, since that costs as much as a call.
+    fn text_guest(&mut self) -> Result<stream_text::Guest, Miss> {
+        let plugin = self.plugin.clone();
+        let instance = self.opened_instance()?;
+        let indices = plugin.code.indices.stream_text.as_ref().ok_or_else(gone)?;
+        indices.load(&mut instance.store, &instance.inner).map_err(|_| gone())
+    }
+
+    /// The hook for events in that instance.
+    fn event_guest(&mut self) -> Result<stream_events::Guest, Miss> {
+        let plugin = self.plugin.clone();
+        let instance = self.opened_instance()?;
         let indices = plugin.code.indices.stream_events.as_ref().ok_or_else(gone)?;
-        let guest = indices.load(&mut instance.store, &instance.inner).map_err(|_| gone())?;
-        Ok((instance, guest))
+        indices.load(&mut instance.store, &instance.inner).map_err(|_| gone())
     }
 
     /// Drops what the plugin made for a stream, if its instance is going to be used again.

@@ -687,18 +687,18 @@ impl Link {
     /// The instance that a stream was opened in, and its hook for text.
     fn text_guest(&mut self) -> Result<(&mut Instance, stream_text::Guest), Miss> {
         let plugin = &self.plugin;
-        let instance = self.instance.as_mut().filter(|instance| instance.is_clean()).ok_or_else(gone)?;
-        let indices = plugin.code.indices.stream_text.as_ref().ok_or_else(gone)?;
-        let guest = indices.load(&mut instance.store, &instance.inner).map_err(|_| gone())?;
+        let instance = self.instance.as_mut().filter(|instance| instance.is_clean()).ok_or(Miss::Gone)?;
+        let indices = plugin.code.indices.stream_text.as_ref().ok_or(Miss::Gone)?;
+        let guest = indices.load(&mut instance.store, &instance.inner).map_err(|_| Miss::Gone)?;
         Ok((instance, guest))
     }
 
     /// The instance that a stream was opened in, and its hook for events.
     fn event_guest(&mut self) -> Result<(&mut Instance, stream_events::Guest), Miss> {
         let plugin = &self.plugin;
-        let instance = self.instance.as_mut().filter(|instance| instance.is_clean()).ok_or_else(gone)?;
-        let indices = plugin.code.indices.stream_events.as_ref().ok_or_else(gone)?;
-        let guest = indices.load(&mut instance.store, &instance.inner).map_err(|_| gone())?;
+        let instance = self.instance.as_mut().filter(|instance| instance.is_clean()).ok_or(Miss::Gone)?;
+        let indices = plugin.code.indices.stream_events.as_ref().ok_or(Miss::Gone)?;
+        let guest = indices.load(&mut instance.store, &instance.inner).map_err(|_| Miss::Gone)?;
         Ok((instance, guest))
     }
 
@@ -716,10 +716,6 @@ impl Link {
             let _ = instance.settle(dropped, bounds);
         }
     }
-}
-
-fn gone() -> Miss {
-    Miss::Fault(Fault::invalid("its instance broke in another hook of the same exchange"))
 }
 
 /// A verdict, made sense of and with text that can be sent.

@@ -2,16 +2,15 @@
 //!
 //! A folder's name is its package's name and, after `builtin:`, what a configuration calls it.
 
-use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, exit};
+use std::process::exit;
 
-const TARGET: &str = "wasm32-wasip2";
+use compile::{compile, path_variable, require_target, target_folder};
 
-/// A small stack keeps a plugin's data in the lowest pages of its memory, which the host keeps resident.
-const RUSTFLAGS: &str = "-Clink-arg=-zstack-size=65536";
+#[path = "build/compile.rs"]
+mod compile;
 
 fn main() {
     if let Err(message) = run() {
@@ -24,17 +23,13 @@ fn run() -> Result<(), String> {
     let root =
         path_variable("CARGO_MANIFEST_DIR").parent().expect("host/ is a folder of the workspace").to_owned();
     let out = path_variable("OUT_DIR");
-    for input in ["plugins", "wit", "sdk", "Cargo.toml", "Cargo.lock", "host/build.rs"] {
+    for input in ["plugins", "wit", "sdk", "Cargo.toml", "Cargo.lock", "host/build.rs", "host/build"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     let names = plugin_names(&root.join("plugins"))?;
     require_target(&root)?;
     let components = compile(&root, &names, &target_folder(&out).join("plugins"))?;
     embed(&names, &components, &out)
-}
-
-fn path_variable(name: &str) -> PathBuf {
-    env::var_os(name).expect("cargo sets it for build scripts").into()
 }
 
 fn plugin_names(folder: &Path) -> Result<Vec<String>, String> {
@@ -47,73 +42,6 @@ fn plugin_names(folder: &Path) -> Result<Vec<String>, String> {
         .collect();
     names.sort();
     Ok(names)
-}
-
-/// Finds the workspace's target folder, so that debug and release builds share the components.
-fn target_folder(out: &Path) -> PathBuf {
-    // A target folder that cargo did not create has no tag; then it is target/<profile>/build/<package>/out.
-    let tagged = out.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
-    tagged.or_else(|| out.ancestors().nth(4)).unwrap_or(out).to_owned()
-}
-
-/// Adds the target where rustup's automatic installation is off.
-fn require_target(root: &Path) -> Result<(), String> {
-    if has_target(root) {
-        return Ok(());
-    }
-    let _ = Command::new("rustup").args(["target", "add", TARGET]).current_dir(root).status();
-    if has_target(root) {
-        return Ok(());
-    }
-    Err(format!("the plugins need the target `{TARGET}`: run `rustup target add {TARGET}`"))
-}
-
-fn has_target(root: &Path) -> bool {
-    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let printed =
-        Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]).current_dir(root).output();
-    printed.is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
-}
-
-/// Compiles the plugins, all in one run of cargo, and returns where their components are.
-fn compile(root: &Path, names: &[String], target: &Path) -> Result<Vec<PathBuf>, String> {
-    if names.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut cargo = Command::new(path_variable("CARGO"));
-    cargo
-        .current_dir(root)
-        .args(["build", "--profile", "plugin", "--target", TARGET, "--target-dir"])
-        .arg(target);
-    if root.join("Cargo.lock").is_file() {
-        cargo.arg("--locked");
-    }
-    for name in names {
-        cargo.args(["--package", name]);
-    }
-    forget_outer_build(&mut cargo);
-    let status = cargo.status().map_err(|error| format!("cannot run cargo for the plugins: {error}"))?;
-    if !status.success() {
-        return Err("the plugins do not compile; cargo's messages are above".to_owned());
-    }
-    let folder = target.join(TARGET).join("plugin");
-    Ok(names.iter().map(|name| folder.join(name.replace('-', "_")).with_extension("wasm")).collect())
-}
-
-/// Takes away what the build of the host (its flags, clippy's or a coverage tool's wrapper) would change in a plugin.
-fn forget_outer_build(cargo: &mut Command) {
-    for (name, _) in env::vars_os() {
-        let Some(text) = name.to_str() else { continue };
-        let is_outer =
-            matches!(text, "RUSTFLAGS" | "RUSTC_WRAPPER" | "RUSTC_WORKSPACE_WRAPPER" | "CARGO_INCREMENTAL")
-                || ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_", "CLIPPY_"]
-                    .iter()
-                    .any(|p| text.starts_with(p));
-        if is_outer {
-            cargo.env_remove(name);
-        }
-    }
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS);
 }
 
 /// Copies the components beside the table, so that a later build of another profile cannot change them under it.

@@ -100,6 +100,8 @@ pub(crate) enum Miss {
     Quarantined,
     /// It broke.
     Fault(Fault),
+    /// It broke before in the same exchange, where that was noted.
+    Gone,
 }
 
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);
@@ -175,7 +177,7 @@ impl Core {
                 self.quarantine.note_good();
             }
             Err(Miss::Capacity) => self.counters.skipped(hook),
-            Err(Miss::Quarantined) => self.counters.skipped(hook),
+            Err(Miss::Quarantined | Miss::Gone) => self.counters.skipped(hook),
             Err(Miss::Fault(fault)) => {
                 self.counters.broke(hook, fault.kind, took);
                 let pause = self.quarantine.note_fault(fault.kind, Instant::now());

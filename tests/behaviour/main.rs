@@ -4,6 +4,7 @@ mod departure;
 mod environment;
 mod fuzz;
 mod models;
+mod plugins;
 mod reload;
 mod routing;
 mod shutdown;

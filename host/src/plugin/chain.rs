@@ -538,6 +538,10 @@ impl Miss {
                 let message = format!("the plugin `{plugin}` failed ({})", fault.kind.label());
                 Error::new(ErrorKind::PluginFault, message).with_source(fault.message)
             }
+            Self::Gone => {
+                let message = format!("the plugin `{plugin}` failed before in this exchange");
+                Error::new(ErrorKind::PluginFault, message)
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What can break in a plugin, told apart. A rejection is not among it: that is policy.
 
 use std::fmt;
+use std::str::Utf8Error;
 
 use wasmtime::Trap;
 
@@ -80,6 +81,7 @@ impl Fault {
             Some(Trap::UnreachableCodeReached) => FaultKind::Panic,
             Some(_) => FaultKind::Trap,
             None if error.downcast_ref::<wasmtime_wasi::I32Exit>().is_some() => FaultKind::Panic,
+            None if error.root_cause().downcast_ref::<Utf8Error>().is_some() => FaultKind::InvalidOutput,
             None => FaultKind::HostCall,
         };
         let cause = error.root_cause().to_string();

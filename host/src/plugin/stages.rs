@@ -692,23 +692,23 @@ impl Link {
 
     /// The instance that a stream was opened in.
     fn opened_instance(&mut self) -> Result<&mut Instance, Miss> {
-        self.instance.as_mut().filter(|instance| instance.is_clean()).ok_or_else(gone)
+        self.instance.as_mut().filter(|instance| instance.is_clean()).ok_or(Miss::Gone)
     }
 
     /// The hook for text in that instance; looked up once, since that costs as much as a call.
     fn text_guest(&mut self) -> Result<stream_text::Guest, Miss> {
         let plugin = self.plugin.clone();
         let instance = self.opened_instance()?;
-        let indices = plugin.code.indices.stream_text.as_ref().ok_or_else(gone)?;
-        indices.load(&mut instance.store, &instance.inner).map_err(|_| gone())
+        let indices = plugin.code.indices.stream_text.as_ref().ok_or(Miss::Gone)?;
+        indices.load(&mut instance.store, &instance.inner).map_err(|_| Miss::Gone)
     }
 
     /// The hook for events in that instance.
     fn event_guest(&mut self) -> Result<stream_events::Guest, Miss> {
         let plugin = self.plugin.clone();
         let instance = self.opened_instance()?;
-        let indices = plugin.code.indices.stream_events.as_ref().ok_or_else(gone)?;
-        indices.load(&mut instance.store, &instance.inner).map_err(|_| gone())
+        let indices = plugin.code.indices.stream_events.as_ref().ok_or(Miss::Gone)?;
+        indices.load(&mut instance.store, &instance.inner).map_err(|_| Miss::Gone)
     }
 
     /// Drops what the plugin made for a stream, if its instance is going to be used again.
@@ -725,10 +725,6 @@ impl Link {
             let _ = instance.settle(dropped, bounds);
         }
     }
-}
-
-fn gone() -> Miss {
-    Miss::Fault(Fault::invalid("its instance broke in another hook of the same exchange"))
 }
 
 /// A verdict, made sense of and with text that can be sent.

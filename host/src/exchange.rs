@@ -113,6 +113,16 @@ impl Tags {
         }
     }
 
+    /// The labels on a line, for the log; none if there are none.
+    fn shown(&self) -> Option<String> {
+        let words: Vec<String> = self
+            .0
+            .iter()
+            .map(|(key, value)| format!("{}={}", key.escape_debug(), value.escape_debug()))
+            .collect();
+        (!words.is_empty()).then(|| words.join(" "))
+    }
+
     /// Sets all of another's.
     pub(crate) fn extend(&mut self, others: Self) {
         for (key, value) in others.0 {
@@ -305,7 +315,7 @@ impl Exchange {
         let attempts = self.attempts.len();
         macro_rules! line {
             ($level:ident, $($field:tt)*) => {
-                tracing::$level!(id, endpoint = self.endpoint, model, upstream, status, attempts, duration_ms, $($field)*)
+                tracing::$level!(id, endpoint = self.endpoint, model, upstream, status, attempts, duration_ms, tags = self.tags.shown(), $($field)*)
             };
         }
         match &self.outcome {

@@ -1,6 +1,11 @@
-//! The first-party plugins that are part of the binary: what `source: builtin:<name>` names.
+//! The first-party plugins that are part of the binary: what `source: builtin:<name>` names; and the sources of the SDK, for
+//! plugins that are still to be written.
 
 include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
+
+// `SDK_SOURCES`: the files of the SDK and the contract by their place in a folder of its own. `PLUGIN_LOCK`: a lock file
+// with the versions they were tested with.
+include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
 
 /// Returns the component of the plugin that a configuration calls `builtin:<name>`.
 pub fn component(name: &str) -> Option<&'static [u8]> {
@@ -54,6 +59,20 @@ mod tests {
     fn think_strip_exports_the_stream_text_hook() {
         let exports = exports(component("think-strip").unwrap());
         assert!(exports.contains("witgate:plugin/stream-text@0.1.0"), "{exports:?}");
+    }
+
+    #[test]
+    fn the_sources_of_the_sdk_need_nothing_beside_them() {
+        let text = |place| SDK_SOURCES.iter().find(|(known, _)| *known == place).unwrap().1;
+        let manifest = text("Cargo.toml");
+        assert!(manifest.starts_with("[workspace]") && manifest.contains("path = \"macros\""), "{manifest}");
+        assert!(!manifest.contains("dev-dependencies") && !manifest.contains("wasmtime"), "{manifest}");
+        assert_eq!(text("wit/plugin.wit"), include_str!("../../wit/plugin.wit"));
+        assert!(text("src/lib.rs").contains("pub trait") || text("src/lib.rs").contains("mod hook"));
+        assert!(text("macros/src/lib.rs").contains("proc_macro"));
+        assert!(
+            PLUGIN_LOCK.contains("name = \"wit-bindgen\"") && !PLUGIN_LOCK.contains("name = \"wasmtime\"")
+        );
     }
 
     #[test]

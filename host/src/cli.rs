@@ -2,6 +2,7 @@
 
 mod check;
 pub mod explain;
+pub mod plugin;
 mod serve;
 pub mod simulate;
 
@@ -33,6 +34,7 @@ pub fn run() -> ExitCode {
         }),
         Command::Explain { request } => explain::run(path, &environment, &request),
         Command::Simulate { trace, nodes, blocks, json } => simulate::run(&trace, nodes, blocks, json),
+        Command::Plugin { command } => plugin::run(&command, &environment),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -101,6 +103,12 @@ pub enum Command {
         /// Print one JSON document
         #[arg(long)]
         json: bool,
+    },
+    /// Write, build, look into, try out and measure plugins
+    Plugin {
+        /// What to do
+        #[command(subcommand)]
+        command: plugin::PluginCommand,
     },
 }
 

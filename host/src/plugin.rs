@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! engine      wasmtime, configured; the ticker that interrupts
+//! about       what a component's bytes say, without compiling them
 //! component   one compiled component: hooks, imports, manifest
 //! Plugin      a component with a configuration, limits and grants; its instances, its faults
 //! instance    one live instance; poisoned until proven clean
@@ -13,6 +14,7 @@
 //!
 //! Nothing outside this module names a type of wasmtime.
 
+pub(crate) mod about;
 mod bindings;
 pub(crate) mod call;
 pub(crate) mod chain;
@@ -33,7 +35,7 @@ mod outbound;
 mod quarantine;
 pub(crate) mod stages;
 mod state;
-mod worker;
+pub(crate) mod worker;
 
 use std::collections::VecDeque;
 use std::ops::Deref;
@@ -57,7 +59,7 @@ use crate::plugin::hook::{Hook, Hooks};
 use crate::plugin::instance::{Bounds, Instance};
 use crate::plugin::metrics::Family;
 use crate::plugin::quarantine::Quarantine;
-use crate::plugin::worker::Worker;
+use crate::plugin::worker::{Singleton, Worker};
 
 /// Instances that wait to be used again, at most so many for each plugin.
 const IDLE_MAX: usize = 256;
@@ -126,7 +128,7 @@ impl Core {
     /// # Errors
     ///
     /// Why there is none.
-    async fn instance(&self, tenant: Option<&Arc<str>>) -> Result<Instance, Miss> {
+    pub(crate) async fn instance(&self, tenant: Option<&Arc<str>>) -> Result<Instance, Miss> {
         if self.settings.reuse.uses_max > 0
             && let Some(instance) = self.take_idle(tenant)
         {
@@ -281,6 +283,11 @@ impl Plugin {
             Value::Null,
             |usage| json!({"granted": usage.granted, "refused": usage.refused, "failed": usage.failed}),
         )
+    }
+
+    /// A long-lived instance of its own, beside the one that serves.
+    pub(crate) fn singleton(&self) -> Singleton {
+        Singleton::new(self.core.clone())
     }
 
     /// Waits until its long-lived instance has what was queued for it.

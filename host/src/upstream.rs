@@ -3,7 +3,7 @@
 mod body;
 mod connection;
 pub(crate) mod dispatch;
-mod echo;
+pub(crate) mod echo;
 mod inflate;
 pub(crate) mod job;
 mod local;

@@ -44,7 +44,7 @@ pub(super) fn run(input: Input) -> Result<(), String> {
 }
 
 /// One thread where there is one processor: handing tasks from thread to thread would only cost.
-fn runtime() -> Result<tokio::runtime::Runtime, String> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut builder = match processors {
         1 => tokio::runtime::Builder::new_current_thread(),

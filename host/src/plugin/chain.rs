@@ -524,7 +524,8 @@ impl Drop for Link {
 }
 
 impl Miss {
-    fn into_error(self, plugin: &str) -> Error {
+    /// What the client is told.
+    pub(crate) fn into_error(self, plugin: &str) -> Error {
         match self {
             Self::Capacity => {
                 let message = format!("every instance of the plugin `{plugin}` is in use, try again");

@@ -75,9 +75,14 @@ pub(crate) fn hex(digest: &[u8]) -> String {
 }
 
 /// What a component's bytes say before they are compiled.
+#[derive(Default)]
 pub(crate) struct Inspected {
     pub(crate) manifest: Manifest,
     pub(crate) needs: Needs,
+    /// The names of what it exports.
+    pub(crate) exports: Vec<String>,
+    /// The names of what it imports.
+    pub(crate) imports: Vec<String>,
 }
 
 /// Reads what a component says of itself, without compiling it.
@@ -87,11 +92,25 @@ pub(crate) struct Inspected {
 /// Why the bytes are no component this gateway can run, and what to do.
 pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspected, String> {
     check_magic(bytes)?;
-    let mut found = Inspected { manifest: Manifest::default(), needs: Needs::default() };
+    let mut found = Inspected::default();
     let needs = &mut found.needs;
+    // What is inside modules and components inside is no export or import of the whole.
+    let mut depth = 0;
     // The manifest is a section of a module inside; the whole file is looked through, so that a cut one is noticed.
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(damaged)? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::ComponentExportSection(exports) if depth == 0 => {
+                for export in exports {
+                    found.exports.push(export.map_err(damaged)?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentImportSection(imports) if depth == 0 => {
+                for import in imports {
+                    found.imports.push(import.map_err(damaged)?.name.name.to_owned());
+                }
+            }
             Payload::CustomSection(section) if section.name() == MANIFEST_SECTION => {
                 found.manifest = read_manifest(section.data())?;
             }
@@ -164,7 +183,7 @@ impl Code {
         memory_max: u64,
         allow: &Allow,
     ) -> Result<Self, String> {
-        let Inspected { manifest, needs } = inspect(bytes)?;
+        let Inspected { manifest, needs, .. } = inspect(bytes)?;
         let host = engines.host_for(&needs, memory_max)?;
         let component = compile(host, bytes)?;
         let hooks = exports(&component)?;
@@ -209,13 +228,25 @@ fn compile(host: &Host, bytes: &[u8]) -> Result<Component, String> {
 /// The hooks a component has.
 fn exports(component: &Component) -> Result<Hooks, String> {
     let engine = component.engine();
-    let mut hooks = Hooks::default();
-    let mut has_lifecycle = false;
-    for (name, item) in component.component_type().exports(engine) {
-        let Some((interface, version)) = interface(name) else { continue };
-        if !matches!(item.ty, ComponentItem::ComponentInstance(_)) {
+    let component = component.component_type();
+    for (name, item) in component.exports(engine) {
+        if interface(name).is_some() && !matches!(item.ty, ComponentItem::ComponentInstance(_)) {
             return Err(format!("its export `{name}` is no interface"));
         }
+    }
+    hooks_among(component.exports(engine).map(|(name, _)| name))
+}
+
+/// The hooks among the names of a component's exports.
+///
+/// # Errors
+///
+/// Why they are not those of a plugin for this gateway.
+pub(crate) fn hooks_among<'a>(exports: impl Iterator<Item = &'a str>) -> Result<Hooks, String> {
+    let mut hooks = Hooks::default();
+    let mut has_lifecycle = false;
+    for name in exports {
+        let Some((interface, version)) = interface(name) else { continue };
         check_version(name, version)?;
         match Hook::of(interface) {
             Some(hook) => hooks.insert(hook),
@@ -270,15 +301,15 @@ fn check_grants(imports: &[String], allow: &Allow) -> Result<(), String> {
     let mut missing = Vec::new();
     for import in imports {
         let grant = match interface(import) {
-            Some(("kv", _)) if allow.kv == 0 => "kv: 1MiB",
-            Some(("metrics", _)) if allow.metrics == 0 => "metrics: 20",
-            Some(("secrets", _)) if allow.secrets.is_empty() => "secrets: [NAME]",
+            Some(("kv", _)) if allow.kv == 0 => grant(import),
+            Some(("metrics", _)) if allow.metrics == 0 => grant(import),
+            Some(("secrets", _)) if allow.secrets.is_empty() => grant(import),
             Some(("kv" | "metrics" | "secrets" | "types" | "exchange" | "log", version)) => {
                 check_version(import, version)?;
                 continue;
             }
             Some(_) => return Err(newer(import)),
-            None if import.starts_with("wasi:http/") && allow.http.is_empty() => "http: [\"https://host\"]",
+            None if import.starts_with("wasi:http/") && allow.http.is_empty() => grant(import),
             None if is_linked(import) => continue,
             None => {
                 return Err(format!(
@@ -286,10 +317,23 @@ fn check_grants(imports: &[String], allow: &Allow) -> Result<(), String> {
                 ));
             }
         };
-        missing.push(format!("it imports `{import}`: add `allow: {{ {grant} }}`"));
+        if let Some(grant) = grant {
+            missing.push(format!("it imports `{import}`: add `allow: {{ {grant} }}`"));
+        }
     }
     missing.dedup();
     if missing.is_empty() { Ok(()) } else { Err(missing.join("; ")) }
+}
+
+/// What an operator writes into `allow` for an import, by an example; none if it needs no grant.
+pub(crate) fn grant(import: &str) -> Option<&'static str> {
+    match interface(import) {
+        Some(("kv", _)) => Some("kv: 1MiB"),
+        Some(("metrics", _)) => Some("metrics: 20"),
+        Some(("secrets", _)) => Some("secrets: [NAME]"),
+        Some(_) => None,
+        None => import.starts_with("wasi:http/").then_some("http: [\"https://host\"]"),
+    }
 }
 
 /// Whether an import is one of those every component may have.

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+pub(crate) use crate::plugin::bindings::hooks::on_complete::AuditRecord;
+
 use crate::plugin::Core;
 use crate::plugin::Miss;
-use crate::plugin::bindings::hooks::on_complete::AuditRecord;
 use crate::plugin::fault::Fault;
 use crate::plugin::hook::Hook;
 use crate::plugin::instance::Instance;
@@ -86,14 +87,14 @@ impl Worker {
 }
 
 /// The instance, made anew whenever it broke or grew.
-struct Singleton {
+pub(crate) struct Singleton {
     core: Arc<Core>,
     instance: Option<Instance>,
 }
 
 async fn run(core: Arc<Core>, mut tasks: mpsc::Receiver<Task>, counts: Arc<Counts>) {
     let has_tick = core.code.hooks.has(Hook::OnTick);
-    let mut singleton = Singleton { core, instance: None };
+    let mut singleton = Singleton::new(core);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
@@ -141,6 +142,11 @@ async fn collect(
 }
 
 impl Singleton {
+    /// None yet; it is made at the first call.
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core, instance: None }
+    }
+
     /// Delivers a batch, again and again within the bound, until the plugin took it.
     async fn deliver(&mut self, batch: Vec<AuditRecord>, counts: &Counts) {
         let mut pause = PAUSE;
@@ -183,7 +189,11 @@ impl Singleton {
         outcome
     }
 
-    async fn call_complete(&mut self, batch: &[AuditRecord]) -> Result<Result<Labels, String>, Miss> {
+    /// Calls `on-complete` once, if it has that.
+    pub(crate) async fn call_complete(
+        &mut self,
+        batch: &[AuditRecord],
+    ) -> Result<Result<Labels, String>, Miss> {
         let core = self.core.clone();
         let bounds = core.bounds();
         let instance = self.instance().await?;
@@ -201,7 +211,8 @@ impl Singleton {
         self.core.note(Hook::OnTick, &outcome, started.elapsed());
     }
 
-    async fn call_tick(&mut self, now_unix_ms: u64) -> Result<(), Miss> {
+    /// Calls `on-tick` once, if it has that.
+    pub(crate) async fn call_tick(&mut self, now_unix_ms: u64) -> Result<(), Miss> {
         let core = self.core.clone();
         let bounds = core.bounds();
         let instance = self.instance().await?;
@@ -233,7 +244,7 @@ impl Singleton {
     }
 }
 
-type Labels = Vec<(String, Vec<(String, String)>)>;
+pub(crate) type Labels = Vec<(String, Vec<(String, String)>)>;
 
 fn untyped(error: wasmtime::Error) -> Miss {
     Miss::Fault(Fault::invalid(format!("{error:#}")))

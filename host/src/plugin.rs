@@ -41,6 +41,7 @@ use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -63,6 +64,9 @@ use crate::plugin::worker::{Singleton, Worker};
 
 /// Instances that wait to be used again, at most so many for each plugin.
 const IDLE_MAX: usize = 256;
+
+/// How long an instance waits to be used again.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A component with its configuration, ready to be called. It never changes: another file or another configuration makes
 /// another one.
@@ -91,6 +95,7 @@ pub(crate) struct Core {
 struct Idle {
     tenant: Option<Arc<str>>,
     instance: Instance,
+    since: Instant,
 }
 
 /// Why a plugin was not called, or did not return.
@@ -134,10 +139,28 @@ impl Core {
         {
             return Ok(instance);
         }
-        let wait = self.settings.limits.call_timeout;
-        let place = tokio::time::timeout(wait, self.places.clone().acquire_owned()).await;
-        let Ok(Ok(place)) = place else { return Err(Miss::Capacity) };
-        Instance::start(self, place).await.map_err(Miss::Fault)
+        let place = match self.places.clone().try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => {
+                // One that waits for another tenant gives its place to one that is needed now.
+                drop(self.idle().pop_front());
+                let wait = self.settings.limits.call_timeout;
+                let place = tokio::time::timeout(wait, self.places.clone().acquire_owned()).await;
+                place.ok().and_then(Result::ok).ok_or(Miss::Capacity)?
+            }
+        };
+        let instance = Instance::start(self, place).await?;
+        self.quarantine.note_start();
+        Ok(instance)
+    }
+
+    /// Drops the instances that nobody wanted for a while.
+    pub(crate) fn prune(&self) {
+        let now = Instant::now();
+        let mut idle = self.idle();
+        while idle.front().is_some_and(|kept| now - kept.since > IDLE_TIME_MAX) {
+            idle.pop_front();
+        }
     }
 
     fn take_idle(&self, tenant: Option<&Arc<str>>) -> Option<Instance> {
@@ -164,7 +187,7 @@ impl Core {
             // The one that has waited longest is another tenant's, or not needed.
             idle.pop_front();
         }
-        idle.push_back(Idle { tenant: tenant.cloned(), instance });
+        idle.push_back(Idle { tenant: tenant.cloned(), instance, since: Instant::now() });
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, VecDeque<Idle>> {
@@ -172,14 +195,12 @@ impl Core {
     }
 
     /// Notes how a call went, and says what becomes of the exchange if the plugin broke.
-    pub(crate) fn note<T>(&self, hook: Hook, outcome: &Result<T, Miss>, took: std::time::Duration) {
+    pub(crate) fn note<T>(&self, hook: Hook, outcome: &Result<T, Miss>, took: Duration) {
         match outcome {
             Ok(_) => {
                 self.counters.returned(hook, took);
-                self.quarantine.note_good();
             }
-            Err(Miss::Capacity) => self.counters.skipped(hook),
-            Err(Miss::Quarantined | Miss::Gone) => self.counters.skipped(hook),
+            Err(Miss::Capacity | Miss::Quarantined | Miss::Gone) => self.counters.skipped(hook),
             Err(Miss::Fault(fault)) => {
                 self.counters.broke(hook, fault.kind, took);
                 let pause = self.quarantine.note_fault(fault.kind, Instant::now());

@@ -337,6 +337,7 @@ impl Streaming {
         if let Some(exchange) = exchange {
             stages.note_in(exchange);
         }
+        self.last_read = Instant::now();
         self.plugins = Plugins::None;
         if !self.is_cut && outcome.is_ok() {
             self.ready.extend(pieces);
@@ -378,7 +379,11 @@ impl Streaming {
         loop {
             match self.step(context, exchange.as_deref_mut()) {
                 Step::Data(bytes) => {
-                    self.last_sent = self.last_read;
+                    self.last_sent = if self.plugins.are_there() {
+                        Instant::now()
+                    } else {
+                        self.last_read.max(self.last_sent)
+                    };
                     // Whoever knows the length stops asking when it is reached, so that the end is noted with the last
                     // piece and not after it.
                     if self.is_over
@@ -502,10 +507,13 @@ impl Streaming {
 
     /// Waits for the first of the timers; ready when something has to be done.
     fn poll_timers(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let idle_end = (!self.idle.is_zero()).then(|| self.last_read + self.idle);
+        // An upstream is not silent while nobody reads, and when the answer is over nothing of it can be late.
+        let is_reading = !self.is_over && !matches!(self.plugins, Plugins::Working(_));
+        let idle_end = (is_reading && !self.idle.is_zero()).then(|| self.last_read + self.idle);
+        let deadline = self.deadline.filter(|_| !self.is_over);
         let comments = self.filter.is_some() && !self.manner.keepalive.is_zero();
-        let comment_at = comments.then(|| self.last_sent.max(self.last_read) + self.manner.keepalive);
-        let Some(next) = [idle_end, self.deadline, comment_at].into_iter().flatten().min() else {
+        let comment_at = comments.then(|| self.last_sent + self.manner.keepalive);
+        let Some(next) = [idle_end, deadline, comment_at].into_iter().flatten().min() else {
             return Poll::Pending;
         };
         // The timer is left where it is while it would ring too early: then it is only looked at once per ring, not
@@ -518,7 +526,7 @@ impl Streaming {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if is_due(idle_end) {
             self.fail(Error::new(ErrorKind::StreamBroken, SILENT));
-        } else if is_due(self.deadline) {
+        } else if is_due(deadline) {
             self.fail(Error::new(ErrorKind::StreamBroken, "the upstream took too long in total"));
         } else if is_due(comment_at) {
             self.ready.push(Bytes::from_static(KEEP_ALIVE));

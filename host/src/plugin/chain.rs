@@ -23,6 +23,7 @@ use crate::plugin::fault::Fault;
 use crate::plugin::hook::{Hook, Hooks};
 use crate::plugin::instance::Instance;
 use crate::plugin::load::Loaded;
+use crate::plugin::quarantine::Admission;
 use crate::plugin::{Miss, Plugin};
 use crate::wire::Endpoint;
 use crate::wire::document::Document;
@@ -48,6 +49,12 @@ pub(super) struct Link {
     tenant: Option<Arc<str>>,
     /// Time spent in it.
     pub(super) took: Duration,
+    /// Whether it takes part, once that was asked.
+    admission: Option<Admission>,
+    /// Whether a call returned.
+    has_returned: bool,
+    /// Whether a call broke.
+    has_broken: bool,
 }
 
 /// A message as plugins see and edit it.
@@ -124,16 +131,14 @@ macro_rules! call_hook {
                                 armed.bounded(guest.$method(&mut instance.store, handle $(, $argument)*)).await;
                             let settled = instance.settle(returned, bounds);
                             $call = instance.take_call().expect("it was lent above, and nobody else takes it");
-                            settled.and_then($read).map_err(Miss::Fault)
+                            settled.and_then(|said| $read(said).map_err(Miss::Fault))
                         }
                     };
                 }
             }
         }
         link.undress(&mut $call, outcome.is_ok());
-        let took = started.elapsed();
-        link.took += took;
-        plugin.note(Hook::$hook, &outcome, took);
+        link.note(Hook::$hook, &outcome, started);
         outcome
     }};
 }
@@ -148,6 +153,9 @@ impl Chain {
             attrs: Attrs::default(),
             tenant: None,
             took: Duration::ZERO,
+            admission: None,
+            has_returned: false,
+            has_broken: false,
         };
         Self { links: loaded.plugins.iter().map(link).collect(), hooks: loaded.hooks, tags: Tags::default() }
     }
@@ -224,9 +232,7 @@ impl Chain {
             }
             let started = Instant::now();
             let outcome = link.authenticate(&request).await;
-            let took = started.elapsed();
-            link.took += took;
-            link.plugin.note(Hook::Authenticate, &outcome, took);
+            link.note(Hook::Authenticate, &outcome, started);
             match outcome {
                 Ok(Ok(None)) => {}
                 Ok(Ok(Some(principal))) => {
@@ -446,7 +452,9 @@ impl Link {
     ///
     /// Why there is none.
     pub(super) async fn ready(&mut self) -> Result<&mut Instance, Miss> {
-        if !self.plugin.quarantine.admits(Instant::now()) {
+        // Asked once: what is begun on the way in is ended on the way out.
+        let quarantine = &self.plugin.quarantine;
+        if *self.admission.get_or_insert_with(|| quarantine.admits(Instant::now())) == Admission::No {
             return Err(Miss::Quarantined);
         }
         let kept = self.instance.take().filter(Instance::is_clean);
@@ -456,6 +464,15 @@ impl Link {
             None => Box::pin(self.plugin.instance(self.tenant.as_ref())).await?,
         };
         Ok(self.instance.insert(instance))
+    }
+
+    /// Notes how a call went that began then.
+    pub(super) fn note<T>(&mut self, hook: Hook, outcome: &Result<T, Miss>, started: Instant) {
+        let took = started.elapsed();
+        self.took += took;
+        self.has_returned |= outcome.is_ok();
+        self.has_broken |= matches!(outcome, Err(Miss::Fault(_)));
+        self.plugin.note(hook, outcome, took);
     }
 
     /// Gives a call what belongs to this plugin alone.
@@ -486,7 +503,7 @@ impl Link {
             .map_err(|error| Miss::Fault(Fault::invalid(format!("{error:#}"))))?;
         let armed = instance.arm(&plugin, bounds, 0);
         let outcome = armed.bounded(guest.call_handle(&mut instance.store, head)).await;
-        match instance.settle(outcome, bounds).map_err(Miss::Fault)? {
+        match instance.settle(outcome, bounds)? {
             Ok(principal) => Ok(Ok(principal)),
             Err(rejection) => read_rejection(rejection).map(Err).map_err(Miss::Fault),
         }
@@ -519,6 +536,10 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
+        if self.admission == Some(Admission::Probe) {
+            let was_called = self.has_returned || self.has_broken;
+            self.plugin.quarantine.end_probe(was_called.then_some(!self.has_broken));
+        }
         self.let_go();
     }
 }

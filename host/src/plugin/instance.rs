@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::Resource;
-use wasmtime::{Store, UpdateDeadline};
+use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 
-use crate::plugin::Core;
 use crate::plugin::call::Call;
 use crate::plugin::component::Code;
 use crate::plugin::engine::{TICK, Ticking};
 use crate::plugin::fault::{Fault, FaultKind};
 use crate::plugin::grants::Grants;
 use crate::plugin::state::{CallHandle, State};
+use crate::plugin::{Core, Miss};
 
 /// What a plugin may hand to the host in one call beyond what it was given, in bytes.
 const RETURNED_BYTES_MAX: usize = 1 << 20;
@@ -56,7 +56,7 @@ impl Instance {
     /// # Errors
     ///
     /// The fault, if it cannot be made or refuses its configuration.
-    pub(crate) async fn start(plugin: &Core, place: OwnedSemaphorePermit) -> Result<Self, Fault> {
+    pub(crate) async fn start(plugin: &Core, place: OwnedSemaphorePermit) -> Result<Self, Miss> {
         let (code, grants, settings) = (&plugin.code, &plugin.grants, &plugin.settings);
         let bounds = Bounds { run: settings.limits.init_timeout, wait: settings.limits.init_timeout };
         let mut store = store(code, grants, settings.limits.memory);
@@ -64,19 +64,20 @@ impl Instance {
         let making = code.pre.instantiate_async(&mut store);
         let inner = match armed.bounded(making).await {
             Some(Ok(inner)) => inner,
-            failed => return Err(fault(&store, failed.and_then(Result::err), bounds).in_init()),
+            failed => return Err(miss(&store, failed.and_then(Result::err), bounds).in_init()),
         };
         let mut instance = Self { store, inner, is_clean: true, uses: 0, _place: place };
         let guest = code.indices.lifecycle.load(&mut instance.store, &inner);
-        let guest = guest.map_err(|error| Fault::new(FaultKind::Init, format!("{error:#}")))?;
+        let guest = guest.map_err(|error| Miss::Fault(Fault::new(FaultKind::Init, format!("{error:#}"))))?;
         let armed = instance.arm(plugin, bounds, settings.config.len());
         let initialised = armed.bounded(guest.call_init(&mut instance.store, &settings.config)).await;
         match instance.settle(initialised, bounds) {
             Ok(Ok(())) => Ok(instance),
-            Ok(Err(refusal)) => {
-                Err(Fault::new(FaultKind::Init, format!("it refuses its configuration: {refusal}")))
-            }
-            Err(fault) => Err(fault.in_init()),
+            Ok(Err(refusal)) => Err(Miss::Fault(Fault::new(
+                FaultKind::Init,
+                format!("it refuses its configuration: {refusal}"),
+            ))),
+            Err(miss) => Err(miss.in_init()),
         }
     }
 
@@ -126,13 +127,13 @@ impl Instance {
         &mut self,
         outcome: Option<wasmtime::Result<T>>,
         bounds: Bounds,
-    ) -> Result<T, Fault> {
+    ) -> Result<T, Miss> {
         match outcome {
             Some(Ok(value)) => {
                 self.is_clean = true;
                 Ok(value)
             }
-            failed => Err(fault(&self.store, failed.and_then(Result::err), bounds)),
+            failed => Err(miss(&self.store, failed.and_then(Result::err), bounds)),
         }
     }
 }
@@ -172,30 +173,34 @@ fn arm(store: &mut Store<State>, plugin: &Core, bounds: Bounds) -> Armed {
     Armed { _ticking: plugin.ticker().run(), wall: bounds.run + bounds.wait }
 }
 
-fn fault(store: &Store<State>, error: Option<wasmtime::Error>, bounds: Bounds) -> Fault {
+fn miss(store: &Store<State>, error: Option<wasmtime::Error>, bounds: Bounds) -> Miss {
     let state = store.data();
-    match error {
-        Some(error) => {
-            let fault = Fault::of(&error, state.limits.ran_out, &state.take_stderr());
-            match fault.kind {
-                FaultKind::Deadline => Fault::new(fault.kind, format!("it ran longer than {:?}", bounds.run)),
-                FaultKind::Memory => Fault::new(
-                    fault.kind,
-                    format!("it wanted more memory than it may have; {}", fault.message),
-                ),
-                _ => fault,
-            }
-        }
-        None => Fault::new(
-            FaultKind::WaitTimeout,
-            format!("it waited for the host longer than {:?}", bounds.wait),
-        ),
+    let Some(error) = error else {
+        let message = format!("it waited for the host longer than {:?}", bounds.wait);
+        return Miss::Fault(Fault::new(FaultKind::WaitTimeout, message));
+    };
+    // There is no room for it, which is nothing that it did.
+    if error.is::<PoolConcurrencyLimitError>() {
+        return Miss::Capacity;
     }
+    let fault = Fault::of(&error, state.limits.ran_out, &state.take_stderr());
+    Miss::Fault(match fault.kind {
+        FaultKind::Deadline => Fault::new(fault.kind, format!("it ran longer than {:?}", bounds.run)),
+        FaultKind::Memory => {
+            Fault::new(fault.kind, format!("it wanted more memory than it may have; {}", fault.message))
+        }
+        _ => fault,
+    })
 }
 
-impl Fault {
+impl Miss {
     /// What broke before there was an instance.
     fn in_init(self) -> Self {
-        Self::new(FaultKind::Init, format!("it could not be started: {self}"))
+        match self {
+            Self::Fault(fault) => {
+                Self::Fault(Fault::new(FaultKind::Init, format!("it could not be started: {fault}")))
+            }
+            other => other,
+        }
     }
 }

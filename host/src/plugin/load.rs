@@ -20,7 +20,7 @@ use crate::plugin::hook::{Hook, Hooks};
 use crate::plugin::instance::Instance;
 use crate::plugin::quarantine::Quarantine;
 use crate::plugin::worker::Worker;
-use crate::plugin::{Core, Plugin};
+use crate::plugin::{Core, Miss, Plugin};
 use crate::wire::Endpoint;
 
 /// What all plugins of a process share, made when the first one is loaded.
@@ -193,7 +193,10 @@ fn try_out(core: &Arc<Core>) -> Result<(), String> {
     Handle::current().block_on(async {
         let place =
             core.places.clone().try_acquire_owned().map_err(|_| "no instance is allowed".to_owned())?;
-        let mut instance = Instance::start(core, place).await.map_err(|fault| fault.message)?;
+        let mut instance = Instance::start(core, place).await.map_err(|miss| match miss {
+            Miss::Fault(fault) => fault.message,
+            Miss::Capacity | Miss::Quarantined | Miss::Gone => "there is no room for an instance".to_owned(),
+        })?;
         instance.check_types(&core.code)
     })
 }

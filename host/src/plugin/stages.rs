@@ -531,7 +531,7 @@ impl TextLane {
         let transformer = self.guest.transformer();
         let calling = transformer.call_push(&mut instance.store, self.transformer, batch);
         let returned = armed.bounded(calling).await;
-        instance.settle(returned, bounds).map_err(Miss::Fault)
+        instance.settle(returned, bounds)
     }
 
     /// Tells the plugin of the end; gives what it still had.
@@ -563,7 +563,7 @@ impl TextLane {
         let transformer = self.guest.transformer();
         let calling = transformer.call_finish(&mut instance.store, self.transformer, reason);
         let returned = armed.bounded(calling).await;
-        let verdict = instance.settle(returned, bounds).map_err(Miss::Fault)?;
+        let verdict = instance.settle(returned, bounds)?;
         link.drop_resource(self.transformer).await;
         Ok(verdict)
     }
@@ -597,7 +597,7 @@ impl EventLane {
                 armed.bounded(transformer.call_finish(&mut instance.store, self.transformer, reason)).await
             }
         };
-        instance.settle(returned, bounds).map_err(Miss::Fault)
+        instance.settle(returned, bounds)
     }
 
     /// Shows events to the plugin; none when it broke and is passed over.
@@ -680,9 +680,7 @@ impl Link {
         outcome: Result<Result<T>, Miss>,
         started: Instant,
     ) -> Result<Option<T>> {
-        let took = started.elapsed();
-        self.took += took;
-        self.plugin.note(hook, &outcome, took);
+        self.note(hook, &outcome, started);
         match outcome {
             Ok(Ok(value)) => Ok(Some(value)),
             Ok(Err(rejection)) => Err(self.refused(hook, rejection)),

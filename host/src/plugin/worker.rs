@@ -15,6 +15,7 @@ use crate::plugin::Miss;
 use crate::plugin::fault::Fault;
 use crate::plugin::hook::Hook;
 use crate::plugin::instance::Instance;
+use crate::plugin::quarantine::Admission;
 
 /// Records that wait for the plugin; more are dropped and counted.
 const QUEUE_MAX: usize = 16_384;
@@ -201,7 +202,7 @@ impl Singleton {
         let guest = indices.load(&mut instance.store, &instance.inner).map_err(untyped)?;
         let armed = instance.arm(&core, bounds, batch.len() * 1024);
         let outcome = armed.bounded(guest.call_handle(&mut instance.store, batch)).await;
-        instance.settle(outcome, bounds).map_err(Miss::Fault)
+        instance.settle(outcome, bounds)
     }
 
     async fn tick(&mut self) {
@@ -220,12 +221,12 @@ impl Singleton {
         let guest = indices.load(&mut instance.store, &instance.inner).map_err(untyped)?;
         let armed = instance.arm(&core, bounds, 0);
         let outcome = armed.bounded(guest.call_tick(&mut instance.store, now_unix_ms)).await;
-        instance.settle(outcome, bounds).map_err(Miss::Fault)
+        instance.settle(outcome, bounds)
     }
 
     async fn instance(&mut self) -> Result<&mut Instance, Miss> {
         let core = &self.core;
-        if !core.quarantine.admits(Instant::now()) {
+        if core.quarantine.admits(Instant::now()) == Admission::No {
             return Err(Miss::Quarantined);
         }
         // What only grows is made anew before it meets its bound.
@@ -237,7 +238,7 @@ impl Singleton {
             Some(instance) => instance,
             None => {
                 let place = core.places.clone().try_acquire_owned().map_err(|_| Miss::Capacity)?;
-                Instance::start(core, place).await.map_err(Miss::Fault)?
+                Instance::start(core, place).await?
             }
         };
         Ok(self.instance.insert(instance))

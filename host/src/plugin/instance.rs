@@ -167,7 +167,7 @@ fn store(code: &Code, grants: &Arc<Grants>, memory_max: u64) -> Store<State> {
 }
 
 fn arm(store: &mut Store<State>, plugin: &Core, bounds: Bounds) -> Armed {
-    store.data_mut().ticks_left = (bounds.run.as_micros() / TICK.as_micros()) as u64;
+    store.data_mut().begin_call((bounds.run.as_micros() / TICK.as_micros()) as u64);
     store.set_epoch_deadline(1);
     // Yielding to others takes time that is nobody's fault; the bound of the wait covers it.
     Armed { _ticking: plugin.ticker().run(), wall: bounds.run + bounds.wait }

@@ -74,7 +74,14 @@ impl State {
         }
     }
 
-    /// What the plugin wrote to its standard error since it was last asked.
+    /// Forgets what concerns the last call.
+    pub(crate) fn begin_call(&mut self, ticks: u64) {
+        self.ticks_left = ticks;
+        self.limits.ran_out = false;
+        self.stderr.bytes().clear();
+    }
+
+    /// What the plugin wrote to its standard error in this call.
     pub(crate) fn take_stderr(&self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut *self.stderr.bytes())).into_owned()
     }

@@ -317,8 +317,8 @@ impl Plugins {
         let flow = self.chain.on_request(&mut view).await;
         self.chain.note_in(exchange);
         match flow? {
-            Flow::Next(edited) => {
-                job.take_back(view, edited.document)?;
+            Flow::Next(_) => {
+                job.take_back(view);
                 Ok(None)
             }
             Flow::Respond(answer) => self.synthetic(view, answer, exchange).await.map(Some),

@@ -88,6 +88,7 @@ impl Stages {
     ) -> Result<(Chain, Option<Self>)> {
         let mut stages: Vec<Stage> = Vec::new();
         let mut call = view.lend();
+        call.is_read_only = true;
         for place in (0..chain.links.len()).rev() {
             let hooks = chain.links[place].plugin.hooks();
             if hooks.has(Hook::StreamText) && endpoint.has_text() {
@@ -715,6 +716,7 @@ impl Link {
         if plugin.settings.reuse.uses_max == 0 {
             return;
         }
+        self.streams_open = self.streams_open.saturating_sub(1);
         let bounds = plugin.bounds();
         if let Some(instance) = self.instance.as_mut().filter(|instance| instance.is_clean()) {
             let armed = instance.arm(&plugin, bounds, 0);

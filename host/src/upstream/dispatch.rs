@@ -285,7 +285,7 @@ impl Attempts<'_> {
             ranked.iter().map(|index| candidate(&self.snapshot.upstreams[*index], &model)).collect();
         let mut view = self.job.lend(&facts);
         let order = self.chain.on_route(&mut view, &candidates).await;
-        self.job.take_back(view, false)?;
+        self.job.take_back(view);
         let order: Vec<usize> = order?.into_iter().map(|place| ranked[place]).collect();
         if order.is_empty() && !ranked.is_empty() {
             let message = "the plugins leave no upstream for this request";
@@ -345,7 +345,7 @@ impl Attempts<'_> {
         view.attempt = failure.attempt;
         view.upstream = failure.upstream.as_deref().map(Arc::from);
         let remedy = self.chain.on_error(&mut view, &failure).await;
-        self.job.take_back(view, false)?;
+        self.job.take_back(view);
         remedy
     }
 

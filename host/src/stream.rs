@@ -228,6 +228,7 @@ impl Body {
                     };
                     let manner = early.manner;
                     let mut exchange = exchange;
+                    exchange.status = Some(StatusCode::OK);
                     self.content = match outcome {
                         Ok(Late::Reply(reply, stages)) => {
                             reply.into_late_content(stages, manner, &mut exchange)
@@ -555,6 +556,10 @@ impl Plugins {
 impl Drop for Body {
     fn drop(&mut self) {
         let Content::Stream(streaming) = &mut self.content else { return };
+        if let (Some(exchange), Some(filter)) = (&mut self.exchange, &streaming.filter) {
+            // For one that was left in the middle; at the end it is known already.
+            exchange.usage = exchange.usage.or(filter.seen().usage);
+        }
         if !streaming.plugins.are_there() {
             return;
         }

@@ -197,9 +197,9 @@ impl Bench {
 
     async fn stages(&self, facts: &Arc<Facts>) -> Result<Option<Stages>, Error> {
         let chain = self.chain(facts);
-        let (_, stages) =
-            Stages::open(chain, Endpoint::ChatCompletions, &mut view(facts, None), true).await?;
-        Ok(stages)
+        let mut view = view(facts, None);
+        let (stages, opened) = Stages::open(chain, Endpoint::ChatCompletions, &mut view, true).await;
+        opened.map(|()| Some(stages).filter(|stages| !stages.are_none()))
     }
 
     /// Times a stream without text, from the plugin's instance to its giving back.

@@ -564,8 +564,11 @@ impl Drop for Body {
             return;
         }
         let plugins = mem::replace(&mut streaming.plugins, Plugins::None);
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let exchange = self.exchange.take();
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let Some(mut exchange) = self.exchange.take() else { return };
+        let activity = exchange.activity();
         let telling = async move {
             let (mut stages, is_end) = match plugins {
                 Plugins::None => return,
@@ -579,11 +582,9 @@ impl Drop for Body {
                 // Nobody is there to be sent what they still have.
                 let _ = stages.finish(End::Cancelled, Vec::new(), &mut Vec::new()).await;
             }
-            if let Some(mut exchange) = exchange {
-                stages.note_in(&mut exchange);
-            }
+            stages.note_in(&mut exchange);
         };
-        runtime.spawn(telling);
+        activity.tasks.spawn(telling);
     }
 }
 

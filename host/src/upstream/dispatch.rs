@@ -354,7 +354,7 @@ impl Attempts<'_> {
     /// What the client is told when nothing is left to try. Plugins see an upstream's refusal too, if it is the answer.
     async fn settle(&mut self, last: Option<Failure>) -> Result<Dispatched> {
         let sees = self.facts.filter(|_| self.chain.has(Hook::OnResponse)).cloned();
-        let (Some(facts), Some(Failure::Status(reply))) = (sees, &last) else { return settle(last) };
+        let (Some(facts), Some(Failure::Status(_))) = (sees, &last) else { return settle(last) };
         let Some(Failure::Status(reply)) = last else { return settle(None) };
         let model = self.job.model.clone();
         match Box::pin(self.on_response(facts, *reply, &model)).await {

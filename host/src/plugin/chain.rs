@@ -23,7 +23,7 @@ use crate::plugin::fault::Fault;
 use crate::plugin::hook::{Hook, Hooks};
 use crate::plugin::instance::Instance;
 use crate::plugin::load::Loaded;
-use crate::plugin::{Miss, Plugin};
+use crate::plugin::{Miss, Owner, Plugin};
 use crate::wire::Endpoint;
 use crate::wire::document::Document;
 
@@ -44,7 +44,7 @@ pub(super) struct Link {
     pub(super) plugin: Arc<Plugin>,
     pub(super) instance: Option<Instance>,
     attrs: Attrs,
-    tenant: Option<Arc<str>>,
+    owner: Owner,
     /// Time spent in it.
     pub(super) took: Duration,
 }
@@ -145,7 +145,7 @@ impl Chain {
             plugin: plugin.clone(),
             instance: None,
             attrs: Attrs::default(),
-            tenant: None,
+            owner: Owner::default(),
             took: Duration::ZERO,
         };
         Self { links: loaded.plugins.iter().map(link).collect(), hooks: loaded.hooks, tags: Tags::default() }
@@ -166,7 +166,11 @@ impl Chain {
         self.links
             .retain(|link| link.plugin.settings.matching.takes(facts.endpoint, model, key, facts.is_stream));
         for link in &mut self.links {
-            link.tenant.clone_from(&facts.tenant);
+            if link.plugin.keeps_owners_apart() {
+                // What it saw while it asked who is calling is not this caller's.
+                link.let_go();
+            }
+            link.owner = Owner::Tenant(facts.tenant.clone());
         }
         self.update_hooks();
     }
@@ -452,7 +456,7 @@ impl Link {
         let instance = match kept {
             Some(instance) => instance,
             // Boxed, so that what follows does not hold room for a start.
-            None => Box::pin(self.plugin.instance(self.tenant.as_ref())).await?,
+            None => Box::pin(self.plugin.instance(&self.owner)).await?,
         };
         Ok(self.instance.insert(instance))
     }
@@ -511,7 +515,7 @@ impl Link {
     /// Gives the instance back, or up: no further hook of this exchange needs it.
     pub(super) fn let_go(&mut self) {
         if let Some(instance) = self.instance.take() {
-            self.plugin.give_back(instance, self.tenant.as_ref());
+            self.plugin.give_back(instance, &self.owner);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use wasmtime::component::Resource;
 use wasmtime::{Store, UpdateDeadline};
 
@@ -23,6 +24,8 @@ use crate::plugin::state::{CallHandle, State};
 const RETURNED_BYTES_MAX: usize = 1 << 20;
 /// Handles of resources that an instance may hold.
 const HANDLES_MAX: usize = 1024;
+/// A plugin that was found running so long ago has been waiting since.
+const TURN: Duration = Duration::from_millis(10);
 
 /// How long a call may take.
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +156,7 @@ fn store(code: &Code, grants: &Arc<Grants>, memory_max: u64) -> Store<State> {
     store.set_max_component_handles(HANDLES_MAX);
     store.epoch_deadline_callback(|mut context| {
         let state = context.data_mut();
+        state.seen_running = Some(Instant::now());
         // Ticks count only while the plugin runs: a wait for the host passes no check.
         match state.ticks_left.checked_sub(1) {
             Some(left) => {
@@ -185,6 +189,10 @@ fn fault(store: &Store<State>, error: Option<wasmtime::Error>, bounds: Bounds) -
                 ),
                 _ => fault,
             }
+        }
+        // It took its turns to the very end; a busy machine did not give it enough of them to use up its ticks.
+        None if state.seen_running.is_some_and(|seen| seen.elapsed() < TURN) => {
+            Fault::new(FaultKind::Deadline, format!("it ran longer than {:?}", bounds.run))
         }
         None => Fault::new(
             FaultKind::WaitTimeout,

@@ -70,7 +70,11 @@ fn admin(gateway: &Gateway) -> Value {
 fn described(gateway: &Gateway, name: &str) -> Value {
     let all = admin(gateway);
     let plugins = all["plugins"].as_array().expect("it lists the plugins");
-    plugins.iter().find(|plugin| plugin["name"] == name).unwrap_or_else(|| panic!("no {name} in {all}")).clone()
+    plugins
+        .iter()
+        .find(|plugin| plugin["name"] == name)
+        .unwrap_or_else(|| panic!("no {name} in {all}"))
+        .clone()
 }
 
 /// Has the configuration and the plugins read again.

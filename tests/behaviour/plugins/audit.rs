@@ -14,7 +14,9 @@ fn chatty() -> Upstream {
 #[track_caller]
 fn record(gateway: &Gateway, model: &str) -> String {
     eventually("the record", || {
-        notes(gateway).into_iter().find_map(|line| line.strip_prefix(&format!("record {model} ")).map(str::to_owned))
+        notes(gateway)
+            .into_iter()
+            .find_map(|line| line.strip_prefix(&format!("record {model} ")).map(str::to_owned))
     })
 }
 

@@ -74,10 +74,14 @@ fn every_fault_is_classed_and_ends_the_exchange_where_it_is_to_be_rejected() {
         assert_eq!(answer.header("content-type"), Some("application/json"));
         assert_eq!(faults(&gateway, &name, hook), json!({kind: 1}), "{name}");
     }
-    let refused_before = CASES.iter().filter(|(.., hook)| ["on-request", "on-route", "on-upstream-request"].contains(hook));
+    let refused_before =
+        CASES.iter().filter(|(.., hook)| ["on-request", "on-route", "on-upstream-request"].contains(hook));
     assert_eq!(upstream.count(), CASES.len() - refused_before.count(), "what is refused before goes nowhere");
     assert!(gateway.stderr().contains("faulty panics at on-request"), "the log has the plugin's own words");
-    assert_eq!(gateway.send(&chat_for("good", false)).expect(200).json()["choices"][0]["message"]["content"], "unharmed");
+    assert_eq!(
+        gateway.send(&chat_for("good", false)).expect(200).json()["choices"][0]["message"]["content"],
+        "unharmed"
+    );
 }
 
 #[test]
@@ -90,7 +94,11 @@ fn a_fault_that_is_skipped_leaves_the_exchange_as_if_there_were_no_plugin() {
         assert_eq!(whole.json()["choices"][0]["message"]["content"], "unharmed", "{name}");
         if hook == "on-request" {
             let seen = upstream.last();
-            assert_eq!(seen.json(), serde_json::from_slice::<Value>(&chat_body(&name)).expect("it is JSON"), "{name}");
+            assert_eq!(
+                seen.json(),
+                serde_json::from_slice::<Value>(&chat_body(&name)).expect("it is JSON"),
+                "{name}"
+            );
             assert_eq!(seen.header("x-touched"), None, "{name}");
         }
         let stream = gateway.send(&chat_for(&name, true)).expect(200);
@@ -120,7 +128,10 @@ fn a_fault_after_the_first_byte_ends_a_stream_with_an_error_event() {
         .expect("it is JSON");
         assert_eq!(error["error"]["code"], "plugin_error", "{name}: {events:?}");
         let text = chat_text(&answer.body);
-        assert!("unharmed".starts_with(&text) && (name == "finish-panic" || text.is_empty()), "{name}: {text}");
+        assert!(
+            "unharmed".starts_with(&text) && (name == "finish-panic" || text.is_empty()),
+            "{name}: {text}"
+        );
         let hook = faults(&gateway, name, "stream-text");
         assert_eq!(hook.as_object().map(|kinds| kinds.len()), Some(1), "it breaks once: {hook}");
     }
@@ -130,7 +141,8 @@ fn a_fault_after_the_first_byte_ends_a_stream_with_an_error_event() {
 fn faults_of_events_and_of_callers_are_classed_too() {
     let upstream = chatty();
     let settings = |config: &str| format!("config: {{ faults: {config}, only_marked: true }}");
-    let plugins = faulty("events", &settings("{ events: large }")) + &faulty("callers", &settings("{ authenticate: panic }"));
+    let plugins = faulty("events", &settings("{ events: large }"))
+        + &faulty("callers", &settings("{ authenticate: panic }"));
     let gateway = start(&upstream, &plugins);
     let marked = |request: Request, fault: &str| gateway.send(&request.header("x-fault", fault));
 
@@ -147,7 +159,8 @@ fn faults_of_events_and_of_callers_are_classed_too() {
 fn faults_of_events_end_the_stream() {
     for (fault, kind) in [("large", "invalid-output"), ("header", "invalid-output"), ("panic", "panic")] {
         let upstream = chatty();
-        let gateway = start(&upstream, &faulty("events", &format!("config: {{ faults: {{ events: {fault} }} }}")));
+        let gateway =
+            start(&upstream, &faulty("events", &format!("config: {{ faults: {{ events: {fault} }} }}")));
         let answer = gateway.send(&Request::chat_stream("hi")).expect(200);
         assert!(answer.text().contains("plugin_error"), "{fault}: {}", answer.text());
         assert_eq!(chat_text(&answer.body), "", "{fault}");
@@ -179,7 +192,10 @@ fn a_refusal_is_no_fault() {
     for point in points {
         let status = if point == "push" { 451 } else { 403 };
         let answer = gateway.send(&chat_for(point, false)).expect(status);
-        assert_eq!((answer.error_code(), answer.error_message()), ("refused".to_owned(), "faulty refuses".to_owned()));
+        assert_eq!(
+            (answer.error_code(), answer.error_message()),
+            ("refused".to_owned(), "faulty refuses".to_owned())
+        );
         let hook = if point == "push" { "stream-text" } else { point };
         let counts = described(&gateway, point)["calls"][hook].clone();
         assert_eq!((&counts["rejections"], &counts["faults"]), (&json!(1), &json!({})), "{point}: {counts}");
@@ -196,9 +212,12 @@ fn a_thousand_faulty_calls_among_ten_thousand_good_ones_harm_no_good_one() {
     const CLIENTS: usize = 8;
     const CALLS: usize = 11_000;
     const KINDS: [&str; 5] = ["panic", "trap", "status99", "header", "large"];
-    let upstream = Upstream::new(|request| Reply::chat(request.json()["messages"][0]["content"].as_str().unwrap_or("")));
-    let gateway =
-        start(&upstream, &faulty("sometimes", "config: { faults: { on-request: panic }, only_marked: true }"));
+    let upstream =
+        Upstream::new(|request| Reply::chat(request.json()["messages"][0]["content"].as_str().unwrap_or("")));
+    let gateway = start(
+        &upstream,
+        &faulty("sometimes", "config: { faults: { on-request: panic }, only_marked: true }"),
+    );
     let (next, good, broken) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..CLIENTS {

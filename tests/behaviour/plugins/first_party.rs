@@ -46,7 +46,10 @@ fn request_rewrite_edits_what_goes_out() {
         let sent = upstream.last();
         let body = sent.json();
         assert_eq!(body["messages"][0], json!({"role": "system", "content": "Be brief."}));
-        assert_eq!((&body["temperature"], &body["top_p"], &body["model"]), (&json!(0.25), &json!(0.5), &json!("other")));
+        assert_eq!(
+            (&body["temperature"], &body["top_p"], &body["model"]),
+            (&json!(0.25), &json!(0.5), &json!("other"))
+        );
         assert_eq!(sent.header("x-team"), Some("search"));
         let refused = gateway.send(&request.header("x-mood", "bad")).expect(422);
         assert_eq!((refused.error_code().as_str(), refused.error_message().as_str()), ("bad_mood", "smile"));
@@ -96,13 +99,19 @@ fn audit_tags_label_exchanges() {
         gateway.send(&request.header("x-team", "search")).expect(200);
     }
     let records = eventually("the records", || {
-        let records: Vec<String> =
-            notes(&gateway).into_iter().filter(|line| line.starts_with("record ") && line.contains("team=search")).collect();
+        let records: Vec<String> = notes(&gateway)
+            .into_iter()
+            .filter(|line| line.starts_with("record ") && line.contains("team=search"))
+            .collect();
         (records.len() == 2).then_some(records)
     });
     assert!(records.iter().all(|line| line.contains("[team=search")), "{records:?}");
     eventually("the label that is known at the end", || {
-        gateway.stderr().lines().any(|line| line.contains("key=\"size\"") && line.contains("small")).then_some(())
+        gateway
+            .stderr()
+            .lines()
+            .any(|line| line.contains("key=\"size\"") && line.contains("small"))
+            .then_some(())
     });
 }
 

@@ -12,7 +12,8 @@ fn quiet() -> Upstream {
 #[test]
 fn requests_go_out_to_granted_origins_only() {
     let upstream = quiet();
-    let (granted, other) = (Upstream::always(Reply::json(200, "\"in\"")), Upstream::always(Reply::json(200, "\"out\"")));
+    let (granted, other) =
+        (Upstream::always(Reply::json(200, "\"in\"")), Upstream::always(Reply::json(200, "\"out\"")));
     let grants = GRANTS.replace("http://127.0.0.1:9", &granted.origin());
     let gateway = start(&upstream, &format!("  - {{ name: a, source: {PROBE}, allow: {grants} }}\n"));
     let inside = ask(&gateway, &format!("http {}/check", granted.origin()));
@@ -83,7 +84,8 @@ fn its_series_are_bounded() {
 
 #[test]
 fn credentials_are_hidden_unless_granted() {
-    let secretive = [("authorization", "Bearer sk-client"), ("x-api-key", "sk-client"), ("cookie", "sk-client")];
+    let secretive =
+        [("authorization", "Bearer sk-client"), ("x-api-key", "sk-client"), ("cookie", "sk-client")];
     let mut request = told("on-request headers").header("x-shown", "yes");
     for (name, value) in secretive {
         request = request.header(name, value);

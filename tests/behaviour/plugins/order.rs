@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use witgate_tests::client::End;
 use witgate_tests::sse::{chat_text, data};
+use witgate_tests::upstream::reply::Step;
 use witgate_tests::{Gateway, Reply, Request, Upstream};
 
 use super::{ask, chat_for, config, notes, probe, start, told};
@@ -17,7 +18,9 @@ fn content(answer: &witgate_tests::Answer) -> String {
 
 /// Three probes that leave their labels everywhere.
 fn three() -> String {
-    ["a", "b", "c"].map(|name| probe(name, &format!("{{ label: {name}, text: {{ does: capitals }} }}"))).concat()
+    ["a", "b", "c"]
+        .map(|name| probe(name, &format!("{{ label: {name}, text: {{ does: capitals }} }}")))
+        .concat()
 }
 
 #[test]
@@ -52,7 +55,8 @@ fn what_one_plugin_edits_the_next_one_sees() {
 #[test]
 fn the_edits_of_a_call_that_breaks_are_undone() {
     let upstream = chatty();
-    let gateway = start(&upstream, &probe("a", "{ label: a }").replace("name: a,", "name: a, on_fault: skip,"));
+    let gateway =
+        start(&upstream, &probe("a", "{ label: a }").replace("name: a,", "name: a, on_fault: skip,"));
     gateway.send(&told("on-request half")).expect(200);
     let sent = upstream.last();
     assert_eq!(sent.json().get("edited"), None);
@@ -90,7 +94,10 @@ fn callers_are_named_or_refused_before_their_request_is_read() {
     let upstream = chatty();
     let gateway = start(&upstream, &probe("a", "{ label: a, notes: true }"));
     let refused = gateway.send(&told("authenticate refuse")).expect(401);
-    assert_eq!((refused.error_code().as_str(), refused.error_message().as_str()), ("unknown_caller", "nobody"));
+    assert_eq!(
+        (refused.error_code().as_str(), refused.error_message().as_str()),
+        ("unknown_caller", "nobody")
+    );
     assert_eq!(upstream.count(), 0);
     gateway.send(&told("authenticate alice")).expect(200);
     let record = witgate_tests::eventually("the record", || {
@@ -112,11 +119,16 @@ fn an_answer_by_a_plugin_comes_as_the_client_asked_for_it() {
     assert_eq!(chat_text(&stream.body), "INSTEADa");
     let events = data(&stream.body);
     assert_eq!(events.last().map(String::as_str), Some("[DONE]"));
-    let finish: Vec<Value> =
-        events.iter().filter_map(|data| serde_json::from_str::<Value>(data).ok()).map(|chunk| chunk["choices"][0]["finish_reason"].clone()).collect();
+    let finish: Vec<Value> = events
+        .iter()
+        .filter_map(|data| serde_json::from_str::<Value>(data).ok())
+        .map(|chunk| chunk["choices"][0]["finish_reason"].clone())
+        .collect();
     assert!(finish.contains(&json!("stop")), "{events:?}");
     // Another status is no stream, whatever the client asked for.
-    let other = gateway.send(&Request::chat_stream("hi").header("x-probe", "only b; on-request status 202")).expect(202);
+    let other = gateway
+        .send(&Request::chat_stream("hi").header("x-probe", "only b; on-request status 202"))
+        .expect(202);
     assert_eq!(other.json(), json!({"own": true}));
     assert_eq!(upstream.count(), 0);
 }
@@ -148,9 +160,15 @@ fn a_refusal_after_the_first_byte_is_an_event() {
     let stream = gateway.send(&Request::chat_stream("hi")).expect(200);
     assert_eq!(stream.end, End::Complete);
     let events = data(&stream.body);
-    let error = events.iter().filter_map(|data| serde_json::from_str::<Value>(data).ok()).find(|data| data["error"].is_object());
+    let error = events
+        .iter()
+        .filter_map(|data| serde_json::from_str::<Value>(data).ok())
+        .find(|data| data["error"].is_object());
     let error = error.unwrap_or_else(|| panic!("no error in {events:?}"));
-    assert_eq!((&error["error"]["code"], &error["error"]["message"]), (&json!("aborted"), &json!("no more of this")));
+    assert_eq!(
+        (&error["error"]["code"], &error["error"]["message"]),
+        (&json!("aborted"), &json!("no more of this"))
+    );
     assert!(!chat_text(&stream.body).contains("never"));
     let whole = gateway.send(&Request::chat("hi")).expect(451);
     assert_eq!(whole.error_code(), "aborted");
@@ -182,23 +200,28 @@ fn a_plugin_has_a_say_in_who_is_asked() {
 
 #[test]
 fn a_plugin_has_a_say_in_failures() {
-    let (one, two_) = (Upstream::always(Reply::error(400, "no good")), Upstream::always(Reply::chat("two")));
-    let gateway = two(&one, &two_, &probe("a", "{ label: a, notes: true }"));
+    let (one, two_) =
+        (Upstream::always(Reply::new(200).first(Step::Reset)), Upstream::always(Reply::chat("two")));
+    // What failed is not tried again unless a plugin wants that.
+    let plugins =
+        format!("{}retry: {{ on: [429], same_upstream: 0 }}\n", probe("a", "{ label: a, notes: true }"));
+    let gateway = two(&one, &two_, &plugins);
     let ask_ = |commands: &str| gateway.send(&told(commands));
-    assert_eq!(ask_("").expect(400).error_message(), "no good", "a mistake of the client's is not tried again");
+    assert_eq!(ask_("").expect(502).error_code(), "upstream_invalid");
     assert_eq!(content(&ask_("on-error retry").expect(200)), "two");
     assert_eq!(content(&ask_("on-error two").expect(200)), "two");
     assert_eq!(content(&ask_("on-error respond").expect(200)), "instead of the error");
     assert_eq!(ask_("on-error reject").expect(418).error_code(), "teapot");
     let seen = notes(&gateway);
-    assert!(seen.iter().any(|line| line.starts_with("on-error 400 ") && line.ends_with(" 1")), "{seen:?}");
+    assert!(seen.iter().any(|line| *line == "on-error 502 upstream_invalid 1"), "{seen:?}");
 }
 
 #[test]
 fn what_no_plugin_wants_goes_through_byte_for_byte() {
     let odd = "data:  {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"h\\u0069\"}}] , \"x\":1.50}\r\n\r\n: c\n\ndata: [DONE]\n\n";
     let upstream = Upstream::new(move |_| Reply::stream(Vec::<String>::new()).body(odd));
-    let body = br#"{ "model":"m", "stream":true,"n":1.0, "messages":[ {"role":"user","content":"h\u0069"} ] }"#;
+    let body =
+        br#"{ "model":"m", "stream":true,"n":1.0, "messages":[ {"role":"user","content":"h\u0069"} ] }"#;
     let gateway = Gateway::start(&config(
         &upstream,
         &probe("a", "{ label: a }").replace("allow:", "match: { models: [other] }, allow:"),

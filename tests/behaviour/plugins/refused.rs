@@ -12,7 +12,8 @@ use super::{FAULTY, GRANTS, PROBE};
 #[track_caller]
 fn refusal(folder: &Path, plugins: &str) -> String {
     let file = folder.join("witgate.yaml");
-    let text = format!("upstreams:\n  - {{ name: one, base_url: \"http://127.0.0.1:9/v1\" }}\nplugins:\n{plugins}");
+    let text =
+        format!("upstreams:\n  - {{ name: one, base_url: \"http://127.0.0.1:9/v1\" }}\nplugins:\n{plugins}");
     std::fs::write(&file, text).expect("the temporary folder is writable");
     let mut command = command();
     command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(file);
@@ -58,12 +59,14 @@ fn a_file_that_is_no_plugin_is_refused_in_words_that_help() {
     let next = component(&next, "export lifecycle; export on-tick;", |contract| {
         contract.replace("@0.1.0", "@0.2.0")
     });
-    let dreaming = TICKING.replace("#tick\") (param i64)))", "#tick\") (param i64))
-        (func (export \"witgate:plugin/on-dream@0.1.0#dream\")))");
-    let dreaming =
-        component(&dreaming, "export lifecycle; export on-tick; export on-dream;", |contract| {
-            contract + "interface on-dream { dream: func(); }"
-        });
+    let dreaming = TICKING.replace(
+        "#tick\") (param i64)))",
+        "#tick\") (param i64))
+        (func (export \"witgate:plugin/on-dream@0.1.0#dream\")))",
+    );
+    let dreaming = component(&dreaming, "export lifecycle; export on-tick; export on-dream;", |contract| {
+        contract + "interface on-dream { dream: func(); }"
+    });
     let newer = TICKING.replace("(module", "(module (import \"witgate:plugin/log@0.1.0\" \"hush\" (func))");
     let newer = component(&newer, "import log; export lifecycle; export on-tick;", |contract| {
         contract.replace("interface log {", "interface log { hush: func();")
@@ -71,15 +74,29 @@ fn a_file_that_is_no_plugin_is_refused_in_words_that_help() {
     check(
         folder,
         &[
-            ("module", &file(folder, "module.wasm", &module), "it is a core module, not a component: build it for `wasm32-wasip2`"),
-            ("text", &file(folder, "text.wasm", b"export default {}"), "it is no WebAssembly: name the `.wasm` file that the build made"),
+            (
+                "module",
+                &file(folder, "module.wasm", &module),
+                "it is a core module, not a component: build it for `wasm32-wasip2`",
+            ),
+            (
+                "text",
+                &file(folder, "text.wasm", b"export default {}"),
+                "it is no WebAssembly: name the `.wasm` file that the build made",
+            ),
             ("empty", &file(folder, "empty.wasm", b""), "the file is empty or cut off"),
-            ("truncated", &file(folder, "truncated.wasm", &whole[..whole.len() / 2]), "the component is cut off or damaged"),
+            (
+                "truncated",
+                &file(folder, "truncated.wasm", &whole[..whole.len() / 2]),
+                "the component is cut off or damaged",
+            ),
             ("flipped", &file(folder, "flipped.wasm", &flipped(&whole)), "damaged"),
             (
                 "swapped",
                 &format!("source: {FAULTY}, sha256: {other}"),
-                &format!("it has the SHA-256 {digest}, not the pinned {other}: look whether the file is the one you meant"),
+                &format!(
+                    "it has the SHA-256 {digest}, not the pinned {other}: look whether the file is the one you meant"
+                ),
             ),
             (
                 "hookless",
@@ -138,12 +155,24 @@ fn a_configuration_that_a_plugin_cannot_use_is_refused_with_the_place_of_the_mis
     check(
         folder.path(),
         &[
-            ("unknown-key", &with("{ fault: {} }"), "`config`: Additional properties are not allowed ('fault' was unexpected)"),
+            (
+                "unknown-key",
+                &with("{ fault: {} }"),
+                "`config`: Additional properties are not allowed ('fault' was unexpected)",
+            ),
             ("unknown-word", &with("{ faults: { on-request: explode } }"), "`config.faults.on-request`: "),
             ("wrong-kind", &with("{ every: often }"), "`config.every`: \"often\" is not of type"),
             ("no-object", &with("12"), "`config`: 12 is not of type"),
-            ("builtin", "source: builtin:think-strip, config: { tags: [{ open: a, close: b }, { open: 1, close: c }] }", "`config.tags.1.open`: 1 is not of type \"string\""),
-            ("refuses", &with("{ faults: { init: refuse } }"), "it refuses its configuration: `faults` wants it so"),
+            (
+                "builtin",
+                "source: builtin:think-strip, config: { tags: [{ open: a, close: b }, { open: 1, close: c }] }",
+                "`config.tags.1.open`: 1 is not of type \"string\"",
+            ),
+            (
+                "refuses",
+                &with("{ faults: { init: refuse } }"),
+                "it refuses its configuration: `faults` wants it so",
+            ),
             ("panics", &with("{ faults: { init: panic } }"), "it could not be started: panic: "),
             ("says-why", &with("{ faults: { init: panic } }"), "faulty panics at init"),
             (
@@ -176,7 +205,11 @@ fn what_a_plugin_wants_and_is_not_granted_is_named_with_the_grant_to_add() {
             ("http-says-how", &source, "add `allow: { http: [\"https://host\"] }`"),
             ("kv", &source, "it imports `witgate:plugin/kv@0.1.0`: add `allow: { kv: 1MiB }`"),
             ("metrics", &source, "it imports `witgate:plugin/metrics@0.1.0`: add `allow: { metrics: 20 }`"),
-            ("secrets", &source, "it imports `witgate:plugin/secrets@0.1.0`: add `allow: { secrets: [NAME] }`"),
+            (
+                "secrets",
+                &source,
+                "it imports `witgate:plugin/secrets@0.1.0`: add `allow: { secrets: [NAME] }`",
+            ),
         ],
     );
 }

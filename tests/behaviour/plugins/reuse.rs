@@ -44,6 +44,16 @@ fn an_instance_does_not_go_from_one_tenant_to_another() {
 }
 
 #[test]
+fn an_instance_that_waits_for_one_tenant_makes_room_for_another() {
+    let upstream = Upstream::always(Reply::chat("hi"));
+    let settings = "instance: { reuse: { uses_max: 100 } }, limits: { instances_max: 3 }, allow:";
+    let gateway = start(&upstream, &probe("a", "{}").replace("allow:", settings));
+    for caller in ["alice", "bob", "carol", "dave"] {
+        assert_eq!(uses_by(&gateway, caller), 1, "{caller}");
+    }
+}
+
+#[test]
 fn an_instance_goes_to_anybody_where_that_is_allowed() {
     let (_upstream, gateway) = reusing("{ uses_max: 100, scope: any }");
     for (caller, uses) in [("alice", 1), ("bob", 2), ("alice", 3)] {
@@ -70,7 +80,8 @@ fn an_instance_that_broke_is_not_used_again() {
 #[test]
 fn a_plugin_that_breaks_on_every_second_call_breaks_no_other() {
     let upstream = Upstream::always(Reply::chat("hi"));
-    let settings = "config: { faults: { on-request: panic }, every: 2 }, instance: { reuse: { uses_max: 100 } }";
+    let settings =
+        "config: { faults: { on-request: panic }, every: 2 }, instance: { reuse: { uses_max: 100 } }";
     let gateway = start(&upstream, &faulty("second", settings));
     for call in 0..8 {
         gateway.send(&Request::chat("hi")).expect(if call % 2 == 0 { 200 } else { 500 });

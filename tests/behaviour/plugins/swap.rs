@@ -25,7 +25,8 @@ fn swappable(upstream: &Upstream) -> (Gateway, PathBuf, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let file = folder.path().join("plugin.wasm");
     put(PROBE, &file);
-    let gateway = start(upstream, &format!("  - {{ name: it, source: {}, allow: {GRANTS} }}\n", file.display()));
+    let gateway =
+        start(upstream, &format!("  - {{ name: it, source: {}, allow: {GRANTS} }}\n", file.display()));
     (gateway, file, folder)
 }
 
@@ -66,7 +67,8 @@ fn a_hundred_swaps_under_load_fail_no_request() {
                 gateway.send_admin(&reload()).expect(200);
             }
             eventually(&format!("swap {swap}"), || {
-                (described(&gateway, "it")["built_as"] == if is_faulty { "faulty" } else { "probe" }).then_some(())
+                (described(&gateway, "it")["built_as"] == if is_faulty { "faulty" } else { "probe" })
+                    .then_some(())
             });
         }
     });
@@ -97,7 +99,9 @@ fn a_stream_keeps_the_version_that_it_began_with() {
             .event("[DONE]"),
         _ => Reply::chat_stream(&["new"]),
     });
-    let version = |label: &str| config(&upstream, &probe("it", &format!("{{ label: {label}, text: {{ does: capitals }} }}")));
+    let version = |label: &str| {
+        config(&upstream, &probe("it", &format!("{{ label: {label}, text: {{ does: capitals }} }}")))
+    };
     let gateway = Gateway::start(&version("-one"));
     let mut client = gateway.ask(&Request::chat_stream("hi"));
     assert_eq!(client.head().status, 200);
@@ -116,6 +120,7 @@ fn a_stream_keeps_the_version_that_it_began_with() {
     gate.open();
     let (rest, end) = client.rest();
     assert_eq!((chat_text(&rest).as_str(), end), ("GUN-one", End::Complete));
+    // The connection stays open, but no exchange is left.
     eventually("the old version to be gone", || (admin(&gateway)["draining"] == json!([])).then_some(()));
 }
 
@@ -142,7 +147,10 @@ fn a_bad_file_keeps_the_running_plugin_and_says_why() {
     put(FAULTY, &file);
     gateway.rewrite_config(&config(
         &upstream,
-        &format!("  - {{ name: it, source: {}, config: {{ faults: {{ init: refuse }} }} }}\n", file.display()),
+        &format!(
+            "  - {{ name: it, source: {}, config: {{ faults: {{ init: refuse }} }} }}\n",
+            file.display()
+        ),
     ));
     let answer = gateway.send_admin(&reload()).expect(422);
     assert!(answer.text().contains("it refuses its configuration"), "{}", answer.text());

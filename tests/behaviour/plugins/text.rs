@@ -11,7 +11,8 @@ use witgate_tests::{Connection, Gate, Gateway, Reply, Request, Upstream, eventua
 use super::{chat_for, config, notes, probe, start};
 
 /// A text that every plugin for text finds something in, and how a stream parts it: inside tags, an address, a word.
-const PIECES: [&str; 7] = ["<thi", "nk>pl\u{e4}n</th", "ink>Caf\u{e9}: mail ann@exam", "ple.org", " the col", "our", " red"];
+const PIECES: [&str; 7] =
+    ["<thi", "nk>pl\u{e4}n</th", "ink>Caf\u{e9}: mail ann@exam", "ple.org", " the col", "our", " red"];
 
 /// The bytes of a stream of these pieces, as short as can be.
 fn stream_bytes(pieces: &[&str]) -> Vec<u8> {
@@ -69,7 +70,11 @@ fn check_every_split(plugins: &str, content: &str, reasoning: &str) {
                     let answer = connection.send(&request).expect(200);
                     assert_eq!(chat_text(&answer.body), content, "split at {at}: {}", answer.text());
                     assert_eq!(deltas(&answer.body, 0, "reasoning_content"), reasoning, "split at {at}");
-                    assert_eq!(data(&answer.body).last().map(String::as_str), Some("[DONE]"), "split at {at}");
+                    assert_eq!(
+                        data(&answer.body).last().map(String::as_str),
+                        Some("[DONE]"),
+                        "split at {at}"
+                    );
                 }
             });
         }
@@ -120,7 +125,9 @@ fn texts_are_replaced_at_every_byte_split() {
 fn three_plugins_in_a_row_agree_at_every_byte_split() {
     let transform = "{ rules: [{ then: { text: [{ find: colour, replace: color }] } }] }";
     check_every_split(
-        &(builtin("redact", "{}") + &builtin("think-strip", "{}") + &builtin("response-transform", transform)),
+        &(builtin("redact", "{}")
+            + &builtin("think-strip", "{}")
+            + &builtin("response-transform", transform)),
         "Caf\u{e9}: mail [email] the color red",
         "",
     );
@@ -128,9 +135,8 @@ fn three_plugins_in_a_row_agree_at_every_byte_split() {
 
 #[test]
 fn choices_and_tool_calls_are_kept_apart() {
-    let delta = |choice: u32, delta: Value| {
-        json!({"choices": [{"index": choice, "delta": delta}]}).to_string()
-    };
+    let delta =
+        |choice: u32, delta: Value| json!({"choices": [{"index": choice, "delta": delta}]}).to_string();
     let arguments = |text: &str| json!({"tool_calls": [{"index": 0, "function": {"arguments": text}}]});
     let finish = |choice: u32, reason: &str| {
         json!({"choices": [{"index": choice, "delta": {}, "finish_reason": reason}]}).to_string()
@@ -149,7 +155,10 @@ fn choices_and_tool_calls_are_kept_apart() {
     ]));
     let gateway = start(&upstream, &builtin("think-strip", "{}"));
     let answer = gateway.send(&Request::chat_stream("hi")).expect(200);
-    assert_eq!((deltas(&answer.body, 0, "content"), deltas(&answer.body, 1, "content")), ("Zero".to_owned(), "One".to_owned()));
+    assert_eq!(
+        (deltas(&answer.body, 0, "content"), deltas(&answer.body, 1, "content")),
+        ("Zero".to_owned(), "One".to_owned())
+    );
     let called: String = data(&answer.body)
         .iter()
         .filter_map(|data| serde_json::from_str::<Value>(data).ok())
@@ -174,7 +183,12 @@ fn what_is_held_comes_before_the_end() {
     let answer = gateway.send(&Request::chat_stream("hi")).expect(200);
     let events = data(&answer.body);
     assert_eq!(chat_text(&answer.body), "held to the end");
-    let place = |part: &str| events.iter().position(|data| data.contains(part)).unwrap_or_else(|| panic!("no {part} in {events:?}"));
+    let place = |part: &str| {
+        events
+            .iter()
+            .position(|data| data.contains(part))
+            .unwrap_or_else(|| panic!("no {part} in {events:?}"))
+    };
     assert!(place("held") < place("\"stop\""), "{events:?}");
     assert_eq!(events.iter().filter(|data| *data == "[DONE]").count(), 1, "{events:?}");
     let whole = gateway.send(&Request::chat("hi")).expect(200);
@@ -200,15 +214,18 @@ fn literals_wake_a_sleeper_even_when_split_across_events() {
             false => Reply::chat("x"),
         }
     });
-    let gateway = start(&upstream, &probe("a", "{ text: { wakes: [<wake>], notes_pushes: true }, notes: true }"));
+    let gateway =
+        start(&upstream, &probe("a", "{ text: { wakes: [<wake>], notes_pushes: true }, notes: true }"));
     let mut client = gateway.ask(&Request::chat_stream("hi"));
     assert_eq!(client.head().status, 200);
     assert!(client.event().expect("nothing holds it back").data.contains("plain "));
     gate.open();
     let (rest, end) = client.rest();
     assert_eq!((chat_text(&rest).as_str(), end), ("a <wake> b", End::Complete));
-    let pushed: Vec<String> =
-        notes(&gateway).into_iter().filter_map(|line| line.strip_prefix("push ").map(str::to_owned)).collect();
+    let pushed: Vec<String> = notes(&gateway)
+        .into_iter()
+        .filter_map(|line| line.strip_prefix("push ").map(str::to_owned))
+        .collect();
     assert!(pushed.concat().contains("<wake>"), "{pushed:?}");
     assert!(!pushed.concat().contains("plain"), "it slept: {pushed:?}");
 }
@@ -216,7 +233,8 @@ fn literals_wake_a_sleeper_even_when_split_across_events() {
 #[test]
 fn a_plugin_that_let_go_is_not_called_again() {
     let upstream = Upstream::new(|request| Reply::chat_as_asked(request, &["one", "two"]));
-    let gateway = start(&upstream, &probe("a", "{ text: { does: detach, notes_pushes: true }, notes: true }"));
+    let gateway =
+        start(&upstream, &probe("a", "{ text: { does: detach, notes_pushes: true }, notes: true }"));
     let plain = Gateway::before(&upstream);
     let stream = gateway.send(&Request::chat_stream("hi")).expect(200);
     assert_eq!(stream.body, plain.send(&Request::chat_stream("hi")).expect(200).body);
@@ -284,7 +302,9 @@ fn other_endpoints_with_text_are_transformed_too() {
             r#"{"object":"text_completion","choices":[{"index":0,"text":"","finish_reason":"stop"}]}"#,
             "[DONE]",
         ]),
-        "/v1/completions" => Reply::json(200, r#"{"choices":[{"index":0,"text":"<think>a</think>b","finish_reason":"stop"}]}"#),
+        "/v1/completions" => {
+            Reply::json(200, r#"{"choices":[{"index":0,"text":"<think>a</think>b","finish_reason":"stop"}]}"#)
+        }
         _ => Reply::json(200, r#"{"data":[{"index":0,"embedding":[0.5],"text":"<think>a</think>b"}]}"#),
     });
     let gateway = Gateway::start(&config(&upstream, &builtin("think-strip", "{}")));

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::Error as Unread;
 use witgate_sdk::{
-    AuditRecord, Authenticate, Call, Candidate, Channel, Config, ErrorFlow, EventAction, EventStream, Failure,
-    Finish, Flow, Head, Hint, Labels, OnComplete, OnError, OnRequest, OnResponse, OnRoute, OnTick,
+    AuditRecord, Authenticate, Call, Candidate, Channel, Config, ErrorFlow, EventAction, EventStream,
+    Failure, Finish, Flow, Head, Hint, Labels, OnComplete, OnError, OnRequest, OnResponse, OnRoute, OnTick,
     OnUpstreamRequest, Opened, Plugin, Principal, Rejection, ResponseFlow, Span, SseEvent, StreamEvents,
     StreamText, SyntheticResponse, TextAction, TextBatch, TextStream, UpstreamFlow, Verdict, export,
 };
@@ -113,9 +113,7 @@ impl State {
             Fault::Trap => {
                 sink(0);
             }
-            Fault::Loop => {
-                while black_box(true) {}
-            }
+            Fault::Loop => while black_box(true) {},
             Fault::Sleep => std::thread::sleep(Duration::from_secs(60)),
             Fault::Memory => {
                 let mut hoard = Vec::new();

@@ -44,7 +44,9 @@ pub(crate) fn request(command: &str, call: &Call, uses: u64) -> Result<Flow, Rej
             return Ok(Flow::Respond(SyntheticResponse::new(status).body("{\"own\":true}")));
         }
         "reject" => {
-            return Err(Rejection::new(rest.parse().unwrap_or_default(), "no", "rejected").header("x-why", "probe"));
+            return Err(
+                Rejection::new(rest.parse().unwrap_or_default(), "no", "rejected").header("x-why", "probe")
+            );
         }
         "get" => json!(text(kv::get(rest))),
         "add" => json!(kv::add(rest, 1, None).map_err(|error| error.to_string())),

@@ -13,7 +13,6 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, request};
 use tokio::time::Instant;
 
-use crate::config::ReuseScope;
 use crate::error::{Error, ErrorKind, Refusal, Result};
 use crate::exchange::{Exchange, Tags};
 use crate::headers;
@@ -25,7 +24,7 @@ use crate::plugin::hook::{Hook, Hooks};
 use crate::plugin::instance::Instance;
 use crate::plugin::load::Loaded;
 use crate::plugin::quarantine::Admission;
-use crate::plugin::{Miss, Plugin};
+use crate::plugin::{Miss, Owner, Plugin};
 use crate::wire::Endpoint;
 use crate::wire::document::Document;
 use crate::wire::openai::{self, messages};
@@ -49,7 +48,7 @@ pub(super) struct Link {
     pub(super) plugin: Arc<Plugin>,
     pub(super) instance: Option<Instance>,
     attrs: Attrs,
-    tenant: Option<Arc<str>>,
+    owner: Owner,
     /// Time spent in it.
     pub(super) took: Duration,
     /// Whether it takes part, once that was asked.
@@ -158,7 +157,7 @@ impl Chain {
             plugin: plugin.clone(),
             instance: None,
             attrs: Attrs::default(),
-            tenant: None,
+            owner: Owner::default(),
             took: Duration::ZERO,
             admission: None,
             streams_open: 0,
@@ -188,7 +187,11 @@ impl Chain {
         self.links
             .retain(|link| link.plugin.settings.matching.takes(facts.endpoint, model, key, facts.is_stream));
         for link in &mut self.links {
-            link.tenant.clone_from(&facts.tenant);
+            if link.plugin.keeps_owners_apart() {
+                // What it saw while it asked who is calling is not this caller's.
+                link.let_go();
+            }
+            link.owner = Owner::Tenant(facts.tenant.clone());
         }
         self.update_hooks();
     }
@@ -244,12 +247,6 @@ impl Chain {
             }
             let started = Instant::now();
             let outcome = link.authenticate(&request).await;
-            // It has seen a credential before anybody knew whose; no instance of a tenant's may have.
-            if link.plugin.settings.reuse.scope == ReuseScope::Tenant
-                && link.plugin.settings.reuse.uses_max > 0
-            {
-                link.instance = None;
-            }
             link.note(Hook::Authenticate, &outcome, started);
             match outcome {
                 Ok(Ok(None)) => {}
@@ -490,7 +487,7 @@ impl Link {
         let instance = match kept {
             Some(instance) => instance,
             // Boxed, so that what follows does not hold room for a start.
-            None => Box::pin(self.plugin.instance(self.tenant.as_ref())).await?,
+            None => Box::pin(self.plugin.instance(&self.owner)).await?,
         };
         Ok(self.instance.insert(instance))
     }
@@ -573,7 +570,7 @@ impl Link {
     /// Gives the instance back, or up: no further hook of this exchange needs it.
     pub(super) fn let_go(&mut self) {
         if let Some(instance) = self.instance.take().filter(|_| self.streams_open == 0) {
-            self.plugin.give_back(instance, self.tenant.as_ref());
+            self.plugin.give_back(instance, &self.owner);
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::cli::serve;
 use crate::config::env::Environment;
 use crate::config::{Reuse, ReuseScope};
 use crate::error::{Error, ErrorKind};
-use crate::plugin::Loaded;
+use crate::plugin::{Loaded, Owner};
 use crate::plugin::call::Facts;
 use crate::plugin::chain::{Candidate, Chain, Failure, View};
 use crate::plugin::hook::Hook;
@@ -144,7 +144,7 @@ impl Bench {
     async fn start(&self) -> Result<Times, String> {
         let plugin = &self.loaded.plugins[0];
         self.time(async || {
-            plugin.instance(None).await.map(drop).map_err(|miss| miss.into_error(&plugin.settings.name))
+            plugin.instance(&Owner::default()).await.map(drop).map_err(|miss| miss.into_error(&plugin.settings.name))
         })
         .await
     }

@@ -501,6 +501,12 @@ async fn whole_text(
     let whole = WholeText::of(body, endpoint, channels)?;
     let validate = |text: &TextBatch| whole.validate(text);
     let batch = whole.batch();
+    let reason = End::Complete.finish(whole.stop_reason());
+    if whole.is_mute() {
+        // An answer of another shape than the endpoint's has no place for text either.
+        let (_, outcome) = finish_lanes(chain, lanes, reason, &|_: &TextBatch| Ok(())).await;
+        return outcome.map(|()| None);
+    }
     let mut changed: Option<TextBatch> = None;
     let mut number = 0;
     while let Some(lane) = lanes.get_mut(number) {
@@ -520,7 +526,6 @@ async fn whole_text(
             Some(_) | None => lanes.remove(number).let_go(chain).await,
         }
     }
-    let reason = End::Complete.finish(whole.stop_reason());
     let (late, outcome) = finish_lanes(chain, lanes, reason, &validate).await;
     outcome?;
     let late = Some(&late).filter(|late| !late.spans.is_empty());

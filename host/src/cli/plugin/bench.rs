@@ -17,12 +17,12 @@ use crate::cli::serve;
 use crate::config::env::Environment;
 use crate::config::{Reuse, ReuseScope};
 use crate::error::{Error, ErrorKind};
-use crate::plugin::{Loaded, Owner};
 use crate::plugin::call::Facts;
 use crate::plugin::chain::{Candidate, Chain, Failure, View};
 use crate::plugin::hook::Hook;
 use crate::plugin::stages::{End, Stages};
 use crate::plugin::worker::AuditRecord;
+use crate::plugin::{Loaded, Owner};
 use crate::wire::Endpoint;
 use crate::wire::document::Document;
 
@@ -144,7 +144,11 @@ impl Bench {
     async fn start(&self) -> Result<Times, String> {
         let plugin = &self.loaded.plugins[0];
         self.time(async || {
-            plugin.instance(&Owner::default()).await.map(drop).map_err(|miss| miss.into_error(&plugin.settings.name))
+            plugin
+                .instance(&Owner::default())
+                .await
+                .map(drop)
+                .map_err(|miss| miss.into_error(&plugin.settings.name))
         })
         .await
     }

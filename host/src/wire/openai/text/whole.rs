@@ -58,6 +58,11 @@ impl WholeText {
         batch
     }
 
+    /// Whether it has no text and nothing that could have any.
+    pub fn is_mute(&self) -> bool {
+        self.slots.is_empty() && self.reading.choices == 0 && !self.reading.has_further_choices
+    }
+
     /// Why the answer ended, if it says so.
     pub fn stop_reason(&self) -> Option<StopReason> {
         self.reading.stop

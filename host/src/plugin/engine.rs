@@ -84,7 +84,8 @@ impl Engines {
     ///
     /// # Errors
     ///
-    /// A message when not even that works, or the folder for compiled code must not be used.
+    /// A message when not even that works, nothing could interrupt a plugin, or the folder for compiled code must not be
+    /// used.
     pub(crate) fn new(cache_dir: Option<&Path>) -> Result<Self, String> {
         let cache = cache_dir.and_then(|folder| match private_folder(folder) {
             Ok(()) => Some(open_cache(folder)),
@@ -95,7 +96,7 @@ impl Engines {
             }
         });
         let cache = cache.transpose()?;
-        let ticker = Ticker::start();
+        let ticker = Ticker::start()?;
         let mut pooled = None;
         let mut pool_size = 0;
         for size in POOL_SIZES.into_iter().filter(|size| *size <= mappings_allow()) {
@@ -296,7 +297,12 @@ pub(crate) struct Ticking {
 }
 
 impl Ticker {
-    fn start() -> Arc<Self> {
+    /// Starts its thread.
+    ///
+    /// # Errors
+    ///
+    /// A message when there can be none: a plugin that does not return would never be interrupted.
+    fn start() -> Result<Arc<Self>, String> {
         let ticker = Arc::new(Self {
             engines: std::sync::Mutex::default(),
             running: AtomicUsize::new(0),
@@ -316,10 +322,10 @@ impl Ticker {
                 }
             }
         });
-        if let Ok(handle) = spawned {
-            ticker.thread.get_or_init(|| handle.thread().clone());
-        }
-        ticker
+        let handle =
+            spawned.map_err(|error| format!("the thread that interrupts plugins cannot start: {error}"))?;
+        ticker.thread.get_or_init(|| handle.thread().clone());
+        Ok(ticker)
     }
 
     fn add(&self, engine: &Engine) {

@@ -27,6 +27,8 @@ const LINGER: Duration = Duration::from_millis(50);
 const DELIVERIES_MAX: u32 = 4;
 /// The pause before the second delivery; it doubles.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The pause before a plugin that could not be called is asked again.
+const UNCALLED_PAUSE: Duration = Duration::from_millis(500);
 /// How often `on-tick` is called.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -148,46 +150,66 @@ impl Singleton {
         Self { core, instance: None }
     }
 
-    /// Delivers a batch, again and again within the bound, until the plugin took it.
+    /// Delivers a batch, again and again within the bound, until the plugin took it. It waits as long as the plugin
+    /// cannot be called.
     async fn deliver(&mut self, batch: Vec<AuditRecord>, counts: &Counts) {
-        let mut pause = PAUSE;
-        for delivery in 1..=DELIVERIES_MAX {
+        let (plugin, records) = (self.core.settings.name.clone(), batch.len() as u64);
+        let plugin = &*plugin;
+        let (mut delivery, mut pause) = (1, PAUSE);
+        loop {
             match self.complete(&batch).await {
                 Ok(Ok(labels)) => {
-                    counts.delivered.fetch_add(batch.len() as u64, Ordering::Relaxed);
+                    counts.delivered.fetch_add(records, Ordering::Relaxed);
                     tell_labels(&self.core.settings.name, labels);
                     return;
                 }
-                Ok(Err(message)) => {
-                    tracing::warn!(
-                        plugin = &*self.core.settings.name,
-                        message,
-                        delivery,
-                        "a plugin refused a batch"
-                    );
+                // Nothing was delivered, so that this counts against nobody.
+                Err(Miss::Capacity | Miss::Quarantined) => {
+                    sleep(UNCALLED_PAUSE).await;
+                    continue;
                 }
+                Ok(Err(message)) => tracing::warn!(plugin, message, delivery, "a plugin refused a batch"),
                 // It was logged when it was counted.
-                Err(_) => {}
+                Err(Miss::Fault(_) | Miss::Gone) => {}
             }
-            if delivery < DELIVERIES_MAX {
-                counts.redelivered.fetch_add(batch.len() as u64, Ordering::Relaxed);
-                sleep(pause).await;
-                pause *= 2;
+            if delivery == DELIVERIES_MAX {
+                counts.dropped.fetch_add(records, Ordering::Relaxed);
+                tracing::error!(plugin, records, "records were dropped: the plugin did not take them");
+                return;
             }
+            counts.redelivered.fetch_add(records, Ordering::Relaxed);
+            sleep(pause).await;
+            (delivery, pause) = (delivery + 1, pause * 2);
         }
-        counts.dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        let (plugin, records) = (&*self.core.settings.name, batch.len());
-        tracing::error!(plugin, records, "records were dropped: the plugin did not take them");
     }
 
     async fn complete(&mut self, batch: &[AuditRecord]) -> Result<Result<Labels, String>, Miss> {
-        if !self.core.code.hooks.has(Hook::OnComplete) {
-            return Ok(Ok(Vec::new()));
-        }
+        let Some(admission) = self.admission() else { return Err(Miss::Quarantined) };
         let started = Instant::now();
         let outcome = self.call_complete(batch).await;
-        self.core.note(Hook::OnComplete, &outcome, started.elapsed());
+        // A batch that waits is not passed over.
+        if !matches!(outcome, Err(Miss::Capacity)) {
+            self.core.note(Hook::OnComplete, &outcome, started.elapsed());
+        }
+        self.end(admission, &outcome);
         outcome
+    }
+
+    /// Whether the plugin is called now; what was admitted has to be ended.
+    fn admission(&self) -> Option<Admission> {
+        let admission = self.core.quarantine.admits(Instant::now());
+        (admission != Admission::No).then_some(admission)
+    }
+
+    fn end<T>(&self, admission: Admission, outcome: &Result<T, Miss>) {
+        if admission == Admission::Probe {
+            let was_good = match outcome {
+                Ok(_) => Some(true),
+                Err(Miss::Fault(_)) => Some(false),
+                Err(Miss::Capacity | Miss::Quarantined | Miss::Gone) => None,
+            };
+            self.core.quarantine.end_probe(was_good);
+        }
     }
 
     /// Calls `on-complete` once, if it has that.
@@ -207,9 +229,13 @@ impl Singleton {
 
     async fn tick(&mut self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let Some(admission) = self.admission() else {
+            return self.core.note::<()>(Hook::OnTick, &Err(Miss::Quarantined), Duration::ZERO);
+        };
         let started = Instant::now();
         let outcome = self.call_tick(u64::try_from(now).unwrap_or(u64::MAX)).await;
         self.core.note(Hook::OnTick, &outcome, started.elapsed());
+        self.end(admission, &outcome);
     }
 
     /// Calls `on-tick` once, if it has that.
@@ -226,9 +252,6 @@ impl Singleton {
 
     async fn instance(&mut self) -> Result<&mut Instance, Miss> {
         let core = &self.core;
-        if core.quarantine.admits(Instant::now()) == Admission::No {
-            return Err(Miss::Quarantined);
-        }
         // What only grows is made anew before it meets its bound.
         let is_fit = |instance: &Instance| {
             instance.is_clean() && (instance.memory() as u64) < core.settings.limits.memory / 2
@@ -237,8 +260,14 @@ impl Singleton {
         let instance = match kept {
             Some(instance) => instance,
             None => {
-                let place = core.places.clone().try_acquire_owned().map_err(|_| Miss::Capacity)?;
-                Instance::start(core, place).await?
+                if core.places.available_permits() == 0 {
+                    // One that waits to be used again gives its place to one that is needed now.
+                    drop(core.idle().pop_front());
+                }
+                let place = core.places.clone().acquire_owned().await.map_err(|_| Miss::Capacity)?;
+                let instance = Instance::start(core, place).await?;
+                core.quarantine.note_start();
+                instance
             }
         };
         Ok(self.instance.insert(instance))

@@ -71,6 +71,8 @@ impl Runtime {
 impl Loaded {
     /// Loads the plugins of a configuration. Blocks: compiling takes seconds, and every plugin is started once.
     ///
+    /// They do nothing by themselves before they are activated.
+    ///
     /// # Errors
     ///
     /// All that is wrong, a line for each plugin.
@@ -102,6 +104,8 @@ impl Loaded {
             }
         }
         if !problems.is_empty() {
+            // They go on with what they were granted.
+            before.into_iter().flat_map(|before| &before.plugins).for_each(|plugin| plugin.bound_memory());
             return Err(problems.join("\n"));
         }
         for plugin in &plugins {
@@ -111,6 +115,30 @@ impl Loaded {
         }
         let hooks = plugins.iter().map(|plugin| plugin.hooks()).fold(Hooks::default(), Hooks::union);
         Ok(Self { plugins, hooks })
+    }
+
+    /// Lets them work beside the exchanges, in place of those that were there `before`.
+    ///
+    /// Until then they only stand ready: what is loaded may yet be refused, or only be checked.
+    pub(crate) fn activate(&self, before: Option<&Self>) {
+        for plugin in before.into_iter().flat_map(|before| &before.plugins) {
+            let stays = self.plugins.iter().any(|kept| Arc::ptr_eq(kept, plugin));
+            if let Some(worker) = plugin.worker.as_ref().filter(|_| !stays) {
+                worker.retire();
+            }
+        }
+        for plugin in &self.plugins {
+            plugin.bound_memory();
+            if let Some(worker) = &plugin.worker {
+                worker.start(&plugin.core);
+            }
+        }
+    }
+}
+
+impl Plugin {
+    fn bound_memory(&self) {
+        self.grants.bound_memory(&self.settings.allow);
     }
 }
 
@@ -163,7 +191,7 @@ fn load(
     });
     try_out(&core)?;
     let works = core.code.hooks.has(Hook::OnComplete) || core.code.hooks.has(Hook::OnTick);
-    let worker = works.then(|| Worker::start(core.clone()));
+    let worker = works.then(Worker::new);
     Ok(Arc::new(Plugin { core, worker }))
 }
 

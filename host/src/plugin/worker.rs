@@ -1,7 +1,7 @@
 //! The long-lived instance of a plugin: `on-complete` in batches, off the request's path, and `on-tick`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -47,7 +47,17 @@ pub(crate) struct Worker {
     room: Arc<Semaphore>,
     /// Has a token for each record that was not delivered yet.
     undelivered: TaskTracker,
-    counts: Arc<Counts>,
+    shared: Arc<Shared>,
+    /// The other end of the queue, until it is started.
+    inbox: Mutex<Option<Inbox>>,
+}
+
+/// What both ends of the queue know.
+#[derive(Default)]
+struct Shared {
+    counts: Counts,
+    /// Another version has taken over: this one is told the records it has and ticks no more.
+    is_retired: AtomicBool,
 }
 
 #[derive(Default)]
@@ -103,20 +113,35 @@ impl Record {
 }
 
 impl Worker {
-    /// Starts it; it ends when it is dropped, after what is still queued.
-    pub(crate) fn start(core: Arc<Core>) -> Self {
-        let (worker, tasks) = Self::new();
-        tokio::spawn(run(core, tasks, worker.counts.clone()));
-        worker
-    }
-
-    fn new() -> (Self, mpsc::Receiver<Queued>) {
+    /// One that does nothing yet.
+    pub(crate) fn new() -> Self {
         let (queue, tasks) = mpsc::channel(QUEUE_MAX);
         let undelivered = TaskTracker::new();
         // It only counts; that it is empty is enough to end a wait for it.
         undelivered.close();
-        let (room, counts) = (Arc::new(Semaphore::new(QUEUE_BYTES_MAX)), Arc::default());
-        (Self { queue, room, undelivered, counts }, tasks)
+        Self {
+            queue,
+            room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
+            undelivered,
+            shared: Arc::default(),
+            inbox: Mutex::new(Some(Inbox { tasks, held: None })),
+        }
+    }
+
+    /// Starts it, unless it was; it ends when it is dropped, after what is still queued.
+    pub(crate) fn start(&self, core: &Arc<Core>) {
+        if let Some(inbox) = self.take_inbox() {
+            tokio::spawn(run(core.clone(), inbox, self.shared.clone()));
+        }
+    }
+
+    fn take_inbox(&self) -> Option<Inbox> {
+        self.inbox.lock().expect("no code panics while it holds this lock").take()
+    }
+
+    /// Ends its ticks; what is queued is delivered still.
+    pub(crate) fn retire(&self) {
+        self.shared.is_retired.store(true, Ordering::Relaxed);
     }
 
     /// Queues a record. Never waits: ending an exchange must not.
@@ -128,7 +153,7 @@ impl Worker {
             self.queue.try_send(Queued { record, place }).is_ok()
         });
         if !is_queued {
-            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            self.shared.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -143,9 +168,9 @@ impl Worker {
         json!({
             "waiting": self.undelivered.len(),
             "waiting_bytes": QUEUE_BYTES_MAX - self.room.available_permits(),
-            "delivered": count(&self.counts.delivered),
-            "redelivered": count(&self.counts.redelivered),
-            "dropped": count(&self.counts.dropped),
+            "delivered": count(&self.shared.counts.delivered),
+            "redelivered": count(&self.shared.counts.redelivered),
+            "dropped": count(&self.shared.counts.dropped),
         })
     }
 }
@@ -156,18 +181,19 @@ pub(crate) struct Singleton {
     instance: Option<Instance>,
 }
 
-async fn run(core: Arc<Core>, tasks: mpsc::Receiver<Queued>, counts: Arc<Counts>) {
+async fn run(core: Arc<Core>, mut inbox: Inbox, shared: Arc<Shared>) {
     let has_tick = core.code.hooks.has(Hook::OnTick);
     let batch_bytes_max = usize::try_from(core.settings.limits.memory / BATCH_PART).unwrap_or(usize::MAX);
     let mut singleton = Singleton::new(core);
-    let mut inbox = Inbox { tasks, held: None };
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         let first = tokio::select! {
             next = inbox.next() => next,
             _ = ticks.tick(), if has_tick => {
-                singleton.tick().await;
+                if !shared.is_retired.load(Ordering::Relaxed) {
+                    singleton.tick().await;
+                }
                 continue;
             }
         };
@@ -175,7 +201,7 @@ async fn run(core: Arc<Core>, tasks: mpsc::Receiver<Queued>, counts: Arc<Counts>
         let batch = inbox.batch(first, batch_bytes_max).await;
         let opened = batch.into_iter().map(|queued| (queued.record.whole(), queued.place));
         let (records, places): (Vec<AuditRecord>, Vec<Place>) = opened.unzip();
-        singleton.deliver(records, &counts).await;
+        singleton.deliver(records, &shared.counts).await;
         drop(places);
     }
 }
@@ -388,12 +414,12 @@ mod tests {
     fn check_batches(bodies: &[usize], bytes_max: usize, expected: &[usize]) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let batches = runtime.expect("it needs nothing").block_on(async {
-            let (worker, tasks) = Worker::new();
+            let worker = Worker::new();
+            let mut inbox = worker.take_inbox().expect("it was not started");
             for (n, body) in bodies.iter().enumerate() {
                 worker.send(record(&n.to_string(), *body));
             }
             drop(worker);
-            let mut inbox = Inbox { tasks, held: None };
             let (mut batches, mut seen) = (Vec::new(), 0);
             while let Some(first) = inbox.next().await {
                 let batch = inbox.batch(first, bytes_max).await;
@@ -419,13 +445,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_is_bounded_in_bytes_until_it_is_delivered() {
-        let (worker, mut tasks) = Worker::new();
+        let worker = Worker::new();
+        let mut inbox = worker.take_inbox().expect("it was not started");
         let fits = QUEUE_BYTES_MAX / record("a", 1 << 20).bytes();
         for _ in 0..fits + 2 {
             worker.send(record("a", 1 << 20));
         }
         assert_eq!((worker.undelivered.len(), worker.describe()["dropped"].as_u64()), (fits, Some(2)));
-        let taken = tasks.recv().await.expect("something is queued");
+        let taken = inbox.next().await.expect("something is queued");
         worker.send(record("a", 1 << 20));
         assert_eq!(worker.undelivered.len(), fits, "what is being delivered counts still");
         drop(taken);
@@ -435,7 +462,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_is_bounded_in_records() {
-        let (worker, _tasks) = Worker::new();
+        let worker = Worker::new();
         for _ in 0..QUEUE_MAX + 3 {
             worker.send(record("a", 0));
         }
@@ -444,10 +471,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_flush_ends_when_everything_was_delivered() {
-        let (worker, mut tasks) = Worker::new();
+        let worker = Worker::new();
+        let mut inbox = worker.take_inbox().expect("it was not started");
         worker.flush().await;
         worker.send(record("a", 1));
-        let taken = tasks.recv().await.expect("something is queued");
+        let taken = inbox.next().await.expect("something is queued");
         let mut flush = std::pin::pin!(worker.flush());
         let is_over = tokio::select! {
             biased;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::chat::{StopReason, Usage};
 use crate::error::{Blame, Error, ErrorKind};
@@ -165,6 +166,8 @@ pub(crate) struct Activity {
     next: AtomicU64,
     running: AtomicUsize,
     is_over: AtomicBool,
+    /// What is still told of exchanges whose clients have left.
+    pub(crate) tasks: TaskTracker,
 }
 
 impl Activity {
@@ -175,6 +178,7 @@ impl Activity {
             next: AtomicU64::new(0),
             running: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
         }
     }
 
@@ -268,6 +272,11 @@ impl Exchange {
     /// When it began.
     pub(crate) fn started(&self) -> Instant {
         self.started
+    }
+
+    /// What it shares with all exchanges of the process.
+    pub(crate) fn activity(&self) -> Arc<Activity> {
+        self.activity.clone()
     }
 
     /// Time since the start.

@@ -38,7 +38,9 @@ use crate::upstream::dispatch::{Dispatched, dispatch};
 use crate::upstream::job::{Job, Payload};
 use crate::upstream::reply::{Reply, ReplyContent};
 use crate::upstream::{Rest, UPLOAD_IDLE_MAX, broken_off, too_slow};
+use crate::wire::document::Document;
 use crate::wire::multipart::{Form, Progress};
+use crate::wire::openai::messages;
 use crate::wire::{Endpoint, openai};
 
 /// Which upstream answered.
@@ -309,7 +311,10 @@ impl Plugins {
             bodies.note_request(request.body());
         }
         self.facts = Some(facts.clone());
-        job.holds_answer = self.chain.has(Hook::StreamText) || self.chain.has(Hook::OnResponse);
+        let has_text = job.endpoint.is_some_and(Endpoint::has_text);
+        job.holds_answer = has_text
+            && (self.chain.has(Hook::StreamText) || self.chain.has(Hook::StreamEvents))
+            || self.chain.has(Hook::OnResponse);
         if !self.chain.has(Hook::OnRequest) {
             return Ok(None);
         }
@@ -317,8 +322,8 @@ impl Plugins {
         let flow = self.chain.on_request(&mut view).await;
         self.chain.note_in(exchange);
         match flow? {
-            Flow::Next(edited) => {
-                job.take_back(view, edited.document)?;
+            Flow::Next(_) => {
+                job.take_back(view);
                 Ok(None)
             }
             Flow::Respond(answer) => self.synthetic(view, answer, exchange).await.map(Some),
@@ -367,12 +372,19 @@ impl Plugins {
         let mut view = job.lend(&facts);
         view.attempt = u32::try_from(exchange.attempts.len()).unwrap_or(u32::MAX);
         view.upstream = Some(reply.upstream.settings.name.clone());
+        if let ReplyContent::Whole(answer) = &reply.content
+            && exchange.is_stream
+            && self.chain.has(Hook::StreamEvents)
+        {
+            // Who asked for a stream is sent one, so that what watches its events sees them.
+            (exchange.usage, exchange.finish) = (answer.facts.usage, answer.facts.finish_reason);
+            return self.deliver(view, reply.status, reply.headers, answer.body(), exchange).await;
+        }
         let is_stream = matches!(reply.content, ReplyContent::Events { .. });
-        let chain = std::mem::take(&mut self.chain);
-        let (chain, stages) = Stages::open(chain, endpoint, &mut view, is_stream).await?;
-        self.chain = chain;
-        self.chain.note_in(exchange);
-        let Some(mut stages) = stages else { return Ok(Answer::Reply(reply, None)) };
+        let mut stages = self.open(endpoint, &mut view, is_stream, exchange).await?;
+        if stages.are_none() {
+            return Ok(Answer::Reply(reply, None));
+        }
         match &mut reply.content {
             ReplyContent::Events { .. } => return Ok(Answer::Reply(reply, Some(Box::new(stages)))),
             ReplyContent::Whole(answer) => {
@@ -383,6 +395,8 @@ impl Plugins {
                 }
             }
             ReplyContent::Held(_) | ReplyContent::Opaque { .. } => {
+                stages.close().await;
+                stages.note_in(exchange);
                 let message = "the upstream's answer is in a form that the plugins cannot read";
                 return Err(Error::new(ErrorKind::UpstreamInvalid, message));
             }
@@ -390,45 +404,79 @@ impl Plugins {
         Ok(Answer::Reply(reply, None))
     }
 
-    /// An answer by a plugin, as the client asked for it, through the plugins before that one.
-    async fn synthetic(
+    async fn open(
+        &mut self,
+        endpoint: Endpoint,
+        view: &mut View,
+        is_stream: bool,
+        exchange: &mut Exchange,
+    ) -> Result<Stages> {
+        let chain = std::mem::take(&mut self.chain);
+        let (mut stages, opened) = Stages::open(chain, endpoint, view, is_stream).await;
+        stages.note_in(exchange);
+        opened.map(|()| stages)
+    }
+
+    /// An answer by a plugin: through the plugins before that one, like an upstream's.
+    async fn synthetic(&mut self, view: View, answer: Synthetic, exchange: &mut Exchange) -> Result<Answer> {
+        let Synthetic { status, headers, body } = answer;
+        let document = Document::new(body.clone()).ok();
+        let mut shown = View::new(view.facts.clone(), view.model.clone(), headers, document);
+        let flow = self.chain.on_response(&mut shown, status).await;
+        self.chain.note_in(exchange);
+        let (status, headers, body) = match flow? {
+            Flow::Respond(answer) => (answer.status, answer.headers, answer.body),
+            // There is no other candidate that could be tried.
+            Flow::Next(_) | Flow::MoveOn(_) => {
+                (status, shown.headers, shown.document.map_or(body, Document::into_bytes))
+            }
+        };
+        self.deliver(view, status, headers, body, exchange).await
+    }
+
+    /// A whole answer, as the client asked for it, through the plugins for its text and its events.
+    async fn deliver(
         &mut self,
         mut view: View,
-        answer: Synthetic,
+        status: StatusCode,
+        mut headers: HeaderMap,
+        mut body: Bytes,
         exchange: &mut Exchange,
     ) -> Result<Answer> {
-        let Synthetic { status, mut headers, mut body } = answer;
-        let endpoint = view.facts.endpoint.filter(|_| status == StatusCode::OK);
+        let endpoint = view.facts.endpoint.filter(|endpoint| status.is_success() && endpoint.has_text());
+        let Some(endpoint) = endpoint else { return Ok(Answer::Own(status, headers, body)) };
+        let asks_usage = view.document.as_ref().is_some_and(messages::asks_usage);
         let is_json = headers::Kind::of(&headers) == headers::Kind::Json;
-        let Some(endpoint) = endpoint.filter(|_| is_json) else {
-            return Ok(Answer::Own(status, headers, body));
-        };
-        let asks_usage =
-            view.document.as_ref().and_then(|body| body.get("/stream_options/include_usage").ok().flatten())
-                == Some("true");
-        let framed = exchange.is_stream.then(|| openai::frame::events(endpoint, &body, asks_usage)).flatten();
-        let chain = std::mem::take(&mut self.chain);
-        let (chain, stages) = Stages::open(chain, endpoint, &mut view, framed.is_some()).await?;
-        self.chain = chain;
+        let framed = (exchange.is_stream && is_json)
+            .then(|| openai::frame::events(endpoint, &body, asks_usage))
+            .flatten();
         if let Some(events) = framed {
             body = events;
-            headers
-                .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-            if let Some(mut stages) = stages {
-                let mut out = Vec::new();
-                let outcome = stages.finish(End::Complete, vec![body], &mut out).await;
-                stages.note_in(exchange);
-                outcome?;
-                body = out.concat().into();
-            }
-        } else if let Some(mut stages) = stages {
-            let changed = stages.whole(&body).await;
-            stages.note_in(exchange);
-            if let Some(segments) = changed? {
-                body = segments.concat().into();
-            }
+            let event_stream = HeaderValue::from_static("text/event-stream; charset=utf-8");
+            headers.insert(header::CONTENT_TYPE, event_stream);
         }
-        Ok(Answer::Own(status, headers, body))
+        let is_stream = headers::Kind::of(&headers) == headers::Kind::EventStream;
+        let mut stages = self.open(endpoint, &mut view, is_stream, exchange).await?;
+        if stages.are_none() {
+            return Ok(Answer::Own(status, headers, body));
+        }
+        let put = match is_stream {
+            true => {
+                let mut out = Vec::new();
+                stages.finish(End::Complete, vec![body], &mut out).await.map(|()| out.concat().into())
+            }
+            false if is_json => stages
+                .whole(&body)
+                .await
+                .map(|changed| changed.map_or(body, |segments| segments.concat().into())),
+            false => {
+                stages.close().await;
+                let message = "a plugin's answer is in a form that other plugins cannot read";
+                Err(Error::new(ErrorKind::PluginFault, message))
+            }
+        };
+        stages.note_in(exchange);
+        Ok(Answer::Own(status, headers, put?))
     }
 }
 
@@ -553,6 +601,10 @@ fn unknown_path_job(
     if has_dots(path) {
         return Err(Error::new(ErrorKind::InvalidRequest, "the path must not hold `.` or `..` segments"));
     }
+    if Endpoint::of(&plain(head.uri.path())).is_some() {
+        let message = format!("there is no path `{}`, but one that is written much like it", head.uri.path());
+        return Err(Error::new(ErrorKind::UnknownPath, message));
+    }
     let mut reader = BodyReader::new(body, server, share)?;
     let (rest, len) = (reader.take_rest(), reader.len_announced);
     exchange.endpoint = "passthrough";
@@ -574,6 +626,27 @@ fn unknown_path_job(
 fn has_dots(path: &str) -> bool {
     let plain = path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
     plain.split(['/', '\\']).any(|segment| segment == "." || segment == "..")
+}
+
+/// A path as a lenient server reads it: decoded, in lowercase, without empty segments. What such a server takes for a known
+/// endpoint must not pass by what this gateway and its plugins do with that.
+fn plain(path: &str) -> String {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        let code = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.filter(|_| *first == b'%').and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(byte) => {
+                decoded.push(byte);
+                rest = &tail[2..];
+            }
+            None => decoded.push(*first),
+        }
+    }
+    let text = String::from_utf8_lossy(&decoded).to_ascii_lowercase();
+    let segments: Vec<&str> = text.split(['/', '\\']).filter(|segment| !segment.is_empty()).collect();
+    format!("/{}", segments.join("/"))
 }
 
 fn upstream_headers(mut headers: HeaderMap, exchange: &Exchange) -> HeaderMap {
@@ -714,6 +787,22 @@ mod tests {
             panic!("a defect")
         };
         assert_eq!(caught::<()>(pin!(work)).await, None);
+    }
+
+    #[test]
+    fn a_known_endpoint_is_seen_however_it_is_written() {
+        for path in [
+            "/v1//chat/completions",
+            "/v1/Chat/Completions",
+            "/v1/chat%2fcompletions",
+            "/v1/chat/completions/",
+            "/v1/%63hat/completions",
+        ] {
+            assert!(Endpoint::of(&plain(path)).is_some(), "{path}");
+        }
+        for path in ["/v1/files", "/v1/chat", "/v1/chat%/completions"] {
+            assert!(Endpoint::of(&plain(path)).is_none(), "{path}");
+        }
     }
 
     #[test]

@@ -91,11 +91,21 @@ pub(crate) struct Core {
     idle: Mutex<VecDeque<Idle>>,
 }
 
-/// An instance that can be used again, by whom.
+/// An instance that can be used again, and for whom.
 struct Idle {
-    tenant: Option<Arc<str>>,
+    owner: Owner,
     instance: Instance,
     since: Instant,
+}
+
+/// Whom an instance has worked for: it works for nobody else, unless the operator allows that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Callers before it was known who they are.
+    #[default]
+    Unknown,
+    /// The callers of a tenant, or those without one.
+    Tenant(Option<Arc<str>>),
 }
 
 /// Why a plugin was not called, or did not return.
@@ -128,14 +138,14 @@ impl Core {
         Bounds { run: self.settings.limits.call_timeout, wait: self.settings.limits.wait_timeout }
     }
 
-    /// An instance for an exchange of a tenant: one that was used before if the operator allows that, else a new one.
+    /// An instance for an exchange: one that was used before if the operator allows that, else a new one.
     ///
     /// # Errors
     ///
     /// Why there is none.
-    pub(crate) async fn instance(&self, tenant: Option<&Arc<str>>) -> Result<Instance, Miss> {
+    pub(crate) async fn instance(&self, owner: &Owner) -> Result<Instance, Miss> {
         if self.settings.reuse.uses_max > 0
-            && let Some(instance) = self.take_idle(tenant)
+            && let Some(instance) = self.take_idle(owner)
         {
             return Ok(instance);
         }
@@ -163,17 +173,20 @@ impl Core {
         }
     }
 
-    fn take_idle(&self, tenant: Option<&Arc<str>>) -> Option<Instance> {
+    fn take_idle(&self, owner: &Owner) -> Option<Instance> {
         let mut idle = self.idle();
-        let is_fit = |kept: &Idle| {
-            self.settings.reuse.scope == config::ReuseScope::Any || kept.tenant.as_ref() == tenant
-        };
+        let is_fit = |kept: &Idle| !self.keeps_owners_apart() || kept.owner == *owner;
         let at = idle.iter().rposition(is_fit)?;
         idle.remove(at).map(|kept| kept.instance)
     }
 
+    /// Whether an instance that is used again stays with those it has worked for.
+    fn keeps_owners_apart(&self) -> bool {
+        self.settings.reuse.uses_max > 0 && self.settings.reuse.scope == config::ReuseScope::Tenant
+    }
+
     /// Takes an instance back after an exchange; keeps it if it may be used again.
-    pub(crate) fn give_back(&self, mut instance: Instance, tenant: Option<&Arc<str>>) {
+    pub(crate) fn give_back(&self, mut instance: Instance, owner: &Owner) {
         let reuse = &self.settings.reuse;
         instance.uses += 1;
         let is_fit = instance.is_clean()
@@ -187,7 +200,7 @@ impl Core {
             // The one that has waited longest is another tenant's, or not needed.
             idle.pop_front();
         }
-        idle.push_back(Idle { tenant: tenant.cloned(), instance, since: Instant::now() });
+        idle.push_back(Idle { owner: owner.clone(), instance, since: Instant::now() });
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, VecDeque<Idle>> {

@@ -126,9 +126,13 @@ async fn connection(
     gateway: Arc<Gateway>,
     stop: Stop,
 ) -> Result<(), String> {
-    let snapshot = gateway.snapshots.current();
-    let due = Instant::now() + snapshot.config.server.header_timeout;
-    match snapshot.tls.clone().filter(|_| surface == Surface::Main) {
+    // Not held: a connection may last for hours, and the plugins of an old configuration with it.
+    let (header_timeout, tls) = {
+        let snapshot = gateway.snapshots.current();
+        (snapshot.config.server.header_timeout, snapshot.tls.clone())
+    };
+    let due = Instant::now() + header_timeout;
+    match tls.filter(|_| surface == Surface::Main) {
         None => requests(stream, client, surface, gateway, stop, due).await,
         // Boxed, so that connections in plain text do not hold room for it.
         Some(config) => Box::pin(secured(config, stream, client, surface, gateway, stop, due)).await,

@@ -228,6 +228,7 @@ impl Body {
                     };
                     let manner = early.manner;
                     let mut exchange = exchange;
+                    exchange.status = Some(StatusCode::OK);
                     self.content = match outcome {
                         Ok(Late::Reply(reply, stages)) => {
                             reply.into_late_content(stages, manner, &mut exchange)
@@ -555,12 +556,19 @@ impl Plugins {
 impl Drop for Body {
     fn drop(&mut self) {
         let Content::Stream(streaming) = &mut self.content else { return };
+        if let (Some(exchange), Some(filter)) = (&mut self.exchange, &streaming.filter) {
+            // For one that was left in the middle; at the end it is known already.
+            exchange.usage = exchange.usage.or(filter.seen().usage);
+        }
         if !streaming.plugins.are_there() {
             return;
         }
         let plugins = mem::replace(&mut streaming.plugins, Plugins::None);
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let exchange = self.exchange.take();
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let Some(mut exchange) = self.exchange.take() else { return };
+        let activity = exchange.activity();
         let telling = async move {
             let (mut stages, is_end) = match plugins {
                 Plugins::None => return,
@@ -574,11 +582,9 @@ impl Drop for Body {
                 // Nobody is there to be sent what they still have.
                 let _ = stages.finish(End::Cancelled, Vec::new(), &mut Vec::new()).await;
             }
-            if let Some(mut exchange) = exchange {
-                stages.note_in(&mut exchange);
-            }
+            stages.note_in(&mut exchange);
         };
-        runtime.spawn(telling);
+        activity.tasks.spawn(telling);
     }
 }
 

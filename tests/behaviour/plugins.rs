@@ -1,8 +1,15 @@
 //! Plugins in front of traffic: the test plugins of `tests/plugins`, and those that are part of the program.
 
+mod audit;
 mod component;
 mod faults;
+mod first_party;
+mod grants;
+mod order;
 mod refused;
+mod reuse;
+mod swap;
+mod text;
 
 use serde_json::Value;
 use witgate_tests::{Gateway, Request, Upstream};

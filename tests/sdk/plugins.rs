@@ -12,9 +12,6 @@ use witgate_tests::{Gateway, Reply, Request, Upstream};
 
 use super::{finish, is_there, target_folder};
 
-/// Whether the gateway runs plugins. Until it does, the components are only built.
-const RUNS_PLUGINS: bool = false;
-
 /// How long a gateway may take to start that never saw the component: it has ten megabytes and more to compile.
 const COMPILE_PATIENCE: Duration = Duration::from_secs(300);
 
@@ -28,9 +25,7 @@ fn a_plugin_in_javascript_edits_requests_and_text() {
         finish(Command::new("npm").current_dir(folder).args(install));
         finish(Command::new("npm").current_dir(folder).args(["run", "build"]));
     });
-    if RUNS_PLUGINS {
-        replaces_words(&component);
-    }
+    replaces_words(&component);
 }
 
 #[test]
@@ -46,9 +41,7 @@ fn a_plugin_in_python_refuses_requests_and_edits_answers() {
         let build = ["-d", "wit", "-w", "house-rules", "componentize", "rules", "-o", "house-rules.wasm"];
         finish(Command::new(folder.join("venv/bin/componentize-py")).current_dir(folder).args(build));
     });
-    if RUNS_PLUGINS {
-        keeps_house_rules(&component);
-    }
+    keeps_house_rules(&component);
 }
 
 const JAVASCRIPT: [&str; 3] = ["package.json", "replace-word.js", "wit/replace-word.wit"];

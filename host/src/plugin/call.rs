@@ -17,10 +17,15 @@ use crate::wire::document::Document;
 
 /// The most bytes of notes a plugin keeps for one exchange, keys included.
 const ATTRS_BYTES_MAX: usize = 64 << 10;
-/// The largest document that can be edited, in bytes: edits copy it, and must not make it grow without bound.
-const DOCUMENT_BYTES_MAX: usize = 256 << 20;
+/// How many bytes a hook can add to a document beyond twice what it had.
+const DOCUMENT_ADDED_MAX: usize = 4 << 20;
+/// The most bytes of all headers that a plugin can leave behind.
+const HEADER_BYTES_MAX: usize = 64 << 10;
 /// The most headers a plugin can leave behind.
 const HEADERS_MAX: usize = 256;
+
+/// What a hook is told that can edit nothing.
+const READ_ONLY: &str = "nothing can be edited in this hook";
 
 /// What does not change during an exchange.
 pub(crate) struct Facts {
@@ -77,6 +82,8 @@ pub(crate) struct Call {
     pub(crate) usage: Option<Usage>,
     pub(crate) attrs: Attrs,
     pub(crate) tags: Tags,
+    /// Whether the hook may only look.
+    pub(crate) is_read_only: bool,
     /// Whether the plugin may see and set credentials.
     pub(crate) shows_credentials: bool,
     /// What the headers were before the first edit.
@@ -110,10 +117,16 @@ impl Call {
             usage: None,
             attrs: Attrs::default(),
             tags: Tags::default(),
+            is_read_only: false,
             shows_credentials: false,
             headers_before: None,
             document_before: None,
         }
+    }
+
+    /// Whether the document was changed since the last commit.
+    pub(crate) fn has_edited_document(&self) -> bool {
+        self.document_before.is_some()
     }
 
     /// What was changed, and from now on is how it is.
@@ -179,6 +192,10 @@ impl Call {
         let value = HeaderValue::try_from(value).map_err(|_| {
             format!("the value of the header `{name}` has characters that no header can carry")
         })?;
+        let size: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if size + name.as_str().len() + value.len() > HEADER_BYTES_MAX {
+            return Err(format!("the headers would have more than {HEADER_BYTES_MAX} bytes"));
+        }
         let headers = self.edit_headers();
         if headers.len() >= HEADERS_MAX && !headers.contains_key(&name) {
             return Err(format!("there are {HEADERS_MAX} headers, the most there can be"));
@@ -201,6 +218,9 @@ impl Call {
     }
 
     fn editable(&self, name: &str) -> Result<HeaderName, String> {
+        if self.is_read_only {
+            return Err(READ_ONLY.to_owned());
+        }
         let name = HeaderName::try_from(name).map_err(|_| format!("`{name}` is no name of a header"))?;
         if headers::is_reserved(&name) {
             return Err(format!("the header `{name}` is the gateway's own"));
@@ -243,14 +263,14 @@ impl Call {
     ///
     /// When there is none.
     pub(crate) fn edit_document(&mut self) -> Result<&mut Document, String> {
-        let document = self.document.as_mut().ok_or("there is no JSON document here")?;
-        if document.bytes().len() > DOCUMENT_BYTES_MAX {
-            return Err(format!(
-                "the document is larger than {DOCUMENT_BYTES_MAX} bytes and can be edited no further"
-            ));
+        if self.is_read_only {
+            return Err(READ_ONLY.to_owned());
         }
-        if self.document_before.is_none() {
-            self.document_before = Some(document.clone());
+        let document = self.document.as_mut().ok_or("there is no JSON document here")?;
+        let before = self.document_before.get_or_insert_with(|| document.clone());
+        let bytes_max = before.bytes().len() * 2 + DOCUMENT_ADDED_MAX;
+        if document.bytes().len() > bytes_max {
+            return Err(format!("the document has grown to more than {bytes_max} bytes"));
         }
         Ok(document)
     }

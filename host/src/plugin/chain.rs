@@ -24,10 +24,10 @@ use crate::plugin::hook::{Hook, Hooks};
 use crate::plugin::instance::Instance;
 use crate::plugin::load::Loaded;
 use crate::plugin::quarantine::Admission;
-use crate::plugin::{Miss, Plugin};
+use crate::plugin::{Miss, Owner, Plugin};
 use crate::wire::Endpoint;
 use crate::wire::document::Document;
-use crate::wire::openai::messages;
+use crate::wire::openai::{self, messages};
 
 /// How long a client should wait for a plugin that is full or quarantined.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -39,6 +39,8 @@ pub(crate) struct Chain {
     /// The hooks that any of them has.
     hooks: Hooks,
     pub(super) tags: Tags,
+    /// The time that plugins took which have no part any more.
+    ended: Vec<(Arc<str>, Duration)>,
 }
 
 /// One plugin in one exchange.
@@ -46,11 +48,13 @@ pub(super) struct Link {
     pub(super) plugin: Arc<Plugin>,
     pub(super) instance: Option<Instance>,
     attrs: Attrs,
-    tenant: Option<Arc<str>>,
+    owner: Owner,
     /// Time spent in it.
     pub(super) took: Duration,
     /// Whether it takes part, once that was asked.
     admission: Option<Admission>,
+    /// What the plugin made for streams and has not been dropped: an instance that has such is not used again.
+    pub(super) streams_open: u32,
     /// Whether a call returned.
     has_returned: bool,
     /// Whether a call broke.
@@ -66,6 +70,8 @@ pub(crate) struct View {
     pub(crate) attempt: u32,
     pub(crate) upstream: Option<Arc<str>>,
     pub(crate) usage: Option<crate::chat::Usage>,
+    /// The request that the plugins made of it, if they edited it.
+    pub(crate) request: Option<openai::Request>,
 }
 
 /// What becomes of a message.
@@ -151,13 +157,19 @@ impl Chain {
             plugin: plugin.clone(),
             instance: None,
             attrs: Attrs::default(),
-            tenant: None,
+            owner: Owner::default(),
             took: Duration::ZERO,
             admission: None,
+            streams_open: 0,
             has_returned: false,
             has_broken: false,
         };
-        Self { links: loaded.plugins.iter().map(link).collect(), hooks: loaded.hooks, tags: Tags::default() }
+        Self {
+            links: loaded.plugins.iter().map(link).collect(),
+            hooks: loaded.hooks,
+            tags: Tags::default(),
+            ended: Vec::new(),
+        }
     }
 
     /// Whether there is nothing to call.
@@ -175,7 +187,11 @@ impl Chain {
         self.links
             .retain(|link| link.plugin.settings.matching.takes(facts.endpoint, model, key, facts.is_stream));
         for link in &mut self.links {
-            link.tenant.clone_from(&facts.tenant);
+            if link.plugin.keeps_owners_apart() {
+                // What it saw while it asked who is calling is not this caller's.
+                link.let_go();
+            }
+            link.owner = Owner::Tenant(facts.tenant.clone());
         }
         self.update_hooks();
     }
@@ -188,8 +204,7 @@ impl Chain {
 
     fn end_from(&mut self, place: usize) {
         for link in self.links.drain(place..) {
-            // Its labels and times are the chain's; its instance goes back or away.
-            drop(link);
+            self.ended.push((link.plugin.settings.name.clone(), link.took));
         }
     }
 
@@ -265,7 +280,13 @@ impl Chain {
             let link = &mut self.links[place];
             let outcome = call_hook!(link, OnRequest, on_request.call_handle, call, read_on_request);
             match outcome {
-                Ok(Ok(Step::Next)) => edited = edited.and(call.follow_model()),
+                Ok(Ok(Step::Next)) => match check_request(&call, &mut view.request) {
+                    Ok(()) => edited = edited.and(call.follow_model()),
+                    Err(fault) => {
+                        call.roll_back();
+                        flow = link.made_invalid(Hook::OnRequest, fault).err().map(Err);
+                    }
+                },
                 Ok(Ok(Step::Respond(answer))) => {
                     flow = Some(Ok((place, answer)));
                 }
@@ -300,6 +321,7 @@ impl Chain {
     /// A plugin's refusal, or its fault.
     pub(crate) async fn on_route(&mut self, view: &mut View, candidates: &[Candidate]) -> Result<Vec<usize>> {
         let mut call = view.lend();
+        call.is_read_only = true;
         let mut order: Vec<usize> = (0..candidates.len()).collect();
         let mut failed = None;
         for place in self.places(Hook::OnRoute) {
@@ -406,6 +428,7 @@ impl Chain {
     /// A plugin's refusal, or its fault.
     pub(crate) async fn on_error(&mut self, view: &mut View, failure: &Failure) -> Result<Remedy> {
         let mut call = view.lend();
+        call.is_read_only = true;
         let mut remedy = Ok((None, Remedy::Next));
         for place in self.places(Hook::OnError).into_iter().rev() {
             let link = &mut self.links[place];
@@ -436,6 +459,9 @@ impl Chain {
     /// Notes in the exchange what the plugins left behind and how long they took.
     pub(crate) fn note_in(&mut self, exchange: &mut Exchange) {
         exchange.tags.extend(std::mem::take(&mut self.tags));
+        for (name, took) in self.ended.drain(..) {
+            exchange.note_plugin(&name, took);
+        }
         for link in &mut self.links {
             let took = std::mem::take(&mut link.took);
             if !took.is_zero() {
@@ -461,7 +487,7 @@ impl Link {
         let instance = match kept {
             Some(instance) => instance,
             // Boxed, so that what follows does not hold room for a start.
-            None => Box::pin(self.plugin.instance(self.tenant.as_ref())).await?,
+            None => Box::pin(self.plugin.instance(&self.owner)).await?,
         };
         Ok(self.instance.insert(instance))
     }
@@ -477,15 +503,16 @@ impl Link {
 
     /// Gives a call what belongs to this plugin alone.
     pub(super) fn dress(&mut self, call: &mut Call) {
-        call.attrs = std::mem::take(&mut self.attrs);
+        call.attrs = self.attrs.clone();
         call.shows_credentials = self.plugin.settings.allow.credentials;
     }
 
     /// Takes that back, and the edits too if the plugin broke.
     pub(super) fn undress(&mut self, call: &mut Call, has_returned: bool) {
-        self.attrs = std::mem::take(&mut call.attrs);
         call.shows_credentials = false;
-        if !has_returned {
+        if has_returned {
+            self.attrs = std::mem::take(&mut call.attrs);
+        } else {
             call.roll_back();
         }
     }
@@ -515,21 +542,35 @@ impl Link {
         rejection
     }
 
+    /// What a plugin edited is nothing that could be sent: that is a fault too.
+    ///
+    /// # Errors
+    ///
+    /// What ends the exchange, unless the operator has such a plugin passed over.
+    fn made_invalid(&mut self, hook: Hook, fault: Fault) -> Result<()> {
+        self.has_broken = true;
+        let miss = Err::<(), Miss>(Miss::Fault(fault));
+        self.plugin.note(hook, &miss, Duration::ZERO);
+        miss.or_else(|miss| self.survive(hook, miss))
+    }
+
     /// What becomes of the exchange when the plugin was not called or broke.
     ///
     /// # Errors
     ///
     /// What ends the exchange, unless the operator has such a plugin passed over.
     pub(super) fn survive(&self, hook: Hook, miss: Miss) -> Result<()> {
-        if self.plugin.skips_fault(hook) { Ok(()) } else { Err(miss.into_error(&self.plugin.settings.name)) }
+        // Being full is no fault that could be passed over: load must not switch a plugin off.
+        let is_passed_over = self.plugin.skips_fault(hook) && !matches!(miss, Miss::Capacity);
+        if is_passed_over { Ok(()) } else { Err(miss.into_error(&self.plugin.settings.name)) }
     }
 }
 
 impl Link {
     /// Gives the instance back, or up: no further hook of this exchange needs it.
     pub(super) fn let_go(&mut self) {
-        if let Some(instance) = self.instance.take() {
-            self.plugin.give_back(instance, self.tenant.as_ref());
+        if let Some(instance) = self.instance.take().filter(|_| self.streams_open == 0) {
+            self.plugin.give_back(instance, &self.owner);
         }
     }
 }
@@ -576,7 +617,7 @@ impl View {
         headers: HeaderMap,
         document: Option<Document>,
     ) -> Self {
-        Self { facts, model, headers, document, attempt: 0, upstream: None, usage: None }
+        Self { facts, model, headers, document, attempt: 0, upstream: None, usage: None, request: None }
     }
 
     /// The message as one hook after another sees it.
@@ -614,6 +655,22 @@ impl Edited {
     fn and(self, other: Self) -> Self {
         Self { headers: self.headers || other.headers, document: self.document || other.document }
     }
+}
+
+/// Makes sure that what a plugin made of a request is one.
+fn check_request(call: &Call, request: &mut Option<openai::Request>) -> Result<(), Fault> {
+    let Some((endpoint, document)) =
+        call.facts.endpoint.zip(call.document.as_ref()).filter(|_| call.has_edited_document())
+    else {
+        return Ok(());
+    };
+    let made = openai::decode(endpoint, document.bytes().clone())
+        .map_err(|error| Fault::invalid(format!("it made a request that is not valid: {}", error.message)))?;
+    if made.is_stream() != call.facts.is_stream {
+        return Err(Fault::invalid("it changed whether the answer is streamed (`stream`)"));
+    }
+    *request = Some(made);
+    Ok(())
 }
 
 /// What a hook said that can let pass, answer or move on.

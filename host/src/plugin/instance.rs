@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use wasmtime::component::Resource;
 use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 
@@ -23,6 +24,8 @@ use crate::plugin::{Core, Miss};
 const RETURNED_BYTES_MAX: usize = 1 << 20;
 /// Handles of resources that an instance may hold.
 const HANDLES_MAX: usize = 1024;
+/// A plugin that was found running so long ago has been waiting since.
+const TURN: Duration = Duration::from_millis(10);
 
 /// How long a call may take.
 #[derive(Clone, Copy, Debug)]
@@ -154,6 +157,7 @@ fn store(code: &Code, grants: &Arc<Grants>, memory_max: u64) -> Store<State> {
     store.set_max_component_handles(HANDLES_MAX);
     store.epoch_deadline_callback(|mut context| {
         let state = context.data_mut();
+        state.seen_running = Some(Instant::now());
         // Ticks count only while the plugin runs: a wait for the host passes no check.
         match state.ticks_left.checked_sub(1) {
             Some(left) => {
@@ -167,7 +171,7 @@ fn store(code: &Code, grants: &Arc<Grants>, memory_max: u64) -> Store<State> {
 }
 
 fn arm(store: &mut Store<State>, plugin: &Core, bounds: Bounds) -> Armed {
-    store.data_mut().ticks_left = (bounds.run.as_micros() / TICK.as_micros()) as u64;
+    store.data_mut().begin_call((bounds.run.as_micros() / TICK.as_micros()) as u64);
     store.set_epoch_deadline(1);
     // Yielding to others takes time that is nobody's fault; the bound of the wait covers it.
     Armed { _ticking: plugin.ticker().run(), wall: bounds.run + bounds.wait }
@@ -176,8 +180,14 @@ fn arm(store: &mut Store<State>, plugin: &Core, bounds: Bounds) -> Armed {
 fn miss(store: &Store<State>, error: Option<wasmtime::Error>, bounds: Bounds) -> Miss {
     let state = store.data();
     let Some(error) = error else {
-        let message = format!("it waited for the host longer than {:?}", bounds.wait);
-        return Miss::Fault(Fault::new(FaultKind::WaitTimeout, message));
+        // It took its turns to the very end; a busy machine did not give it enough of them to use up its ticks.
+        let was_running = state.seen_running.is_some_and(|seen| seen.elapsed() < TURN);
+        return Miss::Fault(if was_running {
+            Fault::new(FaultKind::Deadline, format!("it ran longer than {:?}", bounds.run))
+        } else {
+            let message = format!("it waited for the host longer than {:?}", bounds.wait);
+            Fault::new(FaultKind::WaitTimeout, message)
+        });
     };
     // There is no room for it, which is nothing that it did.
     if error.is::<PoolConcurrencyLimitError>() {

@@ -87,7 +87,13 @@ impl Quarantine {
         if self.is_troubled.load(Ordering::Acquire) {
             let mut state = self.state();
             match state.until {
-                None => {}
+                None => {
+                    let is_over = state.window.is_none_or(|(began, _)| now - began > WINDOW);
+                    if is_over && state.starts_failed == 0 {
+                        *state = State::default();
+                        self.is_troubled.store(false, Ordering::Release);
+                    }
+                }
                 Some(until) if now < until || state.is_probed => return Admission::No,
                 Some(_) => {
                     state.is_probed = true;

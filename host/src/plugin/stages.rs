@@ -40,7 +40,20 @@ pub(crate) struct Stages {
 
 enum Stage {
     Text { stream: Box<TextStream>, lanes: Vec<TextLane>, is_finished: bool },
-    Events { decoder: Decoder, lane: Option<EventLane>, done: Option<Bytes> },
+    Events { decoder: Decoder, lane: Option<EventLane> },
+}
+
+/// Adds a plugin's view of the text: neighbours share a stage.
+fn put_lane(stages: &mut Vec<Stage>, endpoint: Endpoint, lane: TextLane) {
+    match stages.last_mut() {
+        Some(Stage::Text { lanes, .. }) => lanes.push(lane),
+        _ => stages.push(Stage::Text {
+            // Its channels are known when all of its plugins are.
+            stream: Box::new(TextStream::new(endpoint, ChannelSet::default())),
+            lanes: vec![lane],
+            is_finished: false,
+        }),
+    }
 }
 
 /// One plugin's view of the text.
@@ -74,72 +87,89 @@ struct Verdict<T> {
 }
 
 impl Stages {
-    /// Asks every plugin that has a hook for text, or for a stream its events, whether this answer is of interest. None
-    /// when it is of interest to nobody.
+    /// Asks every plugin that has a hook for text, or for a stream its events, whether this answer is of interest.
     ///
     /// # Errors
     ///
-    /// A plugin's fault.
+    /// A plugin's fault; those that were asked before have been told of the end then.
     pub(crate) async fn open(
-        mut chain: Chain,
+        chain: Chain,
         endpoint: Endpoint,
         view: &mut View,
         is_stream: bool,
-    ) -> Result<(Chain, Option<Self>)> {
-        let mut stages: Vec<Stage> = Vec::new();
+    ) -> (Self, Result<()>) {
+        let mut stages = Self { chain, endpoint, stages: Vec::new(), is_finished: false };
+        let opened = stages.open_all(view, is_stream).await;
+        if opened.is_err() {
+            stages.close().await;
+        }
+        (stages, opened)
+    }
+
+    async fn open_all(&mut self, view: &mut View, is_stream: bool) -> Result<()> {
+        let Self { chain, endpoint, stages, .. } = self;
         let mut call = view.lend();
+        call.is_read_only = true;
+        let mut outcome = Ok(());
         for place in (0..chain.links.len()).rev() {
             let hooks = chain.links[place].plugin.hooks();
             if hooks.has(Hook::StreamText) && endpoint.has_text() {
                 let link = &mut chain.links[place];
-                let outcome = call_hook!(link, StreamText, stream_text.call_open, call, read_opened);
-                let opened = outcome
+                let outcome_here = call_hook!(link, StreamText, stream_text.call_open, call, read_opened);
+                let opened = outcome_here
                     .and_then(|opened| opened.map(|opened| Ok((opened, link.text_guest()?))).transpose());
                 match opened {
                     Ok(None) => {}
                     Ok(Some(((transformer, wake, channels), guest))) => {
-                        let lane = TextLane { place, guest, transformer, waker: Waker::new(wake), channels };
-                        match stages.last_mut() {
-                            Some(Stage::Text { lanes, .. }) => lanes.push(lane),
-                            _ => stages.push(Stage::Text {
-                                // Its channels are known when all of its plugins are.
-                                stream: Box::new(TextStream::new(endpoint, ChannelSet::default())),
-                                lanes: vec![lane],
-                                is_finished: false,
-                            }),
-                        }
+                        link.streams_open += 1;
+                        let waker = Waker::new(wake);
+                        put_lane(stages, *endpoint, TextLane { place, guest, transformer, waker, channels });
                     }
-                    Err(miss) => link.survive(Hook::StreamText, miss)?,
+                    Err(miss) => outcome = link.survive(Hook::StreamText, miss),
                 }
             }
-            if hooks.has(Hook::StreamEvents) && is_stream {
+            if hooks.has(Hook::StreamEvents) && is_stream && outcome.is_ok() {
                 let link = &mut chain.links[place];
-                let outcome = call_hook!(link, StreamEvents, stream_events.call_open, call, Ok);
-                let opened = outcome
+                let outcome_here = call_hook!(link, StreamEvents, stream_events.call_open, call, Ok);
+                let opened = outcome_here
                     .and_then(|opened| opened.map(|opened| Ok((opened, link.event_guest()?))).transpose());
                 match opened {
                     Ok(None) => {}
-                    Ok(Some((transformer, guest))) => stages.push(Stage::Events {
-                        decoder: Decoder::new(2 * EVENT_BYTES_MAX),
-                        lane: Some(EventLane { place, guest, transformer }),
-                        done: None,
-                    }),
-                    Err(miss) => link.survive(Hook::StreamEvents, miss)?,
+                    Ok(Some((transformer, guest))) => {
+                        link.streams_open += 1;
+                        stages.push(Stage::Events {
+                            decoder: Decoder::new(2 * EVENT_BYTES_MAX),
+                            lane: Some(EventLane { place, guest, transformer }),
+                        });
+                    }
+                    Err(miss) => outcome = link.survive(Hook::StreamEvents, miss),
                 }
+            }
+            if outcome.is_err() {
+                break;
             }
         }
         chain.tags.extend(mem::take(&mut call.tags));
         view.take_back(*call);
-        for stage in &mut stages {
+        for stage in stages {
             if let Stage::Text { stream, lanes, .. } = stage {
                 let channels =
                     lanes.iter().map(|lane| lane.channels).fold(ChannelSet::default(), ChannelSet::union);
-                **stream = TextStream::new(endpoint, channels);
+                **stream = TextStream::new(*endpoint, channels);
             }
         }
-        let mut stages = Self { chain, endpoint, stages, is_finished: false };
-        stages.let_go_of_idle();
-        if stages.stages.is_empty() { Ok((stages.chain, None)) } else { Ok((Chain::default(), Some(stages))) }
+        self.let_go_of_idle();
+        outcome
+    }
+
+    /// Whether the answer is of interest to nobody.
+    pub(crate) fn are_none(&self) -> bool {
+        self.stages.is_empty()
+    }
+
+    /// Tells every plugin that the answer is not going to be sent.
+    pub(crate) async fn close(&mut self) {
+        let _ = self.finish(End::Failed, Vec::new(), &mut Vec::new()).await;
     }
 
     /// Takes what is ready for the client, and appends what of it is to be sent.
@@ -164,7 +194,7 @@ impl Stages {
     /// As [`push`](Self::push); every plugin has been told all the same.
     pub(crate) async fn finish(
         &mut self,
-        cause: End,
+        end: End,
         mut pieces: Vec<Bytes>,
         out: &mut Vec<Bytes>,
     ) -> Result<()> {
@@ -180,7 +210,11 @@ impl Stages {
                 Err(_) => Ok(()),
             };
             let finished = match finished {
-                Ok(()) => stage.end(&mut self.chain, cause, &mut next).await,
+                Ok(()) => {
+                    stage
+                        .end(&mut self.chain, if outcome.is_ok() { end } else { End::Failed }, &mut next)
+                        .await
+                }
                 Err(error) => {
                     // Nothing more of the answer is sent, but those who wait for the end are told of it.
                     let _ = stage.end(&mut self.chain, End::Failed, &mut Vec::new()).await;
@@ -217,15 +251,21 @@ impl Stages {
     ///
     /// As [`push`](Self::push).
     pub(crate) async fn whole(&mut self, body: &Bytes) -> Result<Option<Vec<Bytes>>> {
-        self.is_finished = true;
         let mut changed: Option<Vec<Bytes>> = None;
         for number in 0..self.stages.len() {
-            let Stage::Text { lanes, .. } = &mut self.stages[number] else { continue };
+            let Stage::Text { lanes, is_finished, .. } = &mut self.stages[number] else { continue };
             let body = changed.as_ref().map_or_else(|| body.clone(), |segments| segments.concat().into());
-            if let Some(segments) = whole_text(&mut self.chain, lanes, self.endpoint, &body).await? {
-                changed = Some(segments);
+            match whole_text(&mut self.chain, lanes, self.endpoint, &body).await {
+                Ok(None) => {}
+                Ok(Some(segments)) => changed = Some(segments),
+                Err(error) => {
+                    self.close().await;
+                    return Err(error);
+                }
             }
+            *is_finished = true;
         }
+        self.is_finished = true;
         Ok(changed)
     }
 
@@ -274,9 +314,7 @@ impl Stage {
             Self::Text { lanes, stream, is_finished } => {
                 *is_finished || lanes.is_empty() && !stream.must_repeat()
             }
-            Self::Events { lane, decoder, done } => {
-                lane.is_none() && done.is_none() && decoder.carried_bytes() == 0
-            }
+            Self::Events { lane, decoder } => lane.is_none() && decoder.carried_bytes() == 0,
         }
     }
 
@@ -300,12 +338,17 @@ impl Stage {
                 }
                 Ok(())
             }
-            Self::Events { decoder, lane, done } => {
+            Self::Events { decoder, lane } => {
                 let mut frames = Vec::new();
                 for piece in pieces.drain(..) {
                     decoder.push(piece);
                     while let Some(frame) = decoder.next_frame().map_err(|_| oversize())? {
-                        take_frame(frame, &mut frames, done);
+                        // The plugin finishes before the mark of the end: nobody reads what comes after it.
+                        if is_done(&frame) {
+                            pass_events(chain, lane, mem::take(&mut frames), out).await?;
+                            finish_events(chain, lane, End::Complete, out).await?;
+                        }
+                        frames.push(frame);
                     }
                 }
                 pass_events(chain, lane, frames, out).await
@@ -313,7 +356,7 @@ impl Stage {
         }
     }
 
-    async fn end(&mut self, chain: &mut Chain, cause: End, out: &mut Vec<Bytes>) -> Result<()> {
+    async fn end(&mut self, chain: &mut Chain, end: End, out: &mut Vec<Bytes>) -> Result<()> {
         match self {
             Self::Text { stream, lanes, is_finished } => {
                 if mem::replace(is_finished, true) {
@@ -323,28 +366,19 @@ impl Stage {
                     Ok(batch) => pass_text(chain, stream, lanes, batch, out).await,
                     Err(error) => Err(error),
                 };
-                let finished = finish_text(chain, stream, lanes, cause, out).await;
+                let finished = finish_text(chain, stream, lanes, end, out).await;
                 passed.and(finished)
             }
-            Self::Events { decoder, lane, done } => {
-                let mut frames = Vec::new();
-                if let Some(frame) = decoder.finish() {
-                    let frame = if frame.is_terminated() { frame } else { frame.terminated() };
-                    take_frame(frame, &mut frames, done);
-                }
-                let passed = pass_events(chain, lane, frames, out).await;
-                let finished = match lane.take() {
-                    None => Ok(()),
-                    Some(mut lane) => match lane.finish(chain, cause.finish(None)).await {
-                        Ok(Made::Changed(events)) => {
-                            out.extend(events);
-                            Ok(())
-                        }
-                        Ok(Made::Unchanged) => Ok(()),
-                        Err(error) => Err(error),
-                    },
+            Self::Events { decoder, lane } => {
+                let frame = decoder.finish();
+                let frame = frame.map(|frame| if frame.is_terminated() { frame } else { frame.terminated() });
+                let (last, done) = match frame {
+                    Some(frame) if is_done(&frame) => (None, Some(frame.raw)),
+                    frame => (frame, None),
                 };
-                out.extend(done.take());
+                let passed = pass_events(chain, lane, last.into_iter().collect(), out).await;
+                let finished = finish_events(chain, lane, end, out).await;
+                out.extend(done);
                 passed.and(finished)
             }
         }
@@ -413,10 +447,10 @@ async fn finish_text(
     chain: &mut Chain,
     stream: &mut TextStream,
     lanes: &mut Vec<TextLane>,
-    cause: End,
+    end: End,
     out: &mut Vec<Bytes>,
 ) -> Result<()> {
-    let reason = cause.finish(stream.stop_reason());
+    let reason = end.finish(stream.stop_reason());
     let (late, outcome) = finish_lanes(chain, lanes, reason, &|text: &TextBatch| stream.validate(text)).await;
     stream.finish(Some(&late).filter(|_| outcome.is_ok()), out);
     outcome
@@ -625,13 +659,22 @@ enum EventCall<'a> {
     Finish(types::Finish),
 }
 
-/// Sorts a frame: the mark of the end waits until the plugin has finished, since nobody reads what comes after it.
-fn take_frame(frame: Frame, frames: &mut Vec<Frame>, done: &mut Option<Bytes>) {
-    if frame.fields().data.is_some_and(|data| &data[..] == b"[DONE]") {
-        *done = Some(frame.raw);
-    } else {
-        frames.push(frame);
+fn is_done(frame: &Frame) -> bool {
+    frame.fields().data.is_some_and(|data| &data[..] == b"[DONE]")
+}
+
+/// Tells the plugin of the end, once, and appends what it still had.
+async fn finish_events(
+    chain: &mut Chain,
+    lane: &mut Option<EventLane>,
+    end: End,
+    out: &mut Vec<Bytes>,
+) -> Result<()> {
+    let Some(mut lane) = lane.take() else { return Ok(()) };
+    if let Made::Changed(events) = lane.finish(chain, end.finish(None)).await? {
+        out.extend(events);
     }
+    Ok(())
 }
 
 async fn pass_events(
@@ -715,6 +758,7 @@ impl Link {
         if plugin.settings.reuse.uses_max == 0 {
             return;
         }
+        self.streams_open = self.streams_open.saturating_sub(1);
         let bounds = plugin.bounds();
         if let Some(instance) = self.instance.as_mut().filter(|instance| instance.is_clean()) {
             let armed = instance.arm(&plugin, bounds, 0);

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Result};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
@@ -37,6 +38,8 @@ pub(crate) struct State {
     pub(crate) limits: Limits,
     /// Ticks the plugin may still run in this call.
     pub(crate) ticks_left: u64,
+    /// When it was last found running.
+    pub(crate) seen_running: Option<Instant>,
     pub(crate) table: ResourceTable,
     stderr: Stderr,
     http: WasiHttpCtx,
@@ -66,6 +69,7 @@ impl State {
             grants,
             limits: Limits { memory_max, memory: 0, table_elements: 0, ran_out: false },
             ticks_left: 0,
+            seen_running: None,
             table,
             stderr: Stderr::default(),
             http: outbound::context(),
@@ -74,7 +78,15 @@ impl State {
         }
     }
 
-    /// What the plugin wrote to its standard error since it was last asked.
+    /// Forgets what concerns the last call.
+    pub(crate) fn begin_call(&mut self, ticks: u64) {
+        self.ticks_left = ticks;
+        self.limits.ran_out = false;
+        self.seen_running = None;
+        self.stderr.bytes().clear();
+    }
+
+    /// What the plugin wrote to its standard error in this call.
     pub(crate) fn take_stderr(&self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut *self.stderr.bytes())).into_owned()
     }

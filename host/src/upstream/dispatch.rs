@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use crate::chat::Prompt;
@@ -102,7 +102,7 @@ pub(crate) async fn dispatch(
     'targets: loop {
         for step in &mut steps {
             if attempts.exchange.attempts.len() >= retry.attempts_max as usize || !attempts.job.is_whole() {
-                return settle(last);
+                return attempts.settle(last).await;
             }
             if visited.contains(&step) {
                 continue;
@@ -138,18 +138,20 @@ pub(crate) async fn dispatch(
                 }
             }
             if !moves_on {
-                return settle(Some(worse(last, failure)));
+                return attempts.settle(Some(worse(last, failure))).await;
             }
             last = Some(worse(last, failure));
         }
         // What nobody knows is for the upstream that takes such, and for no other.
         if hops >= retry.hops_max || attempts.job.endpoint.is_none() {
-            return settle(last);
+            return attempts.settle(last).await;
         }
         hops += 1;
         let names = visited.iter().flat_map(|step| &snapshot.upstreams[step.upstream].settings.fallback);
         let mut further = names.filter_map(|name| Target::of(name, attempts.job, snapshot));
-        let Some(target) = further.find(|target| !targets.contains(target)) else { return settle(last) };
+        let Some(target) = further.find(|target| !targets.contains(target)) else {
+            return attempts.settle(last).await;
+        };
         targets.push(target.clone());
         steps = attempts.steps(target).await?;
     }
@@ -285,7 +287,7 @@ impl Attempts<'_> {
             ranked.iter().map(|index| candidate(&self.snapshot.upstreams[*index], &model)).collect();
         let mut view = self.job.lend(&facts);
         let order = self.chain.on_route(&mut view, &candidates).await;
-        self.job.take_back(view, false)?;
+        self.job.take_back(view);
         let order: Vec<usize> = order?.into_iter().map(|place| ranked[place]).collect();
         if order.is_empty() && !ranked.is_empty() {
             let message = "the plugins leave no upstream for this request";
@@ -345,8 +347,24 @@ impl Attempts<'_> {
         view.attempt = failure.attempt;
         view.upstream = failure.upstream.as_deref().map(Arc::from);
         let remedy = self.chain.on_error(&mut view, &failure).await;
-        self.job.take_back(view, false)?;
+        self.job.take_back(view);
         remedy
+    }
+
+    /// What the client is told when nothing is left to try. Plugins see an upstream's refusal too, if it is the answer.
+    async fn settle(&mut self, last: Option<Failure>) -> Result<Dispatched> {
+        let sees = self.facts.filter(|_| self.chain.has(Hook::OnResponse)).cloned();
+        let (Some(facts), Some(Failure::Status(_))) = (sees, &last) else { return settle(last) };
+        let Some(Failure::Status(reply)) = last else { return settle(None) };
+        let model = self.job.model.clone();
+        match Box::pin(self.on_response(facts, *reply, &model)).await {
+            Ok(reply) => Ok(Dispatched::Reply(reply)),
+            Err(Failure::MovedOn(_)) => {
+                let message = "no upstream is left whose answer the plugins let pass";
+                Err(Error::new(ErrorKind::UpstreamInvalid, message))
+            }
+            Err(failure) => settle(Some(failure)),
+        }
     }
 
     /// Attempts at one upstream: one, and further ones while nothing was sent.
@@ -429,6 +447,11 @@ impl Attempts<'_> {
         let document = body.clone().map(Document::trusted);
         // The gateway's own way to name the place and the length is not for plugins.
         let host = headers.remove(header::HOST);
+        // Nor is what the operator configured for this upstream, which may be a credential of any name.
+        let configured: Vec<(HeaderName, HeaderValue)> = upstream.settings.headers.clone();
+        for (name, _) in &configured {
+            headers.remove(name);
+        }
         let known_as = document.as_ref().and_then(messages::model);
         let mut view = View::new(facts, known_as.map_or_else(|| model.clone(), Arc::from), headers, document);
         view.attempt = u32::try_from(self.exchange.attempts.len() + 1).unwrap_or(u32::MAX);
@@ -437,6 +460,9 @@ impl Attempts<'_> {
             Ok(Flow::Next(edited)) => {
                 let mut headers = view.headers;
                 headers.extend(host.map(|host| (header::HOST, host)));
+                for (name, value) in configured {
+                    headers.insert(name, value);
+                }
                 let body = view.document.filter(|_| edited.document).map(Document::into_bytes).or(body);
                 Ok(Prepared { headers, body })
             }
@@ -556,7 +582,7 @@ async fn attempt(
     }
 }
 
-/// What the client is told when nothing is left to try.
+/// What the attempts came to when nothing is left to try.
 fn settle(last: Option<Failure>) -> Result<Dispatched> {
     match last {
         Some(Failure::Status(reply)) => Ok(Dispatched::Reply(*reply)),

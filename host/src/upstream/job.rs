@@ -66,26 +66,12 @@ impl Job {
     }
 
     /// Takes the request back, with the plugins' edits.
-    ///
-    /// # Errors
-    ///
-    /// `PluginFault` when what they made of it is no request.
-    pub(crate) fn take_back(&mut self, view: View, is_edited: bool) -> Result<()> {
+    pub(crate) fn take_back(&mut self, view: View) {
         self.headers = view.headers;
-        let (Some(document), Some(endpoint), true) = (view.document, self.endpoint, is_edited) else {
-            return Ok(());
-        };
-        let request = openai::decode(endpoint, document.into_bytes()).map_err(|error| {
-            let message = format!("the plugins made a request of it that is not valid: {}", error.message);
-            Error::new(ErrorKind::PluginFault, message)
-        })?;
-        if request.is_stream() != view.facts.is_stream {
-            let message = "a plugin must not change whether the answer is streamed (`stream`)";
-            return Err(Error::new(ErrorKind::PluginFault, message));
+        if let Some(request) = view.request {
+            self.model = Arc::from(request.model());
+            self.payload = Payload::Json(request);
         }
-        self.model = Arc::from(request.model());
-        self.payload = Payload::Json(request);
-        Ok(())
     }
 
     /// Whether everything that has to be sent is still there.

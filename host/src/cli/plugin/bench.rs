@@ -17,7 +17,7 @@ use crate::cli::serve;
 use crate::config::env::Environment;
 use crate::config::{Reuse, ReuseScope};
 use crate::error::{Error, ErrorKind};
-use crate::plugin::Loaded;
+use crate::plugin::{Loaded, Owner};
 use crate::plugin::call::Facts;
 use crate::plugin::chain::{Candidate, Chain, Failure, View};
 use crate::plugin::hook::Hook;
@@ -144,7 +144,7 @@ impl Bench {
     async fn start(&self) -> Result<Times, String> {
         let plugin = &self.loaded.plugins[0];
         self.time(async || {
-            plugin.instance(None).await.map(drop).map_err(|miss| miss.into_error(&plugin.settings.name))
+            plugin.instance(&Owner::default()).await.map(drop).map_err(|miss| miss.into_error(&plugin.settings.name))
         })
         .await
     }
@@ -197,9 +197,9 @@ impl Bench {
 
     async fn stages(&self, facts: &Arc<Facts>) -> Result<Option<Stages>, Error> {
         let chain = self.chain(facts);
-        let (_, stages) =
-            Stages::open(chain, Endpoint::ChatCompletions, &mut view(facts, None), true).await?;
-        Ok(stages)
+        let mut view = view(facts, None);
+        let (stages, opened) = Stages::open(chain, Endpoint::ChatCompletions, &mut view, true).await;
+        opened.map(|()| Some(stages).filter(|stages| !stages.are_none()))
     }
 
     /// Times a stream without text, from the plugin's instance to its giving back.

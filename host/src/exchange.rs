@@ -73,23 +73,26 @@ pub(crate) type Notice = Box<dyn FnOnce(&Exchange) + Send>;
 pub(crate) struct Bodies {
     /// As the client sent it.
     pub(crate) request: Bytes,
-    /// As the client was sent it.
-    pub(crate) response: Vec<u8>,
+    /// As the client was sent it; shared only when it is over.
+    pub(crate) response: Arc<Vec<u8>>,
 }
 
 impl Bodies {
     /// The most that is kept of either, in bytes.
     pub(crate) const BYTES_MAX: usize = 1 << 20;
 
-    /// Keeps the request.
+    /// Keeps the request; a part of it is copied, so that the rest can go.
     pub(crate) fn note_request(&mut self, body: &Bytes) {
-        self.request = body.slice(..body.len().min(Self::BYTES_MAX));
+        self.request = match body.get(..Self::BYTES_MAX) {
+            Some(part) if part.len() < body.len() => Bytes::copy_from_slice(part),
+            _ => body.clone(),
+        };
     }
 
     /// Keeps what of the answer is sent now.
     pub(crate) fn note_response(&mut self, bytes: &[u8]) {
         let room = Self::BYTES_MAX - self.response.len();
-        self.response.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        Arc::make_mut(&mut self.response).extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 }
 
@@ -411,5 +414,21 @@ mod tests {
         assert!(tags.iter().all(|(_, value)| value.len() == Tags::BYTES_MAX));
         tags.set("0".to_owned(), "x".to_owned());
         assert_eq!(tags.iter().next().map(|(_, value)| value.as_str()), Some("x"));
+    }
+
+    #[test]
+    fn bodies_are_kept_up_to_their_bound() {
+        let mut bodies = Bodies::default();
+        let whole = Bytes::from(vec![1; Bodies::BYTES_MAX]);
+        bodies.note_request(&whole);
+        assert_eq!(bodies.request.as_ptr(), whole.as_ptr(), "what is kept whole is not copied");
+        let long = Bytes::from(vec![1; Bodies::BYTES_MAX + 1]);
+        bodies.note_request(&long);
+        assert_eq!(bodies.request.len(), Bodies::BYTES_MAX);
+        assert!(long.try_into_mut().is_ok(), "what is cut off is not held");
+        for _ in 0..3 {
+            bodies.note_response(&[2; Bodies::BYTES_MAX / 2 + 1]);
+        }
+        assert_eq!(bodies.response.len(), Bodies::BYTES_MAX);
     }
 }

@@ -69,8 +69,9 @@ impl Snapshot {
 }
 
 impl Snapshots {
-    /// Starts with a snapshot.
+    /// Starts with a snapshot, whose plugins begin to work.
     pub(crate) fn new(first: Snapshot) -> Self {
+        first.plugins.activate(None);
         Self { current: ArcSwap::from_pointee(first) }
     }
 
@@ -79,8 +80,10 @@ impl Snapshots {
         self.current.load_full()
     }
 
-    /// Lets requests that begin from now on use another snapshot.
+    /// Lets requests that begin from now on use another snapshot, and its plugins work instead of those before.
     pub(crate) fn swap(&self, next: Snapshot) {
-        self.current.store(Arc::new(next));
+        let next = Arc::new(next);
+        let before = self.current.swap(next.clone());
+        next.plugins.activate(Some(&before.plugins));
     }
 }

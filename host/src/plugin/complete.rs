@@ -7,10 +7,10 @@ use crate::chat::StopReason;
 use crate::error::ErrorKind;
 use crate::exchange::{Bodies, Exchange, Outcome};
 use crate::plugin::Plugin;
-use crate::plugin::bindings::hooks::on_complete::AuditRecord;
 use crate::plugin::bindings::imports::types;
 use crate::plugin::hook::Hook;
 use crate::plugin::load::Loaded;
+use crate::plugin::worker::{AuditRecord, Record};
 use crate::wire::Endpoint;
 
 /// Has every plugin with `on-complete` told when the exchange is over, if it matches what that turned out to be.
@@ -32,7 +32,7 @@ pub(crate) fn watch(loaded: &Loaded, exchange: &mut Exchange) {
     }
 }
 
-fn record(exchange: &Exchange, with_bodies: bool) -> AuditRecord {
+fn record(exchange: &Exchange, with_bodies: bool) -> Record {
     let total = exchange.elapsed();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let us = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -48,7 +48,7 @@ fn record(exchange: &Exchange, with_bodies: bool) -> AuditRecord {
             StopReason::ContentFilter => types::Finish::ContentFilter,
         }),
     };
-    AuditRecord {
+    let facts = AuditRecord {
         id: exchange.id.to_str().unwrap_or_default().to_owned(),
         tenant: exchange.tenant.as_deref().map(str::to_owned),
         operation: exchange.endpoint.to_owned(),
@@ -61,7 +61,12 @@ fn record(exchange: &Exchange, with_bodies: bool) -> AuditRecord {
         ttft_us: exchange.first_token.map(us),
         total_us: us(total),
         tags: exchange.tags.iter().cloned().collect(),
-        request_body: bodies.map(|bodies| bodies.request.to_vec()),
-        response_body: bodies.map(|bodies| bodies.response.clone()),
+        request_body: None,
+        response_body: None,
+    };
+    Record {
+        facts,
+        request: bodies.map(|bodies| bodies.request.clone()),
+        response: bodies.map(|bodies| bodies.response.clone()),
     }
 }

@@ -183,12 +183,13 @@ impl Code {
         memory_max: u64,
         allow: &Allow,
     ) -> Result<Self, String> {
-        let Inspected { manifest, needs, .. } = inspect(bytes)?;
+        let Inspected { manifest, needs, exports, imports } = inspect(bytes)?;
+        // What it cannot run with is said before it takes a minute to compile.
+        let hooks = hooks_among(exports.iter().map(String::as_str))?;
+        check_grants(&imports, allow)?;
         let host = engines.host_for(&needs, memory_max)?;
         let component = compile(host, bytes)?;
-        let hooks = exports(&component)?;
-        let imports = wanted(&component);
-        check_grants(&imports, allow)?;
+        check_exports(&component)?;
         let pre = host.linker.instantiate_pre(&component).map_err(|error| explain_import(&error))?;
         let indices = Indices::new(&pre, hooks)?;
         Ok(Self {
@@ -225,16 +226,14 @@ fn compile(host: &Host, bytes: &[u8]) -> Result<Component, String> {
     })
 }
 
-/// The hooks a component has.
-fn exports(component: &Component) -> Result<Hooks, String> {
-    let engine = component.engine();
-    let component = component.component_type();
-    for (name, item) in component.exports(engine) {
+/// Makes sure that what a component exports by the name of an interface is one.
+fn check_exports(component: &Component) -> Result<(), String> {
+    for (name, item) in component.component_type().exports(component.engine()) {
         if interface(name).is_some() && !matches!(item.ty, ComponentItem::ComponentInstance(_)) {
             return Err(format!("its export `{name}` is no interface"));
         }
     }
-    hooks_among(component.exports(engine).map(|(name, _)| name))
+    Ok(())
 }
 
 /// The hooks among the names of a component's exports.
@@ -262,11 +261,6 @@ pub(crate) fn hooks_among<'a>(exports: impl Iterator<Item = &'a str>) -> Result<
         return Err("it does not export `witgate:plugin/lifecycle`: every plugin has to".to_owned());
     }
     Ok(hooks)
-}
-
-/// The interfaces a component imports.
-fn wanted(component: &Component) -> Vec<String> {
-    component.component_type().imports(component.engine()).map(|(name, _)| name.to_owned()).collect()
 }
 
 /// Splits `witgate:plugin/on-request@0.1.0`.

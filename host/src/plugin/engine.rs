@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use wasmtime::component::Linker;
 use wasmtime::{
@@ -84,7 +84,8 @@ impl Engines {
     ///
     /// # Errors
     ///
-    /// A message when not even that works, or the folder for compiled code must not be used.
+    /// A message when not even that works, nothing could interrupt a plugin, or the folder for compiled code must not be
+    /// used.
     pub(crate) fn new(cache_dir: Option<&Path>) -> Result<Self, String> {
         let cache = cache_dir.and_then(|folder| match private_folder(folder) {
             Ok(()) => Some(open_cache(folder)),
@@ -95,7 +96,7 @@ impl Engines {
             }
         });
         let cache = cache.transpose()?;
-        let ticker = Ticker::start();
+        let ticker = Ticker::start()?;
         let mut pooled = None;
         let mut pool_size = 0;
         for size in POOL_SIZES.into_iter().filter(|size| *size <= mappings_allow()) {
@@ -243,24 +244,37 @@ enum Unusable {
 }
 
 /// Makes the folder if need be, and makes sure that nobody else can put code there: what is in it is executed.
+///
+/// A folder that was there keeps who may write it: others may have put code there already. That they can read it is
+/// ended.
 fn private_folder(folder: &Path) -> Result<(), Unusable> {
     let unwritable = |error: std::io::Error| Unusable::Unwritable(format!("`{}`: {error}", folder.display()));
+    let refused = |why: &str| {
+        let folder = folder.display();
+        Err(Unusable::Refused(format!("`{folder}` {why}: set `server.cache_dir` to a folder of your own")))
+    };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unwritable)?;
     let found = fs::metadata(folder).map_err(unwritable)?;
-    // A file made now has this process's owner.
-    let probe = folder.join(format!(".owner-{}", std::process::id()));
-    let owner = fs::File::create(&probe).and_then(|file| file.metadata()).map(|own| own.uid());
-    let _ = fs::remove_file(&probe);
-    if owner.map_err(unwritable)? != found.uid() {
-        return Err(Unusable::Refused(format!(
-            "`{}` belongs to another user, who could put code there: set `server.cache_dir` to a folder of your own",
-            folder.display()
-        )));
+    let mode = found.permissions().mode();
+    if mode & 0o022 != 0 {
+        return refused("can be written by other users, who could put code there");
     }
-    if found.permissions().mode() & 0o077 != 0 {
+    if new_files_owner(folder).map_err(unwritable)? != found.uid() {
+        return refused("belongs to another user, who could put code there");
+    }
+    if mode & 0o055 != 0 {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(unwritable)?;
     }
     Ok(())
+}
+
+/// Who owns what this process makes in a folder: the user it runs as. What is there already is not touched.
+fn new_files_owner(folder: &Path) -> std::io::Result<u32> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let probe = folder.join(format!(".owner-{}-{}", std::process::id(), now.as_nanos()));
+    let owner = fs::File::create_new(&probe)?.metadata().map(|own| own.uid());
+    fs::remove_file(&probe)?;
+    owner
 }
 
 fn open_cache(folder: &Path) -> Result<Cache, String> {
@@ -283,7 +297,12 @@ pub(crate) struct Ticking {
 }
 
 impl Ticker {
-    fn start() -> Arc<Self> {
+    /// Starts its thread.
+    ///
+    /// # Errors
+    ///
+    /// A message when there can be none: a plugin that does not return would never be interrupted.
+    fn start() -> Result<Arc<Self>, String> {
         let ticker = Arc::new(Self {
             engines: std::sync::Mutex::default(),
             running: AtomicUsize::new(0),
@@ -303,10 +322,10 @@ impl Ticker {
                 }
             }
         });
-        if let Ok(handle) = spawned {
-            ticker.thread.get_or_init(|| handle.thread().clone());
-        }
-        ticker
+        let handle =
+            spawned.map_err(|error| format!("the thread that interrupts plugins cannot start: {error}"))?;
+        ticker.thread.get_or_init(|| handle.thread().clone());
+        Ok(ticker)
     }
 
     fn add(&self, engine: &Engine) {
@@ -355,5 +374,49 @@ impl Drop for Ticker {
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(folder: &Path) -> u32 {
+        fs::metadata(folder).expect("the folder is there").permissions().mode() & 0o7777
+    }
+
+    /// Uses a folder that had one mode and has another afterwards; none where it is refused.
+    #[track_caller]
+    fn check_mode(before: u32, after: Option<u32>) {
+        let folder = tempfile::tempdir().expect("the temporary folder is writable");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(before)).expect("it is ours");
+        let is_refused = matches!(private_folder(folder.path()), Err(Unusable::Refused(_)));
+        assert_eq!(is_refused, after.is_none(), "{before:o}");
+        assert_eq!(mode(folder.path()), after.unwrap_or(before), "{before:o}");
+        let left = fs::read_dir(folder.path()).expect("it can be read").count();
+        assert_eq!(left, 0, "nothing is left in it");
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_is_refused_and_left_as_it_is() {
+        for mode in [0o777, 0o1777, 0o770, 0o722, 0o775, 0o2770] {
+            check_mode(mode, None);
+        }
+    }
+
+    #[test]
+    fn a_folder_of_ones_own_is_closed_to_others() {
+        check_mode(0o700, Some(0o700));
+        check_mode(0o755, Some(0o700));
+        check_mode(0o711, Some(0o700));
+    }
+
+    #[test]
+    fn a_new_folder_is_private_also_where_others_may_write_beside_it() {
+        let open = tempfile::tempdir().expect("the temporary folder is writable");
+        fs::set_permissions(open.path(), fs::Permissions::from_mode(0o777)).expect("it is ours");
+        let inside = open.path().join("a").join("b");
+        assert!(private_folder(&inside).is_ok());
+        assert_eq!((mode(&inside), mode(open.path())), (0o700, 0o777));
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Grants {
 impl Grants {
     /// Reads them off the configuration, taking over what `before` has learnt.
     ///
+    /// Its memory is as large as either wants it, so that both can start and go on, until [`Self::bound_memory`].
+    ///
     /// # Errors
     ///
     /// What is wrong with an origin.
@@ -40,7 +42,9 @@ impl Grants {
             Some(before) => before.kv.clone(),
             None => Arc::new(kv::Store::new(allow.kv)),
         };
-        kv.set_bytes_max(allow.kv);
+        if kv.usage().bytes_max < allow.kv {
+            kv.set_bytes_max(allow.kv);
+        }
         let metrics = Arc::new(match before {
             Some(before) => before.metrics.successor(allow.metrics as usize),
             None => Registry::new(&settings.name, allow.metrics as usize),
@@ -59,5 +63,38 @@ impl Grants {
             }
         };
         Ok(Self { env: allow.env.clone(), secrets: allow.secrets.clone(), http, kv, metrics, log })
+    }
+
+    /// Gives its memory the bound that it has by `allow`.
+    pub(crate) fn bound_memory(&self, allow: &config::Allow) {
+        self.kv.set_bytes_max(allow.kv);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PluginSource;
+
+    /// What is granted to a version that may keep so many bytes.
+    fn grants(kv: u64, before: Option<&Grants>) -> (config::Plugin, Grants) {
+        let mut settings = config::Plugin::new("a", PluginSource::Builtin("a".to_owned()));
+        settings.allow.kv = kv;
+        let grants = Grants::new(&settings, before).expect("nothing is wrong with it");
+        (settings, grants)
+    }
+
+    #[test]
+    fn memory_has_its_new_bound_only_when_a_version_takes_over() {
+        let (_, before) = grants(1000, None);
+        let bytes_max = || before.kv.usage().bytes_max;
+        let (smaller, narrowed) = grants(10, Some(&before));
+        assert_eq!(bytes_max(), 1000, "the version that runs can go on");
+        narrowed.bound_memory(&smaller.allow);
+        assert_eq!(bytes_max(), 10);
+        let (_, _widened) = grants(2000, Some(&narrowed));
+        assert_eq!(bytes_max(), 2000, "the new version can start");
+        narrowed.bound_memory(&smaller.allow);
+        assert_eq!(bytes_max(), 10, "it was refused");
     }
 }

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::builtin;
-use crate::config::{self, PluginSource};
+use crate::config::{self, PluginConfig, PluginSource};
 use crate::plugin::component::{self, Code};
 use crate::plugin::counters::Counters;
 use crate::plugin::engine::Engines;
@@ -71,6 +71,8 @@ impl Runtime {
 impl Loaded {
     /// Loads the plugins of a configuration. Blocks: compiling takes seconds, and every plugin is started once.
     ///
+    /// They do nothing by themselves before they are activated.
+    ///
     /// # Errors
     ///
     /// All that is wrong, a line for each plugin.
@@ -102,6 +104,8 @@ impl Loaded {
             }
         }
         if !problems.is_empty() {
+            // They go on with what they were granted.
+            before.into_iter().flat_map(|before| &before.plugins).for_each(|plugin| plugin.bound_memory());
             return Err(problems.join("\n"));
         }
         for plugin in &plugins {
@@ -111,6 +115,30 @@ impl Loaded {
         }
         let hooks = plugins.iter().map(|plugin| plugin.hooks()).fold(Hooks::default(), Hooks::union);
         Ok(Self { plugins, hooks })
+    }
+
+    /// Lets them work beside the exchanges, in place of those that were there `before`.
+    ///
+    /// Until then they only stand ready: what is loaded may yet be refused, or only be checked.
+    pub(crate) fn activate(&self, before: Option<&Self>) {
+        for plugin in before.into_iter().flat_map(|before| &before.plugins) {
+            let stays = self.plugins.iter().any(|kept| Arc::ptr_eq(kept, plugin));
+            if let Some(worker) = plugin.worker.as_ref().filter(|_| !stays) {
+                worker.retire();
+            }
+        }
+        for plugin in &self.plugins {
+            plugin.bound_memory();
+            if let Some(worker) = &plugin.worker {
+                worker.start(&plugin.core);
+            }
+        }
+    }
+}
+
+impl Plugin {
+    fn bound_memory(&self) {
+        self.grants.bound_memory(&self.settings.allow);
     }
 }
 
@@ -146,7 +174,7 @@ fn load(
         }
         None => Arc::new(Code::compile(engines, &bytes, settings.limits.memory, &settings.allow)?),
     };
-    check_config(&code, &settings.config)?;
+    check_config(code.manifest.schema.as_ref(), &settings.config)?;
     let grants = Arc::new(Grants::new(settings, before.map(|before| &*before.grants))?);
     let places = Arc::new(Semaphore::new(settings.limits.instances_max as usize));
     let counters = before.map_or_else(|| Arc::new(Counters::default()), |before| before.counters.clone());
@@ -163,7 +191,7 @@ fn load(
     });
     try_out(&core)?;
     let works = core.code.hooks.has(Hook::OnComplete) || core.code.hooks.has(Hook::OnTick);
-    let worker = works.then(|| Worker::start(core.clone()));
+    let worker = works.then(Worker::new);
     Ok(Arc::new(Plugin { core, worker }))
 }
 
@@ -205,18 +233,22 @@ fn try_out(core: &Arc<Core>) -> Result<(), String> {
 ///
 /// # Errors
 ///
-/// Everything that does not fit, with where it is.
-pub(crate) fn check_config(code: &Code, config: &str) -> Result<(), String> {
-    let Some(schema) = &code.manifest.schema else { return Ok(()) };
+/// Everything that does not fit, with where it is; without any value if there is a secret among them.
+fn check_config(schema: Option<&Value>, config: &PluginConfig) -> Result<(), String> {
+    let Some(schema) = schema else { return Ok(()) };
     let validator = jsonschema::validator_for(schema)
         .map_err(|error| format!("the schema in its manifest is none: {error}"))?;
+    let has_secrets = **config != *config.shown();
     let config: Value =
         serde_json::from_str(config).map_err(|error| format!("its configuration is no JSON: {error}"))?;
     let problems: Vec<String> = validator
         .iter_errors(&config)
         .map(|error| {
             let path = error.instance_path().to_string().replace('/', ".");
-            format!("`config{path}`: {error}")
+            match has_secrets {
+                true => format!("`config{path}`: {}", error.masked_with("the value")),
+                false => format!("`config{path}`: {error}"),
+            }
         })
         .collect();
     if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
@@ -256,5 +288,42 @@ impl Endpoint {
     /// Whether its answers have text that `stream-text` is for.
     pub(crate) fn has_text(self) -> bool {
         matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Holds a configuration, as it is and as it is shown, against one schema.
+    #[track_caller]
+    fn check(config: &str, shown: &str, problems: Result<(), &str>) {
+        let schema = json!({
+            "properties": {"key": {"type": "string", "pattern": "^sk-"}, "mode": {"enum": ["a", "b"]}},
+            "maxProperties": 1,
+        });
+        let checked = check_config(Some(&schema), &PluginConfig::new(config, shown));
+        assert_eq!(checked, problems.map_err(str::to_owned));
+    }
+
+    #[test]
+    fn no_value_is_named_where_there_is_a_secret() {
+        let plain = r#"{"mode":"c"}"#;
+        check(plain, plain, Err(r#"`config.mode`: "c" is not one of "a" or "b""#));
+        check(r#"{"key":"sk-hush"}"#, r#"{"key":"***"}"#, Ok(()));
+        let mode = r#"`config.mode`: the value is not one of "a" or "b""#;
+        check(r#"{"mode":"hush"}"#, r#"{"mode":"***"}"#, Err(mode));
+        check(r#"{"mode":["hush"]}"#, r#"{"mode":["***"]}"#, Err(mode));
+        let key = r#"`config.key`: the value does not match "^sk-""#;
+        check(r#"{"key":"hush"}"#, r#"{"key":"***"}"#, Err(key));
+        let many = "`config`: the value has more than 1 property";
+        check(r#"{"key":"sk-hush","mode":"a"}"#, r#"{"key":"***","mode":"a"}"#, Err(many));
+    }
+
+    #[test]
+    fn a_plugin_without_a_schema_takes_any_configuration() {
+        assert_eq!(check_config(None, &PluginConfig::default()), Ok(()));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -17,7 +18,10 @@ use crate::mock;
 /// What every connection of a load asks, and the length of the right answer.
 pub(crate) struct Request {
     bytes: Vec<u8>,
-    answer_len: u64,
+    /// None: any length.
+    answer_len: Option<u64>,
+    /// Of one event, in bytes.
+    event_len: f64,
 }
 
 impl Request {
@@ -36,7 +40,12 @@ impl Request {
 
     /// A short chat, answered with so many events with a gap between two of them.
     pub(crate) fn stream(events: usize, gap: Duration) -> Self {
-        let model = format!("stream:{events}:{}", gap.as_micros());
+        Self::batches(events, 1, gap)
+    }
+
+    /// A short chat, answered with so many events, `batch` of them at once with a gap behind.
+    pub(crate) fn batches(events: usize, batch: usize, gap: Duration) -> Self {
+        let model = format!("stream:{events}:{}:{batch}", gap.as_micros());
         let messages = r#"[{"role":"user","content":"Count, please."}]"#;
         Self::post(
             &format!(r#"{{"model":"{model}","messages":{messages},"stream":true}}"#),
@@ -46,13 +55,32 @@ impl Request {
 
     fn post(body: &str, answer_len: u64) -> Self {
         let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\naccept: */*\r\n";
-        Self { bytes: format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes(), answer_len }
+        Self {
+            bytes: format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes(),
+            answer_len: Some(answer_len),
+            event_len: mock::EVENT_LEN as f64,
+        }
+    }
+
+    /// Has one more header.
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        let end = memmem::find(&self.bytes, b"\r\n").expect("a request has lines") + 2;
+        self.bytes.splice(end..end, format!("{name}: {value}\r\n").into_bytes());
+        self
+    }
+
+    /// Takes answers of any length, whose events have so many bytes on average.
+    pub(crate) fn of_any_length(mut self, event_len: f64) -> Self {
+        self.answer_len = None;
+        self.event_len = event_len;
+        self
     }
 }
 
 /// Connections that ask again and again until they are told to stop.
 pub(crate) struct Load {
     progress: Arc<Progress>,
+    event_len: f64,
     connections: JoinSet<Result<()>>,
 }
 
@@ -73,6 +101,7 @@ pub(crate) struct Received {
 impl Load {
     /// Opens the connections evenly over `ramp` and starts to ask.
     pub(crate) fn start(address: SocketAddr, request: Request, connections: u32, ramp: Duration) -> Self {
+        let event_len = request.event_len;
         let (request, progress) = (Arc::new(request), Arc::<Progress>::default());
         let mut tasks = JoinSet::new();
         for index in 0..connections {
@@ -82,14 +111,14 @@ impl Load {
                 repeat(&mut Connection::open(address).await?, &request, &progress).await
             });
         }
-        Self { progress, connections: tasks }
+        Self { progress, event_len, connections: tasks }
     }
 
     pub(crate) fn received(&self) -> Received {
         let body_bytes = self.progress.body_bytes.load(Ordering::Relaxed);
         Received {
             answers: self.progress.answers.load(Ordering::Relaxed),
-            events: body_bytes as f64 / mock::EVENT_LEN as f64,
+            events: body_bytes as f64 / self.event_len,
         }
     }
 
@@ -98,18 +127,18 @@ impl Load {
         self.progress.is_last.store(true, Ordering::Relaxed);
     }
 
-    /// Waits for the last answers.
+    /// Waits for the last answers, and tells what was received in all.
     ///
     /// # Errors
     ///
     /// An answer had another status than 200, the wrong length, or did not come.
-    pub(crate) async fn finish(mut self) -> Result<()> {
+    pub(crate) async fn finish(mut self) -> Result<Received> {
         self.wind_down();
         loop {
             let ended = timeout(SILENCE_MAX, self.connections.join_next()).await;
             match ended.map_err(|_| "answers did not come to an end")? {
                 Some(connection) => connection??,
-                None => return Ok(()),
+                None => return Ok(self.received()),
             }
         }
     }
@@ -148,6 +177,13 @@ pub(crate) async fn time(address: SocketAddr, request: &Request, length: Duratio
     Ok(times)
 }
 
+/// Asks once and returns the length of the answer's body.
+pub(crate) async fn answer_len(address: SocketAddr, request: &Request) -> Result<u64> {
+    let mut connection = Connection::open(address).await?;
+    timeout(SILENCE_MAX, connection.exchange(request, |_| ())).await??;
+    Ok(connection.message.body_len())
+}
+
 /// Connections whose answers have begun and stay open; dropping them closes them.
 pub(crate) async fn hold(address: SocketAddr, request: &Request, connections: u32) -> Result<Vec<TcpStream>> {
     let mut held = Vec::new();
@@ -181,7 +217,7 @@ impl Connection {
         loop {
             let is_complete = self.read().await?;
             let body_len = self.message.body_len();
-            if body_len >= mock::EVENT_LEN.min(request.answer_len) {
+            if body_len >= mock::EVENT_LEN.min(request.answer_len.unwrap_or(u64::MAX)) {
                 first_event_us.get_or_insert_with(|| microseconds(start.elapsed()));
             }
             progress(body_len - seen);
@@ -190,8 +226,8 @@ impl Connection {
                 break;
             }
         }
-        if seen != request.answer_len {
-            return Err(format!("an answer had {seen} bytes instead of {}", request.answer_len).into());
+        if let Some(answer_len) = request.answer_len.filter(|answer_len| *answer_len != seen) {
+            return Err(format!("an answer had {seen} bytes instead of {answer_len}").into());
         }
         let complete_us = microseconds(start.elapsed());
         Ok(Times { first_event_us: first_event_us.unwrap_or(complete_us), complete_us })

@@ -8,11 +8,15 @@
 //! floor and the gateway have the first for themselves, load and upstream the others. Every answer's status and length are checked.
 
 mod floor;
+#[expect(dead_code, reason = "the bench of plugins needs more of it")]
 mod load;
 mod message;
 mod mock;
 mod parts;
+#[expect(dead_code, reason = "the bench of plugins needs more of it")]
 mod process;
+#[expect(dead_code, reason = "the bench of plugins needs more of it")]
+mod sample;
 mod table;
 
 use std::process::ExitCode;

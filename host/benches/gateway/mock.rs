@@ -1,7 +1,7 @@
 //! The upstream: canned answers over raw TCP, so that it costs little beside what it feeds.
 //!
-//! The model chooses the answer: `stream:N:GAP_US` streams N events with so many microseconds between two of them (0: back to back), one
-//! write for each; any other model gets one chat completion.
+//! The model chooses the answer: `stream:N:GAP_US:K` streams N events, K of them in one write, with so many microseconds between two writes
+//! (0: back to back); any other model gets one chat completion.
 
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ async fn serve_connection(mut stream: TcpStream) -> Result<()> {
 struct Script {
     events: usize,
     gap: Duration,
+    /// Events in one write.
+    batch: usize,
     has_usage: bool,
 }
 
@@ -60,25 +62,27 @@ impl Script {
         let start = &request[..request.len().min(2048)];
         let name = &start[memmem::find(start, START)? + START.len()..];
         let name = std::str::from_utf8(&name[..memchr::memchr(b'"', name)?]).ok()?;
-        let (events, gap_us) = name.split_once(':')?;
+        let (events, rest) = name.split_once(':')?;
+        let (gap_us, batch) = rest.split_once(':')?;
         Some(Self {
             events: events.parse().ok()?,
             gap: Duration::from_micros(gap_us.parse().ok()?),
+            batch: batch.parse().ok()?,
             has_usage: memmem::find(request, b"\"include_usage\":true").is_some(),
         })
     }
 
     async fn play(self, stream: &mut TcpStream) -> Result<()> {
-        let event = chunk(EVENT);
+        let batch = chunk(EVENT).repeat(self.batch);
         let mut first = STREAM_HEAD.to_vec();
-        first.extend_from_slice(&event);
+        first.extend_from_slice(&batch);
         stream.write_all(&first).await?;
         let mut clock = self.clock();
-        for _ in 1..self.events {
+        for _ in 1..self.events / self.batch {
             if let Some(clock) = &mut clock {
                 clock.tick().await;
             }
-            stream.write_all(&event).await?;
+            stream.write_all(&batch).await?;
         }
         let mut last = chunk(FINISH);
         if self.has_usage {

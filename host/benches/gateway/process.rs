@@ -15,6 +15,8 @@ use crate::Result;
 /// A child that serves on loopback; dropping it ends it.
 pub(crate) struct Process {
     pub(crate) address: SocketAddr,
+    /// Where else it says it is.
+    further: mpsc::Receiver<SocketAddr>,
     child: Child,
 }
 
@@ -49,7 +51,7 @@ impl Process {
         listen_to(child.stdout.take().expect("it is piped"), said.clone(), Some(sender));
         listen_to(child.stderr.take().expect("it is piped"), said.clone(), None);
         if let Ok(address) = found.recv_timeout(START_MAX) {
-            return Ok(Self { address, child });
+            return Ok(Self { address, further: found, child });
         }
         end(&mut child);
         let said = said
@@ -60,6 +62,11 @@ impl Process {
             .collect::<Vec<String>>()
             .join("\n");
         Err(format!("`{}` did not start to listen; it said:\n{said}", executable.display()).into())
+    }
+
+    /// The listener for operators, which the gateway names after its own; to be asked once.
+    pub(crate) fn admin_address(&self) -> Result<SocketAddr> {
+        self.further.recv_timeout(START_MAX).map_err(|_| "no listener for operators".into())
     }
 
     /// CPU time so far.
@@ -173,12 +180,20 @@ impl Cpus {
 /// Raises the limit of open files as far as it goes, here and in the children to come; returns the limit.
 pub(crate) fn raise_files_limit() -> Result<u64> {
     let hard = files_limit()?.1;
-    // Without `prlimit` the limit stays as it is; parts that need more files say so.
-    let _ = quiet("prlimit")
-        .args(["--pid", &std::process::id().to_string(), &format!("--nofile={hard}:{hard}")])
-        .status();
+    // Only root may go beyond the hard limit. Without `prlimit` the limit stays as it is; parts that need more say so.
+    for limit in [hard.max(FILES_WANTED), hard] {
+        let set = quiet("prlimit")
+            .args(["--pid", &std::process::id().to_string(), &format!("--nofile={limit}:{limit}")])
+            .status();
+        if set.is_ok_and(|status| status.success()) {
+            break;
+        }
+    }
     Ok(files_limit()?.0)
 }
+
+/// Enough for every part of every bench.
+const FILES_WANTED: u64 = 65_536;
 
 /// Counts the instructions a process runs in user mode, which differ less from run to run than its time does.
 pub(crate) struct Instructions(Child);
@@ -228,14 +243,15 @@ fn listen_to(
     found: Option<mpsc::Sender<SocketAddr>>,
 ) {
     thread::spawn(move || {
-        // Dropped with the first address or at the end of the output: either ends the wait for it.
-        let mut found = found;
+        // Dropped at the end of the output, which ends the wait for an address.
+        let found = found;
         for line in BufReader::new(output).lines().map_while(std::io::Result::ok) {
-            let address = line.strip_prefix("listening on http://").and_then(|text| text.trim().parse().ok());
+            let address = ["listening on http://", "admin on http://"]
+                .iter()
+                .find_map(|start| line.strip_prefix(start)?.trim().parse().ok());
             if let (Some(address), Some(sender)) = (address, &found) {
                 // Nobody listens any more when the wait was given up.
                 let _ = sender.send(address);
-                found = None;
             }
             let mut said = said.lock().expect("nothing panics under this lock");
             said.push_back(line);

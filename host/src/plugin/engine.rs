@@ -37,12 +37,11 @@ const POOLED_CORE_INSTANCES: u32 = 8;
 const POOLED_MEMORIES: u32 = 1;
 /// Tables of an instance from the pool.
 const POOLED_TABLES: u32 = 4;
-/// Calls that execute or wait for the host at once.
-const STACKS: u32 = 4096;
 /// The sizes of the pool that are tried, in instances.
-const POOL_SIZES: [u32; 4] = [16_384, 4096, 1024, 256];
-/// How many of the kernel's memory mappings an instance takes at most.
-const MAPPINGS_PER_INSTANCE: u32 = 4;
+const POOL_SIZES: [u32; 4] = [10_240, 4096, 1024, 256];
+/// How many of the kernel's memory mappings an instance takes at most: two for its stack and the guard page before that,
+/// the others for its memory.
+const MAPPINGS_PER_INSTANCE: u32 = 6;
 /// What is kept of a slot's memory between two instances, so that it need not be given back and faulted in again.
 const MEMORY_KEPT: usize = 256 << 10;
 const TABLE_KEPT: usize = 16 << 10;
@@ -212,7 +211,8 @@ fn pool(size: u32) -> PoolingAllocationConfig {
         .total_memories(size)
         .total_tables(size * 2)
         .total_core_instances(size * 4)
-        .total_stacks(STACKS.min(size))
+        // Not only calls under way have one: a store keeps its last stack until it is dropped.
+        .total_stacks(size)
         .max_memory_size(POOLED_MEMORY_MAX as usize)
         .max_memories_per_component(POOLED_MEMORIES)
         .max_tables_per_component(POOLED_TABLES)
@@ -227,12 +227,12 @@ fn pool(size: u32) -> PoolingAllocationConfig {
     pool
 }
 
-/// How many instances the kernel's bound on memory mappings leaves room for; half of it is for everything else.
+/// How many instances the kernel's bound on memory mappings leaves room for.
 fn mappings_allow() -> u32 {
     let bound = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
     let bound: u32 = bound.and_then(|text| text.trim().parse().ok()).unwrap_or(u32::MAX);
-    // The default bound, 65,530, is meant to allow the largest pool.
-    (bound / MAPPINGS_PER_INSTANCE).saturating_add(MAPPINGS_PER_INSTANCE)
+    // The default bound, 65,530, allows the largest pool and leaves room for everything else.
+    bound / MAPPINGS_PER_INSTANCE
 }
 
 /// Why a folder cannot hold compiled code.

@@ -4,7 +4,7 @@ use serde_json::json;
 use witgate_tests::upstream::reply::{Step, chunk};
 use witgate_tests::{Gateway, Reply, Upstream, eventually};
 
-use super::{ask, chat_for, described, notes, probe, start};
+use super::{ask, chat_for, config, described, notes, probe, reload, start};
 
 fn chatty() -> Upstream {
     Upstream::new(|request| Reply::chat_as_asked(request, &["he", "llo"]))
@@ -88,6 +88,32 @@ fn a_batch_that_is_refused_comes_again_and_three_times_at_most() {
         let word = if dropped == 1 { "records were dropped" } else { "a plugin refused a batch" };
         eventually("the log to say so", || gateway.stderr().contains(word).then_some(()));
     }
+}
+
+#[test]
+fn what_is_queued_is_delivered_although_the_plugin_is_swapped() {
+    let upstream = chatty();
+    let version = |label: &str| probe("a", &format!("{{ label: {label}, notes: true }}"));
+    let gateway = start(&upstream, &version("old"));
+    gateway.rewrite_config(&config(&upstream, &version("new")));
+    gateway.send(&chat_for("counted", false)).expect(200);
+    gateway.send_admin(&reload()).expect(200);
+    assert_eq!(record(&gateway, "counted"), "200 stop [probe=old] 2 0 0");
+}
+
+#[test]
+fn what_is_queued_is_delivered_before_the_gateway_ends() {
+    let upstream = chatty();
+    let mut gateway = start(&upstream, &probe("a", "{}"));
+    let answer = gateway.send(&chat_for("last", false)).expect(200);
+    let id = answer.header("x-request-id").expect("every answer has an id").to_owned();
+    gateway.signal("TERM");
+    assert!(gateway.wait_exit().success());
+    // The plugin labels what it has seen.
+    eventually("the label", || {
+        let log = gateway.stderr();
+        log.lines().any(|line| line.contains(&id) && line.contains("key=\"seen\"")).then_some(())
+    });
 }
 
 #[test]

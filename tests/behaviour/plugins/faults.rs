@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 use witgate_tests::client::End;
 use witgate_tests::sse::{chat_text, data};
-use witgate_tests::{Connection, Gateway, Reply, Request, Upstream, eventually};
+use witgate_tests::upstream::reply::chunk;
+use witgate_tests::{Connection, Gate, Gateway, Reply, Request, Upstream, eventually};
 
 use super::component::{MUMBLING, component};
 use super::{chat_for, config, described, faulty, reload, start};
@@ -134,6 +135,34 @@ fn a_fault_after_the_first_byte_ends_a_stream_with_an_error_event() {
         );
         let hook = faults(&gateway, name, "stream-text");
         assert_eq!(hook.as_object().map(|kinds| kinds.len()), Some(1), "it breaks once: {hook}");
+    }
+}
+
+#[test]
+fn what_had_passed_before_a_fault_stays_and_what_follows_depends_on_the_operator() {
+    for (on_fault, text, has_error) in [("reject", "one ", true), ("skip", "one two three", false)] {
+        let gates = [Gate::new(), Gate::new()];
+        let delta = |text: &str| chunk(&json!({"content": text}), None);
+        let upstream = Upstream::always(
+            Reply::stream([delta("one ")])
+                .wait(&gates[0])
+                .event(&delta("two "))
+                .wait(&gates[1])
+                .event(&delta("three"))
+                .event(&chunk(&json!({}), Some("stop")))
+                .event("[DONE]"),
+        );
+        let settings = format!("on_fault: {on_fault}, config: {{ faults: {{ push: panic }}, every: 2 }}");
+        let gateway = start(&upstream, &faulty("second", &settings));
+        let mut client = gateway.ask(&Request::chat_stream("hi"));
+        assert_eq!(client.head().status, 200);
+        let first = client.event().expect("the first push is good").data;
+        gates.iter().for_each(Gate::open);
+        let (rest, end) = client.rest();
+        let all = [format!("data: {first}\n\n").as_bytes(), &rest].concat();
+        assert_eq!((chat_text(&all).as_str(), end), (text, End::Complete), "{on_fault}");
+        assert_eq!(String::from_utf8_lossy(&rest).contains("plugin_error"), has_error, "{on_fault}");
+        assert_eq!(faults(&gateway, "second", "stream-text"), json!({"panic": 1}), "{on_fault}");
     }
 }
 

@@ -41,6 +41,19 @@ fn a_server_that_is_not_there_is_an_error_and_no_fault() {
 }
 
 #[test]
+fn a_server_that_never_answers_is_not_waited_for_beyond_the_bound() {
+    let (upstream, silent) = (quiet(), Upstream::always(Reply::silence()));
+    let grants = GRANTS.replace("http://127.0.0.1:9", &silent.origin());
+    let limits = "limits: { wait_timeout: 100ms }";
+    let gateway =
+        start(&upstream, &format!("  - {{ name: a, source: {PROBE}, allow: {grants}, {limits} }}\n"));
+    let answer = gateway.send(&told(&format!("on-request http {}/", silent.origin()))).expect(500);
+    assert_eq!(answer.error_message(), "the plugin `a` failed (wait-timeout)");
+    silent.wait_left(0);
+    gateway.send(&Request::chat("hi")).expect(200);
+}
+
+#[test]
 fn a_plugin_sees_the_variables_and_secrets_it_was_granted() {
     let gateway = start(&quiet(), &probe("a", "{}"));
     assert_eq!(ask(&gateway, "env COLOUR"), "red");

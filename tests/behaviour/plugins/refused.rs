@@ -11,9 +11,14 @@ use super::{FAULTY, GRANTS, PROBE};
 /// What a gateway says that does not start with these plugins.
 #[track_caller]
 fn refusal(folder: &Path, plugins: &str) -> String {
+    refusal_before("{ name: one, base_url: \"http://127.0.0.1:9/v1\" }", folder, plugins)
+}
+
+/// What one says that does not start with these plugins before this upstream.
+#[track_caller]
+fn refusal_before(upstream: &str, folder: &Path, plugins: &str) -> String {
     let file = folder.join("witgate.yaml");
-    let text =
-        format!("upstreams:\n  - {{ name: one, base_url: \"http://127.0.0.1:9/v1\" }}\nplugins:\n{plugins}");
+    let text = format!("upstreams:\n  - {upstream}\nplugins:\n{plugins}");
     std::fs::write(&file, text).expect("the temporary folder is writable");
     let mut command = command();
     command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(file);
@@ -226,4 +231,8 @@ fn a_required_plugin_must_not_be_able_to_be_left_out() {
             "`required: true`, but its hook `stream-text` can never run for `embeddings`, whose answers have no text: take that out of `match.endpoints`",
         )],
     );
+    let default = "{ name: one, base_url: \"http://127.0.0.1:9/v1\", default: true }";
+    let said = refusal_before(default, folder.path(), &format!("  - {{ name: everywhere, {} }}\n", with("")));
+    let message = "an upstream takes paths nobody knows (`default: true`), where its hook `stream-text` cannot run: list `match.endpoints`";
+    assert!(said.contains(message), "{said}");
 }

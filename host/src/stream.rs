@@ -558,7 +558,7 @@ impl Drop for Body {
         let Content::Stream(streaming) = &mut self.content else { return };
         if let (Some(exchange), Some(filter)) = (&mut self.exchange, &streaming.filter) {
             // For one that was left in the middle; at the end it is known already.
-            exchange.usage = exchange.usage.or(filter.seen().usage);
+            exchange.usage = exchange.usage.or_else(|| filter.seen().usage);
         }
         if !streaming.plugins.are_there() {
             return;

@@ -1,6 +1,8 @@
 //! Sees the events of streams.
 
-use witgate_sdk::{Call, EventAction, EventStream, Finish, Plugin, Rejection, SseEvent, StreamEvents, export};
+use witgate_sdk::{
+    Call, EventAction, EventStream, Finish, Plugin, Rejection, SseEvent, StreamEvents, export,
+};
 
 struct Noop;
 

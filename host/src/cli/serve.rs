@@ -20,7 +20,7 @@ use crate::reload::Reloader;
 use crate::server::{self, Stop, Surface};
 use crate::snapshot::{Snapshot, Snapshots};
 
-/// How often idle upstream connections are looked at.
+/// How often idle upstream connections and plugin instances are looked at.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long streams that were cut off may take to tell their clients.
 const CUT_OFF_TIME_MAX: Duration = Duration::from_secs(1);
@@ -122,9 +122,9 @@ async fn prune(gateway: Arc<Gateway>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(PRUNE_INTERVAL) => {}
         }
-        for upstream in &gateway.snapshots.current().upstreams {
-            upstream.prune();
-        }
+        let snapshot = gateway.snapshots.current();
+        snapshot.upstreams.iter().for_each(|upstream| upstream.prune());
+        snapshot.plugins.plugins.iter().for_each(|plugin| plugin.prune());
     }
 }
 

@@ -18,6 +18,7 @@ use crate::plugin::Miss;
 use crate::plugin::fault::Fault;
 use crate::plugin::hook::Hook;
 use crate::plugin::instance::Instance;
+use crate::plugin::logs::{Level, Log};
 use crate::plugin::quarantine::Admission;
 
 /// Records that wait for the plugin; more are dropped and counted.
@@ -256,7 +257,7 @@ impl Singleton {
             match self.complete(&batch).await {
                 Ok(Ok(labels)) => {
                     counts.delivered.fetch_add(records, Ordering::Relaxed);
-                    tell_labels(&self.core.settings.name, labels);
+                    tell_labels(&self.core.grants.log, labels);
                     return;
                 }
                 // Nothing was delivered, so that this counts against nobody.
@@ -376,18 +377,21 @@ fn untyped(error: wasmtime::Error) -> Miss {
     Miss::Fault(Fault::invalid(format!("{error:#}")))
 }
 
-/// What the plugin found out about exchanges that are over.
-fn tell_labels(plugin: &str, labels: Labels) {
-    for (id, labels) in labels {
-        for (key, value) in labels {
-            tracing::info!(plugin, id, key, value, "label");
-        }
+/// Writes what the plugin found out about exchanges that are over, a line for each, as if it had written them itself.
+fn tell_labels(log: &Log, labels: Labels) {
+    let now = Instant::now();
+    for (id, mut labels) in labels {
+        labels.insert(0, ("id".to_owned(), id));
+        log.write(Level::Info, "labels", &labels, now);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::env::Environment;
+    use crate::config::{self, Overrides};
+    use crate::plugin::{Loaded, Runtime};
 
     fn record(id: &str, body: usize) -> Record {
         let facts = AuditRecord {

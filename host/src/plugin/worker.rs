@@ -163,6 +163,11 @@ impl Worker {
         self.undelivered.wait().await;
     }
 
+    /// Has a token for each record that was not delivered yet, also when the worker was dropped meanwhile.
+    pub(crate) fn undelivered(&self) -> &TaskTracker {
+        &self.undelivered
+    }
+
     /// What `/admin/plugins` says of it.
     pub(crate) fn describe(&self) -> Value {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -501,5 +506,70 @@ mod tests {
         let whole = record.whole();
         let moved = whole.request_body.zip(whole.response_body).expect("both are there");
         assert_eq!((moved.0.as_ptr(), moved.1.as_ptr()), (request, response));
+    }
+
+    /// Loads a plugin that takes records, in one instance.
+    async fn load(kv: &str, before: Option<Arc<Loaded>>, runtime: &Arc<Runtime>) -> Arc<Loaded> {
+        let text = format!(
+            "upstreams: [{{ name: a, base_url: 'builtin:echo' }}]\n\
+             plugins: [{{ name: a, source: 'builtin:audit-tags', config: {{ slow_ms: 1 }}, \
+             limits: {{ instances_max: 1 }}, allow: {{ kv: {kv} }} }}]\n"
+        );
+        let (environment, overrides) = (Environment::default(), Overrides::default());
+        let loaded = config::load_text(&text, "c.yaml".as_ref(), &environment, &overrides);
+        let (config, _) = loaded.map_err(|problems| problems.to_string()).expect("it is right");
+        let runtime = runtime.clone();
+        let loading = tokio::task::spawn_blocking(move || Loaded::new(&config, before.as_deref(), &runtime));
+        Arc::new(loading.await.expect("it does not panic").expect("it fits"))
+    }
+
+    fn worker(loaded: &Loaded) -> &Worker {
+        loaded.plugins[0].worker.as_ref().expect("it takes records")
+    }
+
+    #[tokio::test]
+    async fn records_wait_until_the_plugin_can_be_called() {
+        let runtime = Arc::default();
+        let loaded = load("1KiB", None, &runtime).await;
+        let place = loaded.plugins[0].places.clone().acquire_owned().await.expect("it is never closed");
+        loaded.activate(None);
+        worker(&loaded).send(record("a", 1));
+        let soon = tokio::time::timeout(Duration::from_secs(1), runtime.flush()).await;
+        assert!(soon.is_err(), "all deliveries there may be would be over");
+        drop(place);
+        runtime.flush().await;
+        let told = worker(&loaded).describe();
+        assert_eq!((&told["delivered"], &told["dropped"]), (&json!(1), &json!(0)));
+    }
+
+    #[tokio::test]
+    async fn what_was_replaced_is_told_what_it_has() {
+        let runtime = Arc::default();
+        let first = load("1KiB", None, &runtime).await;
+        first.activate(None);
+        let before = load("1KiB", Some(first.clone()), &runtime).await;
+        before.activate(Some(&first));
+        drop(first);
+        assert!(!worker(&before).shared.is_retired.load(Ordering::Relaxed), "it is the same still");
+        let place = before.plugins[0].places.clone().acquire_owned().await.expect("it is never closed");
+        worker(&before).send(record("a", 1));
+        let shared = worker(&before).shared.clone();
+        let after = load("2KiB", Some(before.clone()), &runtime).await;
+        after.activate(Some(&before));
+        assert!(shared.is_retired.load(Ordering::Relaxed));
+        assert!(!worker(&after).shared.is_retired.load(Ordering::Relaxed));
+        assert_eq!(runtime.draining(&after).len(), 1);
+        drop(before);
+        assert_eq!(runtime.draining(&after).len(), 0);
+        let mut flush = std::pin::pin!(runtime.flush());
+        let is_over = tokio::select! {
+            biased;
+            () = &mut flush => true,
+            () = std::future::ready(()) => false,
+        };
+        assert!(!is_over);
+        drop(place);
+        flush.await;
+        assert_eq!(shared.counts.delivered.load(Ordering::Relaxed), 1);
     }
 }

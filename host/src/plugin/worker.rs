@@ -185,6 +185,8 @@ impl Worker {
 pub(crate) struct Singleton {
     core: Arc<Core>,
     instance: Option<Instance>,
+    /// How long the last call waited for a place, which is no time that the plugin took.
+    waited: Duration,
 }
 
 async fn run(core: Arc<Core>, mut inbox: Inbox, shared: Arc<Shared>) {
@@ -249,7 +251,7 @@ impl Inbox {
 impl Singleton {
     /// None yet; it is made at the first call.
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core, instance: None }
+        Self { core, instance: None, waited: Duration::ZERO }
     }
 
     /// Delivers a batch, again and again within the bound, until the plugin took it. It waits as long as the plugin
@@ -291,7 +293,7 @@ impl Singleton {
         let outcome = self.call_complete(batch).await;
         // A batch that waits is not passed over.
         if !matches!(outcome, Err(Miss::Capacity)) {
-            self.core.note(Hook::OnComplete, &outcome, started.elapsed());
+            self.core.note(Hook::OnComplete, &outcome, started.elapsed().saturating_sub(self.waited));
         }
         self.end(admission, &outcome);
         outcome
@@ -336,7 +338,7 @@ impl Singleton {
         };
         let started = Instant::now();
         let outcome = self.call_tick(u64::try_from(now).unwrap_or(u64::MAX)).await;
-        self.core.note(Hook::OnTick, &outcome, started.elapsed());
+        self.core.note(Hook::OnTick, &outcome, started.elapsed().saturating_sub(self.waited));
         self.end(admission, &outcome);
     }
 
@@ -354,6 +356,7 @@ impl Singleton {
 
     async fn instance(&mut self) -> Result<&mut Instance, Miss> {
         let core = &self.core;
+        self.waited = Duration::ZERO;
         // What only grows is made anew before it meets its bound.
         let is_fit = |instance: &Instance| {
             instance.is_clean() && (instance.memory() as u64) < core.settings.limits.memory / 2
@@ -366,7 +369,9 @@ impl Singleton {
                     // One that waits to be used again gives its place to one that is needed now.
                     drop(core.idle().pop_front());
                 }
+                let asked = Instant::now();
                 let place = core.places.clone().acquire_owned().await.map_err(|_| Miss::Capacity)?;
+                self.waited = asked.elapsed();
                 let instance = Instance::start(core, place).await?;
                 core.quarantine.note_start();
                 instance

@@ -20,10 +20,12 @@ use crate::reload::Reloader;
 use crate::server::{self, Stop, Surface};
 use crate::snapshot::{Snapshot, Snapshots};
 
-/// How often idle upstream connections are looked at.
+/// How often idle upstream connections and plugin instances are looked at.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long streams that were cut off may take to tell their clients.
 const CUT_OFF_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long plugins may take for the ends of streams whose clients have left.
+const LEFT_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long plugins may take for the records of exchanges that are over.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
 /// The status of a process that was told twice to stop. Source: the shells' 128 + SIGINT.
@@ -98,13 +100,10 @@ async fn serve(input: Input, config: Config) -> Result<(), String> {
         }
         () = signals.stop_again() => std::process::exit(INTERRUPTED),
     }
-    let plugins = gateway.snapshots.current();
-    let flushing = async {
-        for plugin in &plugins.plugins.plugins {
-            plugin.flush().await;
-        }
-    };
-    if tokio::time::timeout(FLUSH_TIME_MAX, flushing).await.is_err() {
+    // What ends here becomes a record, too.
+    gateway.activity.tasks.close();
+    let _ = tokio::time::timeout(LEFT_TIME_MAX, gateway.activity.tasks.wait()).await;
+    if tokio::time::timeout(FLUSH_TIME_MAX, gateway.reloader.plugins.flush()).await.is_err() {
         tracing::warn!("not every plugin took its records in time");
     }
     tracing::info!("stopped");
@@ -122,9 +121,9 @@ async fn prune(gateway: Arc<Gateway>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(PRUNE_INTERVAL) => {}
         }
-        for upstream in &gateway.snapshots.current().upstreams {
-            upstream.prune();
-        }
+        let snapshot = gateway.snapshots.current();
+        snapshot.upstreams.iter().for_each(|upstream| upstream.prune());
+        snapshot.plugins.plugins.iter().for_each(|plugin| plugin.prune());
     }
 }
 

@@ -4,11 +4,12 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 use crate::builtin;
 use crate::config::{self, PluginConfig, PluginSource};
@@ -27,7 +28,14 @@ use crate::wire::Endpoint;
 #[derive(Default)]
 pub(crate) struct Runtime {
     engines: OnceLock<Arc<Engines>>,
-    versions: Mutex<Vec<Weak<Plugin>>>,
+    versions: Mutex<Vec<Version>>,
+}
+
+/// A version of a plugin that was loaded once.
+struct Version {
+    plugin: Weak<Plugin>,
+    /// Has a token for each record that it was not told yet; its last ones outlive it.
+    undelivered: Option<TaskTracker>,
 }
 
 /// The plugins of one configuration, in its order.
@@ -54,17 +62,34 @@ impl Runtime {
 
     /// The versions that still serve exchanges though the configuration has others now.
     pub(crate) fn draining(&self, current: &Loaded) -> Vec<Arc<Plugin>> {
-        let mut versions = self.versions.lock().expect("no code panics while it holds this lock");
-        versions.retain(|version| version.strong_count() > 0);
         let is_current =
             |version: &Arc<Plugin>| current.plugins.iter().any(|known| Arc::ptr_eq(known, version));
-        versions.iter().filter_map(Weak::upgrade).filter(|version| !is_current(version)).collect()
+        let versions = self.versions();
+        let alive = versions.iter().filter_map(|version| version.plugin.upgrade());
+        alive.filter(|version| !is_current(version)).collect()
+    }
+
+    /// Waits until every version was told of the exchanges that are over; one after another, but all work meanwhile.
+    pub(crate) async fn flush(&self) {
+        let waiting: Vec<TaskTracker> =
+            self.versions().iter().filter_map(|version| version.undelivered.clone()).collect();
+        for undelivered in waiting {
+            undelivered.wait().await;
+        }
     }
 
     fn remember(&self, plugin: &Arc<Plugin>) {
+        let undelivered = plugin.worker.as_ref().map(|worker| worker.undelivered().clone());
+        self.versions().push(Version { plugin: Arc::downgrade(plugin), undelivered });
+    }
+
+    /// The versions that still have something to do.
+    fn versions(&self) -> MutexGuard<'_, Vec<Version>> {
         let mut versions = self.versions.lock().expect("no code panics while it holds this lock");
-        versions.retain(|version| version.strong_count() > 0);
-        versions.push(Arc::downgrade(plugin));
+        let has_records =
+            |version: &Version| version.undelivered.as_ref().is_some_and(|left| !left.is_empty());
+        versions.retain(|version| version.plugin.strong_count() > 0 || has_records(version));
+        versions
     }
 }
 

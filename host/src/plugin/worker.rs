@@ -18,6 +18,7 @@ use crate::plugin::Miss;
 use crate::plugin::fault::Fault;
 use crate::plugin::hook::Hook;
 use crate::plugin::instance::Instance;
+use crate::plugin::logs::{Level, Log};
 use crate::plugin::quarantine::Admission;
 
 /// Records that wait for the plugin; more are dropped and counted.
@@ -162,6 +163,11 @@ impl Worker {
         self.undelivered.wait().await;
     }
 
+    /// Has a token for each record that was not delivered yet, also when the worker was dropped meanwhile.
+    pub(crate) fn undelivered(&self) -> &TaskTracker {
+        &self.undelivered
+    }
+
     /// What `/admin/plugins` says of it.
     pub(crate) fn describe(&self) -> Value {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -179,6 +185,8 @@ impl Worker {
 pub(crate) struct Singleton {
     core: Arc<Core>,
     instance: Option<Instance>,
+    /// How long the last call waited for a place, which is no time that the plugin took.
+    waited: Duration,
 }
 
 async fn run(core: Arc<Core>, mut inbox: Inbox, shared: Arc<Shared>) {
@@ -243,7 +251,7 @@ impl Inbox {
 impl Singleton {
     /// None yet; it is made at the first call.
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core, instance: None }
+        Self { core, instance: None, waited: Duration::ZERO }
     }
 
     /// Delivers a batch, again and again within the bound, until the plugin took it. It waits as long as the plugin
@@ -256,7 +264,7 @@ impl Singleton {
             match self.complete(&batch).await {
                 Ok(Ok(labels)) => {
                     counts.delivered.fetch_add(records, Ordering::Relaxed);
-                    tell_labels(&self.core.settings.name, labels);
+                    tell_labels(&self.core.grants.log, labels);
                     return;
                 }
                 // Nothing was delivered, so that this counts against nobody.
@@ -285,7 +293,7 @@ impl Singleton {
         let outcome = self.call_complete(batch).await;
         // A batch that waits is not passed over.
         if !matches!(outcome, Err(Miss::Capacity)) {
-            self.core.note(Hook::OnComplete, &outcome, started.elapsed());
+            self.core.note(Hook::OnComplete, &outcome, started.elapsed().saturating_sub(self.waited));
         }
         self.end(admission, &outcome);
         outcome
@@ -330,7 +338,7 @@ impl Singleton {
         };
         let started = Instant::now();
         let outcome = self.call_tick(u64::try_from(now).unwrap_or(u64::MAX)).await;
-        self.core.note(Hook::OnTick, &outcome, started.elapsed());
+        self.core.note(Hook::OnTick, &outcome, started.elapsed().saturating_sub(self.waited));
         self.end(admission, &outcome);
     }
 
@@ -348,6 +356,7 @@ impl Singleton {
 
     async fn instance(&mut self) -> Result<&mut Instance, Miss> {
         let core = &self.core;
+        self.waited = Duration::ZERO;
         // What only grows is made anew before it meets its bound.
         let is_fit = |instance: &Instance| {
             instance.is_clean() && (instance.memory() as u64) < core.settings.limits.memory / 2
@@ -360,7 +369,9 @@ impl Singleton {
                     // One that waits to be used again gives its place to one that is needed now.
                     drop(core.idle().pop_front());
                 }
+                let asked = Instant::now();
                 let place = core.places.clone().acquire_owned().await.map_err(|_| Miss::Capacity)?;
+                self.waited = asked.elapsed();
                 let instance = Instance::start(core, place).await?;
                 core.quarantine.note_start();
                 instance
@@ -376,18 +387,21 @@ fn untyped(error: wasmtime::Error) -> Miss {
     Miss::Fault(Fault::invalid(format!("{error:#}")))
 }
 
-/// What the plugin found out about exchanges that are over.
-fn tell_labels(plugin: &str, labels: Labels) {
-    for (id, labels) in labels {
-        for (key, value) in labels {
-            tracing::info!(plugin, id, key, value, "label");
-        }
+/// Writes what the plugin found out about exchanges that are over, a line for each, as if it had written them itself.
+fn tell_labels(log: &Log, labels: Labels) {
+    let now = Instant::now();
+    for (id, mut labels) in labels {
+        labels.insert(0, ("id".to_owned(), id));
+        log.write(Level::Info, "labels", &labels, now);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::env::Environment;
+    use crate::config::{self, Overrides};
+    use crate::plugin::{Loaded, Runtime};
 
     fn record(id: &str, body: usize) -> Record {
         let facts = AuditRecord {
@@ -497,5 +511,70 @@ mod tests {
         let whole = record.whole();
         let moved = whole.request_body.zip(whole.response_body).expect("both are there");
         assert_eq!((moved.0.as_ptr(), moved.1.as_ptr()), (request, response));
+    }
+
+    /// Loads a plugin that takes records, in one instance.
+    async fn load(kv: &str, before: Option<Arc<Loaded>>, runtime: &Arc<Runtime>) -> Arc<Loaded> {
+        let text = format!(
+            "upstreams: [{{ name: a, base_url: 'builtin:echo' }}]\n\
+             plugins: [{{ name: a, source: 'builtin:audit-tags', config: {{ slow_ms: 1 }}, \
+             limits: {{ instances_max: 1 }}, allow: {{ kv: {kv} }} }}]\n"
+        );
+        let (environment, overrides) = (Environment::default(), Overrides::default());
+        let loaded = config::load_text(&text, "c.yaml".as_ref(), &environment, &overrides);
+        let (config, _) = loaded.map_err(|problems| problems.to_string()).expect("it is right");
+        let runtime = runtime.clone();
+        let loading = tokio::task::spawn_blocking(move || Loaded::new(&config, before.as_deref(), &runtime));
+        Arc::new(loading.await.expect("it does not panic").expect("it fits"))
+    }
+
+    fn worker(loaded: &Loaded) -> &Worker {
+        loaded.plugins[0].worker.as_ref().expect("it takes records")
+    }
+
+    #[tokio::test]
+    async fn records_wait_until_the_plugin_can_be_called() {
+        let runtime = Arc::default();
+        let loaded = load("1KiB", None, &runtime).await;
+        let place = loaded.plugins[0].places.clone().acquire_owned().await.expect("it is never closed");
+        loaded.activate(None);
+        worker(&loaded).send(record("a", 1));
+        let soon = tokio::time::timeout(Duration::from_secs(1), runtime.flush()).await;
+        assert!(soon.is_err(), "all deliveries there may be would be over");
+        drop(place);
+        runtime.flush().await;
+        let told = worker(&loaded).describe();
+        assert_eq!((&told["delivered"], &told["dropped"]), (&json!(1), &json!(0)));
+    }
+
+    #[tokio::test]
+    async fn what_was_replaced_is_told_what_it_has() {
+        let runtime = Arc::default();
+        let first = load("1KiB", None, &runtime).await;
+        first.activate(None);
+        let before = load("1KiB", Some(first.clone()), &runtime).await;
+        before.activate(Some(&first));
+        drop(first);
+        assert!(!worker(&before).shared.is_retired.load(Ordering::Relaxed), "it is the same still");
+        let place = before.plugins[0].places.clone().acquire_owned().await.expect("it is never closed");
+        worker(&before).send(record("a", 1));
+        let shared = worker(&before).shared.clone();
+        let after = load("2KiB", Some(before.clone()), &runtime).await;
+        after.activate(Some(&before));
+        assert!(shared.is_retired.load(Ordering::Relaxed));
+        assert!(!worker(&after).shared.is_retired.load(Ordering::Relaxed));
+        assert_eq!(runtime.draining(&after).len(), 1);
+        drop(before);
+        assert_eq!(runtime.draining(&after).len(), 0);
+        let mut flush = std::pin::pin!(runtime.flush());
+        let is_over = tokio::select! {
+            biased;
+            () = &mut flush => true,
+            () = std::future::ready(()) => false,
+        };
+        assert!(!is_over);
+        drop(place);
+        flush.await;
+        assert_eq!(shared.counts.delivered.load(Ordering::Relaxed), 1);
     }
 }

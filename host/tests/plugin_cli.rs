@@ -57,10 +57,10 @@ fn has(text: &str, parts: &[&str]) {
 /// Runs the binary, which has to fail, and looks for texts in what it says.
 #[track_caller]
 fn refuses(arguments: &[&str], code: i32, parts: &[&str]) {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("module.wasm"), b"\0asm\x01\0\0\0").unwrap();
-    fs::write(folder.path().join("text.wasm"), b"upstreams: []").unwrap();
-    fs::write(folder.path().join("request.json"), br#"{"messages":[]}"#).unwrap();
+    let folder = tempfile::tempdir().expect("a test machine can do this");
+    fs::write(folder.path().join("module.wasm"), b"\0asm\x01\0\0\0").expect("a test machine can do this");
+    fs::write(folder.path().join("text.wasm"), b"upstreams: []").expect("a test machine can do this");
+    fs::write(folder.path().join("request.json"), br#"{"messages":[]}"#).expect("a test machine can do this");
     let output = witgate(folder.path(), arguments);
     assert_eq!(output.status.code(), Some(code), "{output:?}");
     assert!(output.stdout.is_empty(), "{output:?}");
@@ -72,7 +72,7 @@ fn from_nothing_to_a_plugin_that_serves() {
     let place = place();
     let folder = place.join("journey");
     let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&place).unwrap();
+    fs::create_dir_all(&place).expect("a test machine can do this");
 
     let mut arguments = vec!["plugin", "new", "journey"];
     arguments.extend(HOOKS.iter().flat_map(|hook| ["--hook", *hook]));
@@ -109,10 +109,10 @@ fn from_nothing_to_a_plugin_that_serves() {
     );
 
     let (out, _) = says(&witgate(&folder, &["plugin", "inspect", "journey.wasm", "--json"]));
-    let about: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let about: serde_json::Value = serde_json::from_str(&out).expect("a test machine can do this");
     assert_eq!(about["hooks"], serde_json::json!(HOOKS));
     assert_eq!(about["schema"]["properties"]["system_prompt"]["minLength"], 1);
-    assert!(about["bytes"].as_u64().unwrap() < 256 << 10, "{about}");
+    assert!(about["bytes"].as_u64().expect("a test machine can do this") < 256 << 10, "{about}");
 
     let (out, _) = says(&witgate(&folder, &["plugin", "check", "journey.wasm"]));
     has(&out, &["journey.wasm: ok (authenticate, "]);
@@ -135,9 +135,9 @@ fn runs(folder: &Path) {
     has(&error, &["x-source: witgate", "Answer briefly.", "tags=\"system_prompt=added\"", "answer: 200 OK"]);
 
     let answer = r#"{"id":"1","system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant","content":"a secret"},"finish_reason":"stop"}]}"#;
-    fs::write(folder.join("answer.json"), answer).unwrap();
+    fs::write(folder.join("answer.json"), answer).expect("a test machine can do this");
     fs::write(folder.join("whole.json"), r#"{"model":"m","messages":[{"role":"user","content":"Hi"}]}"#)
-        .unwrap();
+        .expect("a test machine can do this");
     let arguments = ["plugin", "run", "journey.wasm", "--request", "whole.json", "--answer", "answer.json"];
     let (out, error) = says(&witgate(folder, &[&arguments[..], &["--config", r#"{"slow_ms":0}"#]].concat()));
     has(&out, &["a ***"]);
@@ -152,7 +152,8 @@ fn runs(folder: &Path) {
             "data: {{\"id\":\"1\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n"
         )
     };
-    fs::write(folder.join("events.sse"), event("a sec") + &event("ret b") + "data: [DONE]\n\n").unwrap();
+    fs::write(folder.join("events.sse"), event("a sec") + &event("ret b") + "data: [DONE]\n\n")
+        .expect("a test machine can do this");
     let arguments = ["plugin", "run", "journey.wasm", "--request", "request.json", "--stream", "events.sse"];
     let (out, _) = says(&witgate(folder, &arguments));
     has(&out, &["***", " b"]);
@@ -169,8 +170,8 @@ fn serves(folder: &Path) {
         .expect("cargo built the binary");
     let out = BufReader::new(serving.stdout.take().expect("it was asked for"));
     let listens = out.lines().map_while(Result::ok).any(|line| line.starts_with("listening on"));
-    serving.kill().unwrap();
-    serving.wait().unwrap();
+    serving.kill().expect("a test machine can do this");
+    serving.wait().expect("a test machine can do this");
     assert!(listens, "the gateway does not start");
 }
 
@@ -199,8 +200,10 @@ fn what_cannot_be_done_is_said_with_the_way_out() {
 
 #[test]
 fn a_crate_that_is_no_plugin_is_told_what_to_change() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |place: &str, text: &str| fs::write(folder.path().join(place), text).unwrap();
+    let folder = tempfile::tempdir().expect("a test machine can do this");
+    let write = |place: &str, text: &str| {
+        fs::write(folder.path().join(place), text).expect("a test machine can do this")
+    };
     let manifest = "[package]\nname = \"bare\"\nedition = \"2024\"\n[lib]\npath = \"bare.rs\"\n";
     write("Cargo.toml", &format!("{manifest}[workspace]\n"));
     write("bare.rs", "");

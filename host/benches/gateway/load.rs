@@ -20,8 +20,6 @@ pub(crate) struct Request {
     bytes: Vec<u8>,
     /// None: any length.
     answer_len: Option<u64>,
-    /// Of one event, in bytes.
-    event_len: f64,
 }
 
 impl Request {
@@ -58,7 +56,6 @@ impl Request {
         Self {
             bytes: format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes(),
             answer_len: Some(answer_len),
-            event_len: mock::EVENT_LEN as f64,
         }
     }
 
@@ -69,10 +66,9 @@ impl Request {
         self
     }
 
-    /// Takes answers of any length, whose events have so many bytes on average.
-    pub(crate) fn of_any_length(mut self, event_len: f64) -> Self {
+    /// Takes answers of any length; their events cannot be counted.
+    pub(crate) fn of_any_length(mut self) -> Self {
         self.answer_len = None;
-        self.event_len = event_len;
         self
     }
 }
@@ -80,7 +76,6 @@ impl Request {
 /// Connections that ask again and again until they are told to stop.
 pub(crate) struct Load {
     progress: Arc<Progress>,
-    event_len: f64,
     connections: JoinSet<Result<()>>,
 }
 
@@ -101,7 +96,6 @@ pub(crate) struct Received {
 impl Load {
     /// Opens the connections evenly over `ramp` and starts to ask.
     pub(crate) fn start(address: SocketAddr, request: Request, connections: u32, ramp: Duration) -> Self {
-        let event_len = request.event_len;
         let (request, progress) = (Arc::new(request), Arc::<Progress>::default());
         let mut tasks = JoinSet::new();
         for index in 0..connections {
@@ -111,14 +105,14 @@ impl Load {
                 repeat(&mut Connection::open(address).await?, &request, &progress).await
             });
         }
-        Self { progress, event_len, connections: tasks }
+        Self { progress, connections: tasks }
     }
 
     pub(crate) fn received(&self) -> Received {
         let body_bytes = self.progress.body_bytes.load(Ordering::Relaxed);
         Received {
             answers: self.progress.answers.load(Ordering::Relaxed),
-            events: body_bytes as f64 / self.event_len,
+            events: body_bytes as f64 / mock::EVENT_LEN as f64,
         }
     }
 
@@ -175,13 +169,6 @@ pub(crate) async fn time(address: SocketAddr, request: &Request, length: Duratio
         times.push(timeout(SILENCE_MAX, connection.exchange(request, |_| ())).await??);
     }
     Ok(times)
-}
-
-/// Asks once and returns the length of the answer's body.
-pub(crate) async fn answer_len(address: SocketAddr, request: &Request) -> Result<u64> {
-    let mut connection = Connection::open(address).await?;
-    timeout(SILENCE_MAX, connection.exchange(request, |_| ())).await??;
-    Ok(connection.message.body_len())
 }
 
 /// Connections whose answers have begun and stay open; dropping them closes them.

@@ -1,6 +1,6 @@
 //! Subjects that take turns, so that what else the machine does falls on all of them.
 
-use tempfile::TempDir;
+use std::path::Path;
 
 use crate::Result;
 use crate::process::{Cpus, Process};
@@ -11,7 +11,6 @@ use crate::subject::{Calls, Subject, Variant};
 pub(crate) struct Lineup {
     mock: Process,
     subjects: Vec<Subject>,
-    _cache: TempDir,
 }
 
 /// What one round saw.
@@ -27,18 +26,17 @@ pub(crate) struct Rounds {
 }
 
 impl Lineup {
-    pub(crate) fn start(cpus: Cpus, variants: &[Variant]) -> Result<Self> {
+    /// Starts all; compiled plugins are shared through the folder `cache`.
+    pub(crate) fn start(cpus: Cpus, cache: &Path, variants: &[Variant]) -> Result<Self> {
         let mock = Process::role(cpus.mock, "mock", &[])?;
         let upstream = mock.address.to_string();
-        let cache = TempDir::new()?;
-        let start = |variant| Subject::start(variant, cpus.subject, &upstream, cache.path());
+        let start = |variant| Subject::start(variant, cpus.subject, &upstream, cache);
         let subjects = variants.iter().map(start).collect::<Result<_>>()?;
-        Ok(Self { mock, subjects, _cache: cache })
+        Ok(Self { mock, subjects })
     }
 
-    /// The process of the first subject.
-    pub(crate) fn first(&self) -> &Process {
-        &self.subjects[0].process
+    pub(crate) fn first(&self) -> &Subject {
+        &self.subjects[0]
     }
 
     /// Takes a sample of each subject, `rounds` times.

@@ -32,7 +32,7 @@ enum Role {
 /// What a variant is held to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
-    /// At most so many microseconds more than without plugins.
+    /// At most so many microseconds more than without plugins, on the machine of the design.
     Added(f64),
     /// At most so many times the floor.
     Floor(f64),
@@ -72,7 +72,10 @@ impl Variant {
 
     /// Whether it has no plugins.
     pub(crate) fn is_bare(&self) -> bool {
-        matches!(&self.role, Role::Gateway(plugins) if plugins.is_empty())
+        match &self.role {
+            Role::Floor => true,
+            Role::Gateway(plugins) => plugins.is_empty(),
+        }
     }
 
     pub(crate) fn target(mut self, target: Target) -> Self {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use http::StatusCode;
+
 use crate::chat::StopReason;
 use crate::error::ErrorKind;
 use crate::exchange::{Bodies, Exchange, Outcome};
@@ -40,7 +42,10 @@ fn record(exchange: &Exchange, with_bodies: bool) -> Record {
     let left = ErrorKind::Cancelled.status().as_u16();
     let finish = match exchange.outcome() {
         Outcome::Cancelled => Some(types::Finish::Cancelled),
-        Outcome::Failed(_) => Some(types::Finish::UpstreamError),
+        // What failed before an answer began has no end.
+        Outcome::Failed(_) => {
+            exchange.status.filter(StatusCode::is_success).map(|_| types::Finish::UpstreamError)
+        }
         Outcome::Complete => exchange.finish.map(|reason| match reason {
             StopReason::Stop | StopReason::Other => types::Finish::Stop,
             StopReason::Length => types::Finish::Length,

@@ -132,7 +132,10 @@ fn runs(folder: &Path) {
     let (out, error) =
         says(&witgate(folder, &["plugin", "run", "journey.wasm", "--request", "request.json"]));
     has(&out, &["\"***.\"", "data: [DONE]"]);
-    has(&error, &["x-source: witgate", "Answer briefly.", "labels=\"system_prompt=added\"", "answer: 200 OK"]);
+    has(
+        &error,
+        &["x-source: witgate", "Answer briefly.", "labels=\"system_prompt=added\"", "answer: 200 OK"],
+    );
 
     let answer = r#"{"id":"1","system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant","content":"a secret"},"finish_reason":"stop"}]}"#;
     fs::write(folder.join("answer.json"), answer).expect("a test machine can do this");

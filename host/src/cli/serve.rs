@@ -56,6 +56,8 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
 }
 
 async fn serve(input: Input, config: Config) -> Result<(), String> {
+    // Before anybody can know that it runs: a signal without a handler would end it.
+    let mut signals = Signals::new()?;
     let main = server::bind(config.server.listen, "--listen").await?;
     let admin = server::bind(config.server.admin, "--admin").await?;
     let plugins = Arc::new(Runtime::default());
@@ -75,7 +77,6 @@ async fn serve(input: Input, config: Config) -> Result<(), String> {
     let (tasks, stop) = (TaskTracker::new(), Stop::default());
     // The operators' side goes on to the end, so that they can see the drain.
     let (admin_tasks, admin_stop) = (TaskTracker::new(), Stop::default());
-    let mut signals = Signals::new()?;
     tasks.spawn(server::serve(main, Surface::Main, gateway.clone(), tasks.clone(), stop.clone()));
     let operators = server::serve(admin, Surface::Admin, gateway.clone(), admin_tasks.clone(), admin_stop);
     admin_tasks.spawn(operators);

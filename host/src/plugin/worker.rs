@@ -18,7 +18,6 @@ use crate::plugin::Miss;
 use crate::plugin::fault::Fault;
 use crate::plugin::hook::Hook;
 use crate::plugin::instance::Instance;
-use crate::plugin::logs::{Level, Log};
 use crate::plugin::quarantine::Admission;
 
 /// Records that wait for the plugin; more are dropped and counted.
@@ -264,7 +263,7 @@ impl Singleton {
             match self.complete(&batch).await {
                 Ok(Ok(labels)) => {
                     counts.delivered.fetch_add(records, Ordering::Relaxed);
-                    tell_labels(&self.core.grants.log, labels);
+                    tell_labels(plugin, labels);
                     return;
                 }
                 // Nothing was delivered, so that this counts against nobody.
@@ -387,12 +386,17 @@ fn untyped(error: wasmtime::Error) -> Miss {
     Miss::Fault(Fault::invalid(format!("{error:#}")))
 }
 
-/// Writes what the plugin found out about exchanges that are over, a line for each, as if it had written them itself.
-fn tell_labels(log: &Log, labels: Labels) {
-    let now = Instant::now();
-    for (id, mut labels) in labels {
-        labels.insert(0, ("id".to_owned(), id));
-        log.write(Level::Info, "labels", &labels, now);
+/// The longest line of labels, in bytes.
+const LABELS_BYTES_MAX: usize = 4096;
+
+/// Writes what the plugin found out about exchanges that are over, a line for each. They are the exchanges' and not the
+/// plugin's own lines, whose rate is limited.
+fn tell_labels(plugin: &str, labels: Labels) {
+    for (id, labels) in labels {
+        let words: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let mut labels = words.join(" ");
+        labels.truncate(labels.floor_char_boundary(LABELS_BYTES_MAX));
+        tracing::info!(plugin, id, labels, "labels");
     }
 }
 

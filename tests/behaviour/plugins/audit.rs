@@ -112,7 +112,7 @@ fn what_is_queued_is_delivered_before_the_gateway_ends() {
     // The plugin labels what it has seen.
     eventually("the label", || {
         let log = gateway.stderr();
-        log.lines().any(|line| line.contains(&id) && line.contains("key=\"seen\"")).then_some(())
+        log.lines().any(|line| line.contains(&id) && line.contains("seen=yes")).then_some(())
     });
 }
 

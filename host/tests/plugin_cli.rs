@@ -145,7 +145,7 @@ fn runs(folder: &Path) {
     let (out, error) = says(&witgate(folder, &[&arguments[..], &["--config", r#"{"slow_ms":0}"#]].concat()));
     has(&out, &["a ***"]);
     assert!(!out.contains("fingerprint"), "{out}");
-    has(&error, &["key=\"slow\""]);
+    has(&error, &["labels=\"slow="]);
 
     let (out, _) = says(&witgate(folder, &[&arguments[..], &["--header", "x-team: sales"]].concat()));
     has(&out, &["this team is not known"]);

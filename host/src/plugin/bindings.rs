@@ -11,5 +11,5 @@ wasmtime::component::bindgen!({
     with: { "witgate:plugin/exchange.call": crate::plugin::state::CallHandle },
 });
 
-pub(crate) use exports::witgate::plugin as hooks;
-pub(crate) use witgate::plugin as imports;
+pub(crate) use self::exports::witgate::plugin as hooks;
+pub(crate) use self::witgate::plugin as imports;

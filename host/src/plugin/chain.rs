@@ -248,20 +248,15 @@ impl Chain {
             let started = Instant::now();
             let outcome = link.authenticate(&request).await;
             link.note(Hook::Authenticate, &outcome, started);
-            match outcome {
-                Ok(Ok(None)) => {}
-                Ok(Ok(Some(principal))) => {
-                    for (key, value) in principal.tags {
-                        self.tags.set(key, value);
-                    }
-                    return Ok(Some(Principal {
-                        name: principal.name,
-                        tenant: principal.tenant.map(Arc::from),
-                        key: principal.key.map(Arc::from),
-                    }));
+            if let Some(Some(principal)) = link.ruling(Hook::Authenticate, outcome)? {
+                for (key, value) in principal.tags {
+                    self.tags.set(key, value);
                 }
-                Ok(Err(rejection)) => return Err(link.refused(Hook::Authenticate, rejection)),
-                Err(miss) => link.survive(Hook::Authenticate, miss)?,
+                return Ok(Some(Principal {
+                    name: principal.name,
+                    tenant: principal.tenant.map(Arc::from),
+                    key: principal.key.map(Arc::from),
+                }));
             }
         }
         Ok(None)
@@ -275,43 +270,27 @@ impl Chain {
     pub(crate) async fn on_request(&mut self, view: &mut View) -> Result<Flow> {
         let mut call = view.lend();
         let mut edited = Edited::default();
-        let mut flow = None;
         for place in self.places(Hook::OnRequest) {
             let link = &mut self.links[place];
             let outcome = call_hook!(link, OnRequest, on_request.call_handle, call, read_on_request);
-            match outcome {
-                Ok(Ok(Step::Next)) => match check_request(&call, &mut view.request) {
-                    Ok(()) => edited = edited.and(call.follow_model()),
-                    Err(fault) => {
-                        call.roll_back();
-                        flow = link.made_invalid(Hook::OnRequest, fault).err().map(Err);
-                    }
-                },
-                Ok(Ok(Step::Respond(answer))) => {
-                    flow = Some(Ok((place, answer)));
+            // What is no request is a fault of the plugin that made it so.
+            let checked = match outcome {
+                Ok(Ok(Step::Next)) => check_request(&call, &mut view.request),
+                _ => Ok(()),
+            };
+            let stopped = match checked {
+                Ok(()) => self.follow(Hook::OnRequest, place, &mut call, outcome, &mut edited),
+                Err(fault) => {
+                    self.links[place].made_invalid(Hook::OnRequest, &mut call, fault).map(|()| None)
                 }
-                Ok(Ok(Step::MoveOn(_))) => {}
-                Ok(Err(rejection)) => flow = Some(Err(link.refused(Hook::OnRequest, rejection))),
-                Err(miss) => {
-                    if let Err(error) = link.survive(Hook::OnRequest, miss) {
-                        flow = Some(Err(error));
-                    }
-                }
-            }
-            self.tags.extend(std::mem::take(&mut call.tags));
-            if flow.is_some() {
-                break;
+            };
+            if let Some(flow) = stopped.transpose() {
+                view.take_back(*call);
+                return flow;
             }
         }
         view.take_back(*call);
-        match flow {
-            None => Ok(Flow::Next(edited)),
-            Some(Ok((place, answer))) => {
-                self.keep_before(place);
-                Ok(Flow::Respond(answer))
-            }
-            Some(Err(error)) => Err(error),
-        }
+        Ok(Flow::Next(edited))
     }
 
     /// Shows the candidates, best first; gives them in the order the plugins want, without those they do not.
@@ -323,23 +302,21 @@ impl Chain {
         let mut call = view.lend();
         call.is_read_only = true;
         let mut order: Vec<usize> = (0..candidates.len()).collect();
-        let mut failed = None;
+        let mut ruled = Ok(None);
         for place in self.places(Hook::OnRoute) {
             let offered: Vec<Candidate> = order.iter().map(|index| candidates[*index].clone()).collect();
             let link = &mut self.links[place];
             let outcome = call_hook!(link, OnRoute, on_route.call_pick, call, read_hint, &offered);
-            match outcome {
-                Ok(Ok(hint)) => hint.apply(candidates, &mut order),
-                Ok(Err(rejection)) => failed = Some(link.refused(Hook::OnRoute, rejection)),
-                Err(miss) => failed = link.survive(Hook::OnRoute, miss).err(),
-            }
             self.tags.extend(std::mem::take(&mut call.tags));
-            if failed.is_some() {
-                break;
+            ruled = self.links[place].ruling(Hook::OnRoute, outcome);
+            match &ruled {
+                Ok(Some(hint)) => hint.apply(candidates, &mut order),
+                Ok(None) => {}
+                Err(_) => break,
             }
         }
         view.take_back(*call);
-        failed.map_or(Ok(order), Err)
+        ruled.map(|_| order)
     }
 
     /// Shows the request to an upstream.
@@ -350,7 +327,6 @@ impl Chain {
     pub(crate) async fn on_upstream_request(&mut self, view: &mut View) -> Result<Flow> {
         let mut call = view.lend();
         let mut edited = Edited::default();
-        let mut flow = None;
         for place in self.places(Hook::OnUpstreamRequest) {
             let link = &mut self.links[place];
             let outcome = call_hook!(
@@ -360,20 +336,14 @@ impl Chain {
                 call,
                 read_on_upstream_request
             );
-            match outcome {
-                Ok(Ok(Step::Next)) => edited = edited.and(call.follow_model()),
-                Ok(Ok(Step::MoveOn(reason))) => flow = Some(Ok(Flow::MoveOn(reason))),
-                Ok(Ok(Step::Respond(_))) => {}
-                Ok(Err(rejection)) => flow = Some(Err(link.refused(Hook::OnUpstreamRequest, rejection))),
-                Err(miss) => flow = link.survive(Hook::OnUpstreamRequest, miss).err().map(Err),
-            }
-            self.tags.extend(std::mem::take(&mut call.tags));
-            if flow.is_some() {
-                break;
+            let stopped = self.follow(Hook::OnUpstreamRequest, place, &mut call, outcome, &mut edited);
+            if let Some(flow) = stopped.transpose() {
+                view.take_back(*call);
+                return flow;
             }
         }
         view.take_back(*call);
-        flow.unwrap_or(Ok(Flow::Next(edited)))
+        Ok(Flow::Next(edited))
     }
 
     /// Shows an upstream's answer, or the head of its stream.
@@ -385,7 +355,6 @@ impl Chain {
         let mut call = view.lend();
         call.has_messages = false;
         let mut edited = Edited::default();
-        let mut flow = None;
         for place in self.places(Hook::OnResponse).into_iter().rev() {
             let link = &mut self.links[place];
             let outcome = call_hook!(
@@ -396,29 +365,42 @@ impl Chain {
                 read_on_response,
                 status.as_u16()
             );
-            match outcome {
-                Ok(Ok(Step::Next)) => edited = edited.and(call.commit()),
-                Ok(Ok(Step::Respond(answer))) => flow = Some(Ok((Some(place), Flow::Respond(answer)))),
-                Ok(Ok(Step::MoveOn(reason))) => flow = Some(Ok((None, Flow::MoveOn(reason)))),
-                Ok(Err(rejection)) => flow = Some(Err(link.refused(Hook::OnResponse, rejection))),
-                Err(miss) => flow = link.survive(Hook::OnResponse, miss).err().map(Err),
-            }
-            self.tags.extend(std::mem::take(&mut call.tags));
-            if flow.is_some() {
-                break;
+            let stopped = self.follow(Hook::OnResponse, place, &mut call, outcome, &mut edited);
+            if let Some(flow) = stopped.transpose() {
+                view.take_back(*call);
+                return flow;
             }
         }
         view.take_back(*call);
-        match flow {
-            None => Ok(Flow::Next(edited)),
-            Some(Ok((place, flow))) => {
-                if let Some(place) = place {
-                    self.keep_before(place);
-                }
-                Ok(flow)
+        Ok(Flow::Next(edited))
+    }
+
+    /// Takes over what a plugin made of a message; gives what ends the round, if it did.
+    ///
+    /// # Errors
+    ///
+    /// The plugin's refusal, or its fault.
+    fn follow(
+        &mut self,
+        hook: Hook,
+        place: usize,
+        call: &mut Call,
+        outcome: Result<Result<Step>, Miss>,
+        edited: &mut Edited,
+    ) -> Result<Option<Flow>> {
+        self.tags.extend(std::mem::take(&mut call.tags));
+        Ok(match self.links[place].ruling(hook, outcome)? {
+            None => None,
+            Some(Step::Next) => {
+                *edited = edited.and(call.commit_and_follow());
+                None
             }
-            Some(Err(error)) => Err(error),
-        }
+            Some(Step::Respond(answer)) => {
+                self.keep_before(place);
+                Some(Flow::Respond(answer))
+            }
+            Some(Step::MoveOn(reason)) => Some(Flow::MoveOn(reason)),
+        })
     }
 
     /// Shows a failure; the first plugin that knows what to do decides.
@@ -429,31 +411,21 @@ impl Chain {
     pub(crate) async fn on_error(&mut self, view: &mut View, failure: &Failure) -> Result<Remedy> {
         let mut call = view.lend();
         call.is_read_only = true;
-        let mut remedy = Ok((None, Remedy::Next));
+        let mut ruled = Ok(None);
         for place in self.places(Hook::OnError).into_iter().rev() {
             let link = &mut self.links[place];
             let outcome = call_hook!(link, OnError, on_error.call_handle, call, read_on_error, failure);
-            match outcome {
-                Ok(Ok(Remedy::Next)) => {}
-                Ok(Ok(other)) => remedy = Ok((Some(place), other)),
-                Ok(Err(rejection)) => remedy = Err(link.refused(Hook::OnError, rejection)),
-                Err(miss) => {
-                    if let Err(error) = link.survive(Hook::OnError, miss) {
-                        remedy = Err(error);
-                    }
-                }
-            }
             self.tags.extend(std::mem::take(&mut call.tags));
-            if !matches!(remedy, Ok((None, _))) {
+            ruled = self.links[place].ruling(Hook::OnError, outcome);
+            if let Ok(Some(Remedy::Respond(_))) = ruled {
+                self.keep_before(place);
+            }
+            if !matches!(ruled, Ok(None | Some(Remedy::Next))) {
                 break;
             }
         }
         view.take_back(*call);
-        let (place, remedy) = remedy?;
-        if let (Some(place), Remedy::Respond(_)) = (place, &remedy) {
-            self.keep_before(place);
-        }
-        Ok(remedy)
+        ruled.map(|remedy| remedy.unwrap_or(Remedy::Next))
     }
 
     /// Notes in the exchange what the plugins left behind and how long they took.
@@ -536,22 +508,34 @@ impl Link {
         }
     }
 
-    /// A plugin's no: policy, counted apart.
-    pub(super) fn refused(&self, hook: Hook, rejection: Error) -> Error {
-        self.plugin.counters.rejected(hook);
-        rejection
-    }
-
-    /// What a plugin edited is nothing that could be sent: that is a fault too.
+    /// What a plugin edited is nothing that could be sent: that is a fault too, and its edits are taken back.
     ///
     /// # Errors
     ///
     /// What ends the exchange, unless the operator has such a plugin passed over.
-    fn made_invalid(&mut self, hook: Hook, fault: Fault) -> Result<()> {
+    fn made_invalid(&mut self, hook: Hook, call: &mut Call, fault: Fault) -> Result<()> {
+        call.roll_back();
         self.has_broken = true;
         let miss = Err::<(), Miss>(Miss::Fault(fault));
         self.plugin.note(hook, &miss, Duration::ZERO);
         miss.or_else(|miss| self.survive(hook, miss))
+    }
+
+    /// What a plugin said; none when it broke and is passed over.
+    ///
+    /// # Errors
+    ///
+    /// Its no, or what its fault ends the exchange with.
+    pub(super) fn ruling<T>(&self, hook: Hook, outcome: Result<Result<T>, Miss>) -> Result<Option<T>> {
+        match outcome {
+            Ok(Ok(value)) => Ok(Some(value)),
+            // A no is policy, counted apart.
+            Ok(Err(rejection)) => {
+                self.plugin.counters.rejected(hook);
+                Err(rejection)
+            }
+            Err(miss) => self.survive(hook, miss).map(|()| None),
+        }
     }
 
     /// What becomes of the exchange when the plugin was not called or broke.
@@ -638,10 +622,11 @@ impl View {
 }
 
 impl Call {
-    /// Makes the edits of a plugin those that the next one sees; an edited document may name another model.
-    fn follow_model(&mut self) -> Edited {
+    /// Makes the edits of a plugin those that the next one sees; an edited request may name another model.
+    fn commit_and_follow(&mut self) -> Edited {
         let edited = self.commit();
         if edited.document
+            && self.has_messages
             && let Some(model) = self.document.as_ref().and_then(messages::model)
             && *model != *self.model
         {
@@ -744,7 +729,7 @@ fn read_hint(hint: hooks::on_route::Hint) -> Read<Hint> {
 }
 
 impl Hint {
-    fn apply(self, candidates: &[Candidate], order: &mut Vec<usize>) {
+    fn apply(&self, candidates: &[Candidate], order: &mut Vec<usize>) {
         let has = |names: &[String], index: usize| names.contains(&candidates[index].id);
         match self {
             Self::NoOpinion => {}
@@ -754,8 +739,8 @@ impl Hint {
                 };
                 order.sort_by_key(rank);
             }
-            Self::Only(names) => order.retain(|index| has(&names, *index)),
-            Self::Exclude(names) => order.retain(|index| !has(&names, *index)),
+            Self::Only(names) => order.retain(|index| has(names, *index)),
+            Self::Exclude(names) => order.retain(|index| !has(names, *index)),
         }
     }
 }

@@ -729,11 +729,7 @@ impl Link {
         started: Instant,
     ) -> Result<Option<T>> {
         self.note(hook, &outcome, started);
-        match outcome {
-            Ok(Ok(value)) => Ok(Some(value)),
-            Ok(Err(rejection)) => Err(self.refused(hook, rejection)),
-            Err(miss) => self.survive(hook, miss).map(|()| None),
-        }
+        self.ruling(hook, outcome)
     }
 
     /// The instance that a stream was opened in.

@@ -339,6 +339,21 @@ impl Exchange {
         &self.outcome
     }
 
+    /// How it ended, in the one word that the audit, metrics and the log have for it.
+    pub(crate) fn outcome_word(&self) -> &'static str {
+        let status = self.status.unwrap_or(StatusCode::OK);
+        match &self.outcome {
+            Outcome::Cancelled => "cancelled",
+            Outcome::Failed(Error { kind: ErrorKind::Rejected(_), .. }) => "rejected",
+            Outcome::Failed(error) if error.kind.blame() == Blame::Client => "refused",
+            Outcome::Failed(_) => "failed",
+            // What an upstream said no to.
+            Outcome::Complete if status.is_server_error() || matches!(status.as_u16(), 408 | 429) => "failed",
+            Outcome::Complete if status.is_client_error() => "refused",
+            Outcome::Complete => "complete",
+        }
+    }
+
     /// When it began.
     pub(crate) fn started(&self) -> Instant {
         self.started

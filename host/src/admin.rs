@@ -3,6 +3,7 @@
 //! A page in an operator's browser can reach loopback too, so the listener answers only to its own names, and takes
 //! what changes something only as JSON and from its own origin.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -22,8 +23,12 @@ use crate::snapshot::Snapshot;
 use crate::stream::Body;
 
 /// Answers one request to the admin listener. Never fails: every error is a response, and a panic is a 500.
-pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<Body> {
-    let mut exchange = Box::new(Exchange::begin(request.headers(), &gateway.activity));
+pub(crate) async fn handle(
+    gateway: &Arc<Gateway>,
+    request: Request<Incoming>,
+    client: IpAddr,
+) -> Response<Body> {
+    let mut exchange = Box::new(Exchange::begin(&request, client, &gateway.activity));
     exchange.endpoint = "admin";
     let id = exchange.id.clone();
     let (head, _) = request.into_parts();

@@ -109,6 +109,7 @@ mod headers;
 mod health;
 mod models;
 mod plugin;
+mod recording;
 mod reload;
 pub mod route;
 mod server;

@@ -8,6 +8,7 @@ mod database;
 mod files;
 mod insert;
 mod period;
+pub(crate) mod query;
 mod queue;
 mod record;
 mod retention;
@@ -200,7 +201,8 @@ impl Audit {
     }
 
     /// Records an exchange that is over, in the place it was admitted to, if it was. Never waits.
-    pub(crate) fn record(&self, exchange: &mut Exchange, place: Option<Place>) {
+    pub(crate) fn record(&self, exchange: &mut Exchange) {
+        let place = exchange.place.take();
         if self.is_on() && !PASSED_BY.contains(&exchange.endpoint) {
             self.put(Item::Row(Box::new(Record::of(exchange))), place);
         }

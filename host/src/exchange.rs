@@ -18,6 +18,7 @@ use http::{Method, Request, StatusCode};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Place;
 use crate::chat::{StopReason, Usage};
 use crate::error::{Blame, Error, ErrorKind};
 use crate::recording::{self, Recording};
@@ -26,6 +27,8 @@ use crate::recording::{self, Recording};
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that is taken over from a client.
 const REQUEST_ID_BYTES_MAX: usize = 128;
+/// The longest line of labels in the log, in bytes.
+const LABELS_BYTES_MAX: usize = 4096;
 
 /// One request and what became of it.
 pub(crate) struct Exchange {
@@ -49,6 +52,8 @@ pub(crate) struct Exchange {
     pub(crate) gaps: Gaps,
     /// What is kept for the record, if one is made.
     pub(crate) recording: Option<Box<Recording>>,
+    /// Its place in the audit's queue, if it was admitted to one.
+    pub(crate) place: Option<Place>,
     /// The client's id if it sent a sane one, else a new one.
     pub(crate) id: HeaderValue,
     /// The endpoint's label, or `-`.
@@ -249,6 +254,14 @@ impl Activity {
         i64::try_from(us * 1024 + u128::from(running)).unwrap_or(i64::MAX)
     }
 
+    /// A plugin found labels for an exchange that is over.
+    pub(crate) fn label(&self, number: i64, id: &str, plugin: &str, labels: Vec<(String, String)>) {
+        let words: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let mut words = words.join(" ");
+        words.truncate(words.floor_char_boundary(LABELS_BYTES_MAX));
+        tracing::info!(plugin, id, number, labels = words, "labels");
+    }
+
     /// An id that no other exchange of this process has and hardly any of another: 32 hexadecimal digits.
     fn fresh_id(&self) -> HeaderValue {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -286,6 +299,7 @@ impl Exchange {
             response_len: 0,
             gaps: Gaps::default(),
             recording: None,
+            place: None,
             id: id.unwrap_or_else(|| activity.fresh_id()),
             endpoint: "-",
             model: None,

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::audit::database::Failure;
 
 /// The version of the tables. A file of a higher one is not touched.
-const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 1;
 
 /// Pages of this size take the fewest system calls for rows of some KiB without making the index of ids costly.
 const PAGE_BYTES: u32 = 8192;

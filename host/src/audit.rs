@@ -15,6 +15,9 @@ mod retention;
 mod schema;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -189,13 +192,13 @@ impl Audit {
         }
         drop(settings);
         // Hardly ever needed, and large.
-        Box::pin(self.wait_for_room()).await.map(Some)
+        Box::pin(self.wait_for_room(ADMIT_MAX)).await.map(Some)
     }
 
-    async fn wait_for_room(&self) -> Result<Place> {
+    async fn wait_for_room(&self, time_max: Duration) -> Result<Place> {
         let settings = || self.shared.settings.load_full();
-        tokio::time::timeout(ADMIT_MAX, self.shared.queue.wait(settings)).await.map_err(|_| {
-            Error::new(ErrorKind::Overloaded, "what happened before is still to be recorded; try again later")
+        tokio::time::timeout(time_max, self.shared.queue.wait(settings)).await.map_err(|_| {
+            Error::new(ErrorKind::Overloaded, "the audit cannot keep up; try again later")
                 .with_retry_after(ADMIT_MAX)
         })
     }

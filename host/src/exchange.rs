@@ -18,7 +18,7 @@ use http::{Method, Request, StatusCode};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::Place;
+use crate::audit::{Audit, Place};
 use crate::chat::{StopReason, Usage};
 use crate::error::{Blame, Error, ErrorKind};
 use crate::recording::{self, Recording};
@@ -223,12 +223,15 @@ pub(crate) struct Activity {
     is_over: AtomicBool,
     /// What is still told of exchanges whose clients have left.
     pub(crate) tasks: TaskTracker,
+    /// Where exchanges are recorded.
+    pub(crate) audit: Audit,
 }
 
 impl Activity {
-    /// Starts counting.
+    /// Starts counting, and tells nobody.
     pub(crate) fn new() -> Self {
         Self {
+            audit: Audit::off(),
             seed: RandomState::new().hash_one("witgate"),
             next: AtomicU64::new(0),
             running: AtomicUsize::new(0),
@@ -256,6 +259,9 @@ impl Activity {
 
     /// A plugin found labels for an exchange that is over.
     pub(crate) fn label(&self, number: i64, id: &str, plugin: &str, labels: Vec<(String, String)>) {
+        if self.audit.is_on() {
+            return self.audit.add_labels(number, labels);
+        }
         let words: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let mut words = words.join(" ");
         words.truncate(words.floor_char_boundary(LABELS_BYTES_MAX));
@@ -519,6 +525,8 @@ impl Drop for Exchange {
         for notice in std::mem::take(&mut self.at_end) {
             notice(self);
         }
+        let activity = self.activity.clone();
+        activity.audit.record(self);
     }
 }
 

@@ -149,6 +149,7 @@ impl Gateway {
             let (status, headers, body) = page.render(snapshot, self);
             return Ok(Answer::Own(status, headers, body));
         }
+        exchange.place = self.activity.audit.admit().await?;
         let mut chain = Chain::begin(&snapshot.plugins);
         if chain.has(Hook::OnComplete) {
             complete::watch(&snapshot.plugins, exchange);

@@ -87,6 +87,7 @@ impl Reloader {
                 status.reloads += 1;
                 warn_of_fixed_settings(&gateway.snapshots.current().config, &next.config);
                 tracing::info!(upstreams = next.upstreams.len(), "configuration reloaded");
+                gateway.activity.audit.configure(&next.config.audit);
                 gateway.snapshots.swap(next);
                 Ok(true)
             }

@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Audit;
 use crate::budget::Budget;
 use crate::config::defaults::log_filter;
 use crate::config::{Config, Input, LogFormat, Origin, Target};
@@ -28,6 +29,8 @@ const CUT_OFF_TIME_MAX: Duration = Duration::from_secs(1);
 const LEFT_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long plugins may take for the records of exchanges that are over.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long the audit may take for what is still queued.
+const RECORD_TIME_MAX: Duration = Duration::from_secs(15);
 /// The status of a process that was told twice to stop. Source: the shells' 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
 
@@ -65,10 +68,11 @@ async fn serve(input: Input, config: Config) -> Result<(), String> {
     let built = tokio::task::spawn_blocking(move || Snapshot::build(config, None, &shared)).await;
     let snapshot = built.map_err(|_| "the gateway failed while it started".to_owned())??;
     let config = snapshot.config.clone();
+    let activity = Activity { audit: Audit::start(&config.audit)?, ..Activity::new() };
     let gateway = Arc::new(Gateway {
         reloader: Reloader::new(input, &config, plugins),
         snapshots: Snapshots::new(snapshot),
-        activity: Arc::new(Activity::new()),
+        activity: Arc::new(activity),
         budget: Budget::new(),
         health: health::State::new(),
         admin_address: address(&admin)?,
@@ -106,6 +110,10 @@ async fn serve(input: Input, config: Config) -> Result<(), String> {
     let _ = tokio::time::timeout(LEFT_TIME_MAX, gateway.activity.tasks.wait()).await;
     if tokio::time::timeout(FLUSH_TIME_MAX, gateway.reloader.plugins.flush()).await.is_err() {
         tracing::warn!("not every plugin took its records in time");
+    }
+    let rows = gateway.activity.audit.flush(RECORD_TIME_MAX).await;
+    if rows > 0 {
+        tracing::error!(rows, "not every exchange could be recorded in time; these rows are lost");
     }
     tracing::info!("stopped");
     Ok(())
@@ -184,6 +192,9 @@ fn print_banner(config: &Config, main: &TcpListener, admin: &TcpListener) -> Res
         };
         let found = upstream.found_by.map(|variable| format!(" ({variable})")).unwrap_or_default();
         println!("upstream {}: {place}{found}", upstream.name);
+    }
+    if config.audit.is_enabled {
+        println!("audit {} (read it with `witgate audit`)", config.audit.path.display());
     }
     println!("listening on {scheme}://{main}");
     println!("admin on http://{}", address(admin)?);

@@ -25,6 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::{Activity, Exchange, REQUEST_ID};
 use crate::headers;
 use crate::health;
+use crate::metrics;
 use crate::models;
 use crate::plugin::call::Facts;
 use crate::plugin::chain::{Chain, Flow, Principal, Synthetic, View};
@@ -147,6 +148,12 @@ impl Gateway {
             exchange.pass_by("health");
             allow_method(health::METHODS, &head.method)?;
             let (status, headers, body) = page.render(snapshot, self);
+            return Ok(Answer::Own(status, headers, body));
+        }
+        if snapshot.config.server.metrics_on_main && head.uri.path() == "/metrics" {
+            exchange.pass_by("health");
+            allow_method(health::METHODS, &head.method)?;
+            let (status, headers, body) = metrics::answer(self, &head.headers);
             return Ok(Answer::Own(status, headers, body));
         }
         let mut chain = Chain::begin(&snapshot.plugins);

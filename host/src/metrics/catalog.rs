@@ -65,6 +65,8 @@ metrics! {
         "Requests that were answered by another upstream than the first one asked.";
     UPSTREAM_IN_FLIGHT = Gauge "witgate_upstream_in_flight" ["upstream"]
         "Requests that are running at an upstream, to the last byte of the answer.";
+    UPSTREAM_IN_FLIGHT_MAX = Gauge "witgate_upstream_in_flight_max" ["upstream"]
+        "The most requests that may run at an upstream; 0 means no bound.";
     UPSTREAM_CONDITION = Gauge "witgate_upstream_condition" ["upstream", "condition"]
         "1 for what the last attempts at an upstream came to: unknown, healthy or failing.";
     UPSTREAM_BREAKER = Gauge "witgate_upstream_breaker_state" ["upstream", "state"]
@@ -107,8 +109,12 @@ metrics! {
         "1; the version of the program.";
     CONNECTIONS = Gauge "witgate_connections_open" ["listener"]
         "Open connections of clients.";
+    CONNECTIONS_MAX = Gauge "witgate_connections_max" []
+        "The most connections that a listener holds open.";
     BUFFERED = Gauge "witgate_request_buffered_bytes" []
         "Bytes of requests that are held in memory.";
+    BUFFERED_MAX = Gauge "witgate_request_buffered_bytes_max" []
+        "The most bytes of requests that may be held in memory.";
     UPTIME = Gauge "witgate_uptime_seconds" []
         "Time since the start.";
     PROCESS_CPU = Counter "process_cpu_seconds_total" []

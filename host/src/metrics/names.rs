@@ -270,11 +270,12 @@ mod tests {
     const ONE: &str = "{ name: one, base_url: 'http://a', model_match: { type: keyword, value: gpt }, models: { nick: gpt-4o } }";
     const TWO: &str = "{ name: two, base_url: 'http://a', model_match: { type: exact, value: exact-1 }, fallback: [rescue, one] }";
 
+    const RESCUE: &str = "{ name: rescue, base_url: 'http://a' }";
+
     // parity: 155
     #[test]
     fn only_names_of_the_configuration_are_labels() {
-        let names = Names::default()
-            .under(&config(&format!("{ONE}, {TWO}, {{ name: rescue, base_url: 'http://a' }}")));
+        let names = Names::default().under(&config(&format!("{ONE}, {TWO}, {RESCUE}")));
         for model in ["nick", "exact-1", "rescue", "other", "none"] {
             assert!(names.model(Some(model)).1, "{model}");
         }
@@ -303,7 +304,7 @@ mod tests {
 
     #[test]
     fn what_stays_keeps_its_number_and_what_goes_is_other() {
-        let before = Names::default().under(&config(&format!("{ONE}, {TWO}")));
+        let before = Names::default().under(&config(&format!("{ONE}, {TWO}, {RESCUE}")));
         let before = before.learning("gpt-4o").and_then(|names| names.learning("strange")).unwrap();
         let after = before.under(&config(ONE));
         assert_eq!(after.upstream("one").id, before.upstream("one").id);
@@ -312,7 +313,7 @@ mod tests {
         assert_eq!(after.model(Some("exact-1")), (OTHER_ID, false));
         assert_eq!(after.upstream("two").id, OTHER_ID);
         assert_eq!(after.learned, 1);
-        let again = after.under(&config(&format!("{ONE}, {TWO}")));
+        let again = after.under(&config(&format!("{ONE}, {TWO}, {RESCUE}")));
         assert_ne!(again.upstream("two").id, before.upstream("two").id, "a number is never used again");
     }
 

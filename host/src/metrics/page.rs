@@ -7,8 +7,10 @@ use crate::gateway::Gateway;
 use crate::metrics::text::Page;
 use crate::metrics::{Listener, Metrics, catalog, compat, process, series::Seen};
 use crate::snapshot::Snapshot;
-use crate::upstream::{Condition, Upstream};
+use crate::upstream::Upstream;
 
+/// What the last attempts at an upstream can have come to.
+const CONDITIONS: [&str; 3] = ["unknown", "healthy", "failing"];
 /// The states of a circuit breaker.
 const BREAKER: [&str; 3] = ["closed", "half_open", "open"];
 /// What a plugin can be.
@@ -28,7 +30,7 @@ pub(super) fn collect(gateway: &Gateway) -> Page {
     attempts(&mut page, metrics);
     upstreams(&mut page, &snapshot);
     plugins(&mut page, &snapshot);
-    process_wide(&mut page, gateway);
+    process_wide(&mut page, gateway, &snapshot);
     process::collect(&mut page);
     if snapshot.config.metrics.is_compat {
         compat::collect(&mut page, gateway, &snapshot, &seen);
@@ -111,12 +113,8 @@ fn upstreams(page: &mut Page, snapshot: &Snapshot) {
         let Upstream { settings, state, .. } = &**upstream;
         let name = &*settings.name;
         page.number(&catalog::UPSTREAM_IN_FLIGHT, &[name], state.in_flight() as f64);
-        let condition = match state.condition() {
-            Condition::Unknown => "unknown",
-            Condition::Healthy => "healthy",
-            Condition::Failing => "failing",
-        };
-        page.states(&catalog::UPSTREAM_CONDITION, name, &["unknown", "healthy", "failing"], condition);
+        page.number(&catalog::UPSTREAM_IN_FLIGHT_MAX, &[name], settings.max_in_flight as f64);
+        page.states(&catalog::UPSTREAM_CONDITION, name, &CONDITIONS, state.condition().name());
         page.states(&catalog::UPSTREAM_BREAKER, name, &BREAKER, "closed");
         page.number(&catalog::UPSTREAM_ENABLED, &[name], f64::from(u8::from(settings.is_enabled)));
         page.number(&catalog::UPSTREAM_WEIGHT, &[name], f64::from(settings.priority));
@@ -153,7 +151,7 @@ fn plugins_own(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
-fn process_wide(page: &mut Page, gateway: &Gateway) {
+fn process_wide(page: &mut Page, gateway: &Gateway, snapshot: &Snapshot) {
     let metrics = &gateway.activity.metrics;
     let reloads = gateway.reloader.tally();
     page.count(&catalog::RELOADS, &["ok"], reloads.replaced);
@@ -168,6 +166,9 @@ fn process_wide(page: &mut Page, gateway: &Gateway) {
         let open = metrics.connections[listener as usize].load(Ordering::Relaxed);
         page.number(&catalog::CONNECTIONS, &[listener.label()], open as f64);
     }
+    let server = &snapshot.config.server;
+    page.number(&catalog::CONNECTIONS_MAX, &[], server.connections_max as f64);
     page.number(&catalog::BUFFERED, &[], gateway.budget.held() as f64);
+    page.number(&catalog::BUFFERED_MAX, &[], server.buffered_bytes_max as f64);
     page.number(&catalog::UPTIME, &[], metrics.window.age().as_secs_f64());
 }

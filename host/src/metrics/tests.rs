@@ -129,8 +129,8 @@ fn a_name_is_learned_when_an_upstream_has_taken_it() {
         [
             "chat.completions gpt-x b complete 200 1",
             "chat.completions gpt-x b refused 404 1",
-            "chat.completions other b cancelled 499 1",
             "chat.completions other b refused 404 1",
+            "chat.completions other b cancelled 499 1",
         ]
     );
 }

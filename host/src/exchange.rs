@@ -18,6 +18,7 @@ use http::{Method, Request, StatusCode};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Place;
 use crate::chat::{StopReason, Usage};
 use crate::error::{Blame, Error, ErrorKind};
 use crate::metrics::Metrics;
@@ -52,6 +53,8 @@ pub(crate) struct Exchange {
     pub(crate) gaps: Gaps,
     /// What is kept for the record, if one is made.
     pub(crate) recording: Option<Box<Recording>>,
+    /// Its place in the audit's queue, if it was admitted to one.
+    pub(crate) place: Option<Place>,
     /// The client's id if it sent a sane one, else a new one.
     pub(crate) id: HeaderValue,
     /// The endpoint's label, or `-`.
@@ -300,6 +303,7 @@ impl Exchange {
             response_len: 0,
             gaps: Gaps::default(),
             recording: None,
+            place: None,
             id: id.unwrap_or_else(|| activity.fresh_id()),
             endpoint: "-",
             model: None,

@@ -18,7 +18,7 @@ use http::{Method, Request, StatusCode};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::Place;
+use crate::audit::{Audit, Place};
 use crate::chat::{StopReason, Usage};
 use crate::error::{Blame, Error, ErrorKind};
 use crate::metrics::Metrics;
@@ -226,6 +226,8 @@ pub(crate) struct Activity {
     pub(crate) tasks: TaskTracker,
     /// What is counted of them.
     pub(crate) metrics: Metrics,
+    /// What is recorded of them.
+    pub(crate) audit: Audit,
 }
 
 impl Activity {
@@ -238,6 +240,7 @@ impl Activity {
             is_over: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             metrics: Metrics::new(),
+            audit: Audit::off(),
         }
     }
 

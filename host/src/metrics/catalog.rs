@@ -97,6 +97,26 @@ metrics! {
         "Values of a plugin's own metrics that were not recorded.";
     PLUGIN_METRICS_HIDDEN = Gauge "witgate_plugin_metrics_hidden" ["plugin"]
         "A plugin's own metrics that are not on this page, because their names are taken.";
+    AUDIT_ON = Gauge "witgate_audit_enabled" []
+        "Whether exchanges are recorded.";
+    AUDIT_WRITTEN = Counter "witgate_audit_rows_written_total" []
+        "Exchanges that were written to the audit.";
+    AUDIT_DROPPED = Counter "witgate_audit_rows_dropped_total" ["reason"]
+        "Exchanges that are not in the audit: its queue was full (queue), or they could not be written at all (write).";
+    AUDIT_QUEUED = Gauge "witgate_audit_queue_rows" []
+        "Exchanges that wait to be written.";
+    AUDIT_QUEUED_BYTES = Gauge "witgate_audit_queue_bytes" []
+        "Memory that they take.";
+    AUDIT_LAG = Gauge "witgate_audit_lag_seconds" []
+        "Time that the oldest of them has waited.";
+    AUDIT_RETRYING = Gauge "witgate_audit_retrying" []
+        "Whether nothing can be written for now, and it is tried again and again.";
+    AUDIT_FAILURES = Counter "witgate_audit_failed_batches_total" []
+        "Tries to write a batch that failed.";
+    AUDIT_ROTATIONS = Counter "witgate_audit_rotations_total" []
+        "Files that were closed because their time was over.";
+    AUDIT_QUARANTINED = Counter "witgate_audit_quarantined_files_total" []
+        "Damaged files that were put aside.";
     RELOADS = Counter "witgate_reloads_total" ["result"]
         "Times that the configuration was read again and replaced (ok) or refused (failed).";
     RELOAD_SUCCESSFUL = Gauge "witgate_last_reload_successful" []

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 
+use crate::audit;
 use crate::gateway::Gateway;
 use crate::metrics::text::Page;
 use crate::metrics::{Listener, Metrics, catalog, compat, process, series::Seen};
@@ -30,6 +31,7 @@ pub(super) fn collect(gateway: &Gateway) -> Page {
     attempts(&mut page, metrics);
     upstreams(&mut page, &snapshot);
     plugins(&mut page, &snapshot);
+    audit(&mut page, &gateway.activity.audit.state());
     process_wide(&mut page, gateway, &snapshot);
     process::collect(&mut page);
     if snapshot.config.metrics.is_compat {
@@ -149,6 +151,21 @@ fn plugins_own(page: &mut Page, snapshot: &Snapshot) {
         let hidden = own.families.iter().filter(|metric| !page.own(name, metric)).count();
         page.number(&catalog::PLUGIN_METRICS_HIDDEN, &[name], hidden as f64);
     }
+}
+
+fn audit(page: &mut Page, state: &audit::State) {
+    let flag = |is_so: bool| f64::from(u8::from(is_so));
+    page.number(&catalog::AUDIT_ON, &[], flag(state.is_on));
+    page.count(&catalog::AUDIT_WRITTEN, &[], state.written);
+    page.count(&catalog::AUDIT_DROPPED, &["queue"], state.dropped);
+    page.count(&catalog::AUDIT_DROPPED, &["write"], state.lost);
+    page.count(&catalog::AUDIT_QUEUED, &[], state.queued);
+    page.count(&catalog::AUDIT_QUEUED_BYTES, &[], state.queued_bytes);
+    page.number(&catalog::AUDIT_LAG, &[], state.lag.as_secs_f64());
+    page.number(&catalog::AUDIT_RETRYING, &[], flag(state.retrying.is_some()));
+    page.count(&catalog::AUDIT_FAILURES, &[], state.failures);
+    page.count(&catalog::AUDIT_ROTATIONS, &[], state.rotations);
+    page.count(&catalog::AUDIT_QUARANTINED, &[], state.quarantined);
 }
 
 fn process_wide(page: &mut Page, gateway: &Gateway, snapshot: &Snapshot) {

@@ -18,6 +18,7 @@ pub(super) fn describe(gateway: &Gateway) -> Value {
     let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let by_status: Map<String, Value> =
         totals.by_status().into_iter().map(|(status, count)| (status, json!(count))).collect();
+    let audit = gateway.activity.audit.state();
     let [input, output, cached, reasoning] = totals.tokens.each_ref().map(count);
     json!({
         "uptime_seconds": metrics.window.age().as_secs(),
@@ -36,5 +37,15 @@ pub(super) fn describe(gateway: &Gateway) -> Value {
         "circuit_breaker": {"state": "closed"},
         "tokens": {"input": input, "output": output, "cached": cached, "reasoning": reasoning},
         "window": metrics.window.describe(Instant::now()),
+        "audit": {
+            "on": audit.is_on,
+            "queued": audit.queued,
+            "queued_bytes": audit.queued_bytes,
+            "lag_ms": audit.lag.as_secs_f64() * 1e3,
+            "written": audit.written,
+            "dropped": audit.dropped + audit.lost,
+            "retrying": audit.retrying,
+            "file": audit.file,
+        },
     })
 }

@@ -275,10 +275,12 @@ fn an_explanation_says_where_the_request_then_goes() {
             json!([{"upstream": "other", "reason": "it does not take this model"}])
         );
     }
+    let drawn = get(&gateway, "/admin/explain?model=m");
+    assert_eq!(drawn["no_anchor"], json!("there is no text, so that every request is a draw"));
     adjust(&gateway, "one", &json!({"enabled": false}));
-    let explained = get(&gateway, "/admin/explain?model=m");
+    let explained = get(&gateway, "/admin/explain?model=m&text=hi");
     assert_eq!(explained["choice"], json!("two/é"));
-    assert_eq!(explained["no_anchor"], json!("there is no text, so that every request is a draw"));
+    assert_eq!(explained["no_anchor"], json!("the choice does not depend on the text"));
     assert_eq!(explained["others"][0], json!({"upstream": "one", "reason": "it is disabled"}));
     let refused = |target: &str, word: &str| {
         let answer = gateway.send_admin(&Request::get(target)).expect(400);
@@ -304,7 +306,10 @@ fn an_explanation_takes_no_turn() {
 }
 
 /// Every path, with a method that it has and one that it has not.
-const ROUTES: [(&str, &str, &str); 11] = [
+const ROUTES: [(&str, &str, &str); 15] = [
+    ("/", "GET", "POST"),
+    ("/page.js", "GET", "DELETE"),
+    ("/page.css", "GET", "PUT"),
     ("/healthz", "GET", "POST"),
     ("/readyz", "GET", "POST"),
     ("/admin/config", "GET", "POST"),
@@ -313,6 +318,7 @@ const ROUTES: [(&str, &str, &str); 11] = [
     ("/admin/upstreams/one", "POST", "GET"),
     ("/admin/plugins", "GET", "POST"),
     ("/admin/plugins/reload", "POST", "GET"),
+    ("/admin/audit?limit=1", "GET", "POST"),
     ("/admin/explain?model=m", "GET", "PUT"),
     ("/admin/explain", "POST", "PATCH"),
     ("/admin/openapi.json", "GET", "POST"),
@@ -415,4 +421,25 @@ fn with_a_token_only_probes_go_without_it() {
     let config = gateway.send_admin(&Request::get("/admin/config").header("authorization", "Bearer t0ken"));
     assert!(!config.expect(200).text().contains("t0ken"));
     assert!(!gateway.stderr().contains("t0ken"));
+}
+
+#[test]
+fn searches_of_the_audit_are_checked_and_off_when_it_is_off() {
+    let on = Gateway::start("upstreams: [{ name: one, base_url: 'builtin:echo' }]\n");
+    let refused = |target: &str, word: &str| {
+        let answer = on.send_admin(&Request::get(target)).expect(400);
+        assert!(answer.error_message().contains(word), "{target}: {}", answer.text());
+    };
+    refused("/admin/audit?limit=0", "`limit`");
+    refused("/admin/audit?since=yesterday", "`since`");
+    refused("/admin/audit?outcome=good", "`outcome`");
+    refused("/admin/audit?model=%zz", "percent-encoded");
+    refused("/admin/audit/1?full=yes", "`full`");
+    assert_eq!(on.send_admin(&Request::get("/admin/audit/nothing")).expect(404).error_code(), "unknown_path");
+    let off =
+        Gateway::start("audit: { enabled: false }\nupstreams: [{ name: one, base_url: 'builtin:echo' }]\n");
+    for target in ["/admin/audit", "/admin/audit/1"] {
+        let answer = off.send_admin(&Request::get(target)).expect(404);
+        assert!(answer.error_message().contains("`audit.enabled`"), "{}", answer.text());
+    }
 }

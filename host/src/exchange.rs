@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::chat::{StopReason, Usage};
 use crate::error::{Blame, Error, ErrorKind};
+use crate::metrics::Metrics;
 use crate::recording::{self, Recording};
 
 /// The header that carries a request's id, in both directions.
@@ -220,6 +221,8 @@ pub(crate) struct Activity {
     is_over: AtomicBool,
     /// What is still told of exchanges whose clients have left.
     pub(crate) tasks: TaskTracker,
+    /// What is counted of them.
+    pub(crate) metrics: Metrics,
 }
 
 impl Activity {
@@ -231,6 +234,7 @@ impl Activity {
             running: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
             tasks: TaskTracker::new(),
+            metrics: Metrics::new(),
         }
     }
 
@@ -511,6 +515,7 @@ impl Drop for Exchange {
         if let Some(last) = self.attempts.last_mut().filter(|last| last.is_open()) {
             last.took = elapsed.saturating_sub(last.began);
         }
+        self.activity.metrics.record(self);
         self.record();
         for notice in std::mem::take(&mut self.at_end) {
             notice(self);

@@ -75,6 +75,7 @@ async fn serve(input: Input, config: Config) -> Result<(), String> {
         admin_address: address(&admin)?,
         searches: Searches::new(),
     });
+    gateway.activity.metrics.configure(&config);
     print_banner(&config, &main, &admin)?;
     let (tasks, stop) = (TaskTracker::new(), Stop::default());
     // The operators' side goes on to the end, so that they can see the drain.

@@ -28,6 +28,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::{Exchange, REQUEST_ID};
 use crate::gateway::{Gateway, caught, defect, error_response, json_headers, own_response};
 use crate::health;
+use crate::metrics;
 use crate::snapshot::Snapshot;
 use crate::stream::Body;
 
@@ -38,6 +39,8 @@ const ROUTES: &[Route] = &[
     Route::get("/page.css", Operation::Page),
     Route::get("/healthz", Operation::Alive),
     Route::get("/readyz", Operation::Ready),
+    Route::get("/stats", Operation::Stats),
+    Route::get("/metrics", Operation::Metrics),
     Route::get("/admin/config", Operation::Config),
     Route::post("/admin/reload", Operation::Reload),
     Route::get("/admin/upstreams", Operation::Upstreams),
@@ -57,6 +60,8 @@ enum Operation {
     Page,
     Alive,
     Ready,
+    Stats,
+    Metrics,
     Config,
     Reload,
     Upstreams,
@@ -162,11 +167,13 @@ async fn perform(gateway: &Arc<Gateway>, snapshot: &Snapshot, call: Call) -> Res
         Operation::Page => return page::answer(head.uri.path(), &head.headers).ok_or_else(defect),
         Operation::Alive => return Ok(health::Page::Alive.render(snapshot, gateway)),
         Operation::Ready => return Ok(health::Page::Ready.render(snapshot, gateway)),
+        Operation::Metrics => return Ok(metrics::answer(gateway, &head.headers)),
         Operation::Audit => return Ok(json_bytes(gateway.searches.list(audit, query).await?)),
         Operation::Exchange => return Ok(json_bytes(gateway.searches.get(audit, name).await?)),
         Operation::Describe => return Ok(json_bytes(Bytes::from_static(OPENAPI))),
         Operation::Reload => return reload(gateway, &body, |_| json!({})).await,
         Operation::ReloadPlugins => return reload(gateway, &body, plugins).await,
+        Operation::Stats => metrics::stats(gateway),
         Operation::Config => config(snapshot, gateway),
         Operation::Plugins => plugins(gateway),
         Operation::Upstreams => upstreams::list(snapshot),

@@ -306,12 +306,14 @@ fn an_explanation_takes_no_turn() {
 }
 
 /// Every path, with a method that it has and one that it has not.
-const ROUTES: [(&str, &str, &str); 15] = [
+const ROUTES: [(&str, &str, &str); 17] = [
     ("/", "GET", "POST"),
     ("/page.js", "GET", "DELETE"),
     ("/page.css", "GET", "PUT"),
     ("/healthz", "GET", "POST"),
     ("/readyz", "GET", "POST"),
+    ("/stats", "GET", "POST"),
+    ("/metrics", "GET", "POST"),
     ("/admin/config", "GET", "POST"),
     ("/admin/reload", "POST", "GET"),
     ("/admin/upstreams", "GET", "DELETE"),
@@ -323,6 +325,9 @@ const ROUTES: [(&str, &str, &str); 15] = [
     ("/admin/explain", "POST", "PATCH"),
     ("/admin/openapi.json", "GET", "POST"),
 ];
+
+/// Those that go without a token.
+const OPEN: [&str; 5] = ["/", "/page.js", "/page.css", "/healthz", "/readyz"];
 
 /// A request that a route of [`ROUTES`] takes.
 fn valid(method: &str, target: &str) -> Request {
@@ -357,7 +362,7 @@ fn every_route_knows_its_methods_and_says_no_more_than_it_must() {
             connection.shut_write();
             assert_eq!(connection.wait_closed(), b"", "HEAD {target} has no body");
         }
-        if target.starts_with("/admin/") {
+        if !OPEN.contains(&target) {
             let unknown = format!("{target}{}colour=red", if target.contains('?') { '&' } else { '?' });
             let answer = gateway.send_admin(&valid(method, &unknown)).expect(400);
             assert!(answer.error_message().contains("`colour`"), "{target}");
@@ -402,7 +407,7 @@ fn with_a_token_only_probes_go_without_it() {
     );
     let status = |answer: Answer| (answer.status(), answer.header("www-authenticate").map(str::to_owned));
     for (target, method, wrong) in ROUTES {
-        let is_open = !target.starts_with("/admin/");
+        let is_open = OPEN.contains(&target);
         let request = valid(method, target);
         let expected = if is_open { (200, None) } else { (401, Some("Bearer".to_owned())) };
         assert_eq!(status(gateway.send_admin(&request)), expected, "{target}");
@@ -442,4 +447,31 @@ fn searches_of_the_audit_are_checked_and_off_when_it_is_off() {
         let answer = off.send_admin(&Request::get(target)).expect(404);
         assert!(answer.error_message().contains("`audit.enabled`"), "{}", answer.text());
     }
+}
+
+#[test]
+fn a_body_that_does_not_come_is_not_waited_for() {
+    let gateway = Gateway::start("upstreams: [{ name: one, base_url: 'builtin:echo' }]\n");
+    let mut connection = Connection::open(gateway.admin());
+    let head = format!(
+        "POST /admin/upstreams/one HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{{",
+        gateway.admin()
+    );
+    connection.write(head.as_bytes());
+    assert_eq!(connection.answer().status(), 408);
+}
+
+#[test]
+fn changes_under_load_fail_no_request() {
+    let upstreams = echoes();
+    let gateway = Gateway::start(&two(&upstreams));
+    std::thread::scope(|scope| {
+        let load = || (0..200).for_each(|_| drop(gateway.send(&Request::chat("load")).expect(200)));
+        let clients = [scope.spawn(load), scope.spawn(load)];
+        for number in (0..).take_while(|_| !clients.iter().all(|client| client.is_finished())) {
+            let is_enabled = if number % 2 == 0 { json!(false) } else { Value::Null };
+            adjust(&gateway, "one", &json!({"enabled": is_enabled, "weight": number}));
+        }
+    });
+    assert!(upstreams.iter().all(|upstream| upstream.count() > 0), "both had their turns");
 }

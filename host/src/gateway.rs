@@ -17,6 +17,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use crate::admin::audit::Searches;
 use crate::auth::{self, Caller};
 use crate::budget::{Budget, Share};
 use crate::config::{ErrorCompat, Server};
@@ -70,6 +71,8 @@ pub(crate) struct Gateway {
     pub(crate) health: health::State,
     /// Where the admin listener is.
     pub(crate) admin_address: SocketAddr,
+    /// The searches of the audit that run for it.
+    pub(crate) searches: Searches,
 }
 
 /// What the steps of a request come to.

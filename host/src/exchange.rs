@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::audit::{Audit, Place};
 use crate::chat::{StopReason, Usage};
 use crate::error::{Blame, Error, ErrorKind};
+use crate::metrics::Metrics;
 use crate::recording::{self, Recording};
 
 /// The header that carries a request's id, in both directions.
@@ -223,7 +224,9 @@ pub(crate) struct Activity {
     is_over: AtomicBool,
     /// What is still told of exchanges whose clients have left.
     pub(crate) tasks: TaskTracker,
-    /// Where exchanges are recorded.
+    /// What is counted of them.
+    pub(crate) metrics: Metrics,
+    /// What is recorded of them.
     pub(crate) audit: Audit,
 }
 
@@ -231,12 +234,13 @@ impl Activity {
     /// Starts counting, and tells nobody.
     pub(crate) fn new() -> Self {
         Self {
-            audit: Audit::off(),
             seed: RandomState::new().hash_one("witgate"),
             next: AtomicU64::new(0),
             running: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
             tasks: TaskTracker::new(),
+            metrics: Metrics::new(),
+            audit: Audit::off(),
         }
     }
 
@@ -521,6 +525,7 @@ impl Drop for Exchange {
         if let Some(last) = self.attempts.last_mut().filter(|last| last.is_open()) {
             last.took = elapsed.saturating_sub(last.began);
         }
+        self.activity.metrics.record(self);
         self.record();
         for notice in std::mem::take(&mut self.at_end) {
             notice(self);

@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::audit::Searches;
 use crate::audit::Audit;
 use crate::budget::Budget;
 use crate::config::defaults::log_filter;
@@ -76,7 +77,9 @@ async fn serve(input: Input, config: Config) -> Result<(), String> {
         budget: Budget::new(),
         health: health::State::new(),
         admin_address: address(&admin)?,
+        searches: Searches::new(),
     });
+    gateway.activity.metrics.configure(&config);
     print_banner(&config, &main, &admin)?;
     let (tasks, stop) = (TaskTracker::new(), Stop::default());
     // The operators' side goes on to the end, so that they can see the drain.

@@ -106,6 +106,7 @@ mod exchange;
 mod gateway;
 mod headers;
 mod health;
+mod log;
 mod models;
 mod plugin;
 mod recording;

@@ -3,6 +3,7 @@
 mod departure;
 mod environment;
 mod fuzz;
+mod logs;
 mod models;
 mod plugins;
 mod reload;

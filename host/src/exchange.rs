@@ -27,6 +27,8 @@ use crate::recording::{self, Recording};
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that is taken over from a client.
 const REQUEST_ID_BYTES_MAX: usize = 128;
+/// The longest line of labels in the log, in bytes.
+const LABELS_BYTES_MAX: usize = 4096;
 
 /// One request and what became of it.
 pub(crate) struct Exchange {
@@ -247,6 +249,14 @@ impl Activity {
         let us = started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
         let running = self.next.fetch_add(1, Ordering::Relaxed) % 1024;
         i64::try_from(us * 1024 + u128::from(running)).unwrap_or(i64::MAX)
+    }
+
+    /// A plugin found labels for an exchange that is over.
+    pub(crate) fn label(&self, number: i64, id: &str, plugin: &str, labels: Vec<(String, String)>) {
+        let words: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let mut words = words.join(" ");
+        words.truncate(words.floor_char_boundary(LABELS_BYTES_MAX));
+        tracing::info!(plugin, id, number, labels = words, "labels");
     }
 
     /// An id that no other exchange of this process has and hardly any of another: 32 hexadecimal digits.

@@ -94,6 +94,7 @@
 //! problems at once need the tree.
 
 mod admin;
+mod audit;
 mod auth;
 mod budget;
 pub mod builtin;

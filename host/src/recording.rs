@@ -152,7 +152,7 @@ fn without_secrets(headers: &HeaderMap, redact: &[HeaderName]) -> String {
             && !secrets.iter().any(|secret| memchr::memmem::find(value, secret).is_some())
     };
     let mut json = Vec::with_capacity(HEADERS_BYTES_USUAL);
-    let mut quote = |name: &HeaderName, value: &HeaderValue, json: &mut Vec<u8>| {
+    let quote = |name: &HeaderName, value: &HeaderValue, json: &mut Vec<u8>| {
         let bytes = value.as_bytes();
         let shown = if may_be_kept(name, bytes) { String::from_utf8_lossy(bytes) } else { HIDDEN.into() };
         json::quote(&shown, json);

@@ -383,6 +383,7 @@ impl Attempts<'_> {
                 Some(facts) => Some(Box::pin(self.prepare(facts.clone(), upstream, model, has_keys)).await?),
                 None => None,
             };
+            upstream.state.asked();
             let started = Instant::now();
             let began = started - self.exchange.started();
             // Noted before it begins: the client may leave in the middle.

@@ -166,6 +166,9 @@ impl Gateway {
         }
         let endpoint = Endpoint::of(head.uri.path()).map(|(endpoint, _)| endpoint);
         exchange.endpoint = endpoint.map_or("-", Endpoint::label);
+        if self.activity.log.keeps_tokens() {
+            exchange.token = auth::credential(&head);
+        }
         let caller = if chain.has(Hook::Authenticate) {
             Box::pin(authenticate(&mut chain, endpoint, &mut head, client, exchange)).await?
         } else {

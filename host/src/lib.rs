@@ -94,6 +94,7 @@
 //! **The YAML tree is built from parser events** (saphyr-parser) and not through serde: positions, quoting and all
 //! problems at once need the tree.
 
+#[doc(hidden)]
 mod admin;
 mod audit;
 mod auth;
@@ -108,9 +109,11 @@ mod exchange;
 mod gateway;
 mod headers;
 mod health;
+mod log;
 mod metrics;
 mod models;
 mod plugin;
+pub use crate::metrics::recording as metrics_recording;
 mod recording;
 mod reload;
 pub mod route;
@@ -120,6 +123,3 @@ mod stream;
 mod tls;
 mod upstream;
 pub mod wire;
-
-#[doc(hidden)]
-pub use crate::metrics::recording as metrics_recording;

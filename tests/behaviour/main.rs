@@ -5,6 +5,7 @@ mod audit;
 mod departure;
 mod environment;
 mod fuzz;
+mod logs;
 mod metrics;
 mod models;
 mod plugins;

@@ -1,6 +1,5 @@
 //! `witgate serve`: listens until it is told to stop.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +11,11 @@ use tokio_util::task::TaskTracker;
 use crate::admin::audit::Searches;
 use crate::audit::Audit;
 use crate::budget::Budget;
-use crate::config::defaults::log_filter;
-use crate::config::{Config, Input, LogFormat, Origin, Target};
+use crate::config::{Config, Input, Origin, Target};
 use crate::exchange::Activity;
 use crate::gateway::Gateway;
 use crate::health;
+use crate::log::Log;
 use crate::plugin::Runtime;
 use crate::reload::Reloader;
 use crate::server::{self, Stop, Surface};
@@ -32,6 +31,8 @@ const LEFT_TIME_MAX: Duration = Duration::from_secs(2);
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long the audit may take for what is still queued.
 const RECORD_TIME_MAX: Duration = Duration::from_secs(15);
+/// How long the last lines of the log may take.
+const LOG_TIME_MAX: Duration = Duration::from_secs(2);
 /// The status of a process that was told twice to stop. Source: the shells' 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
 
@@ -42,11 +43,13 @@ const INTERRUPTED: i32 = 130;
 /// A message when it cannot start.
 pub(super) fn run(input: Input) -> Result<(), String> {
     let (config, warnings) = input.load().map_err(|problems| problems.to_string())?;
-    log_to_stderr(config.log.format, log_filter(&input.environment));
+    let log = Log::start(&config.log, &input.environment)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    runtime()?.block_on(serve(input, config))
+    let ended = runtime()?.block_on(serve(input, config, &log));
+    log.flush(LOG_TIME_MAX);
+    ended
 }
 
 /// One thread where there is one processor: handing tasks from thread to thread would only cost.
@@ -59,7 +62,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
     builder.enable_all().build().map_err(|error| format!("the runtime cannot start: {error}"))
 }
 
-async fn serve(input: Input, config: Config) -> Result<(), String> {
+async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     // Before anybody can know that it runs: a signal without a handler would end it.
     let mut signals = Signals::new()?;
     let main = server::bind(config.server.listen, "--listen").await?;
@@ -69,7 +72,8 @@ async fn serve(input: Input, config: Config) -> Result<(), String> {
     let built = tokio::task::spawn_blocking(move || Snapshot::build(config, None, &shared)).await;
     let snapshot = built.map_err(|_| "the gateway failed while it started".to_owned())??;
     let config = snapshot.config.clone();
-    let activity = Activity { audit: Audit::start(&config.audit)?, ..Activity::new() };
+    let audit = Audit::start(&config.audit)?;
+    let activity = Activity { audit, log: log.clone(), ..Activity::new() };
     let gateway = Arc::new(Gateway {
         reloader: Reloader::new(input, &config, plugins),
         snapshots: Snapshots::new(snapshot),
@@ -218,18 +222,5 @@ fn warn_if_open(config: &Config) {
             listen = %config.server.listen,
             "anybody who reaches this address can use the upstreams' keys: bind to loopback or put an authenticating proxy before it"
         );
-    }
-}
-
-fn log_to_stderr(format: LogFormat, filter: String) {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match format {
-        LogFormat::Text => builder.with_target(false).init(),
-        LogFormat::Json => builder.json().with_target(false).flatten_event(true).init(),
     }
 }

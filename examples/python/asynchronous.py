@@ -25,7 +25,8 @@ async def main() -> None:
         for answer in await asyncio.gather(*(ask(client, question) for question in QUESTIONS)):
             print(answer)
         try:
-            await client.chat.completions.create(model="nobody-has-this", messages=[])
+            messages = [{"role": "user", "content": "the fourth"}]
+            await client.chat.completions.create(model="nobody-has-this", messages=messages)
         except APIStatusError as error:
             # By this number the gateway's log and audit know the exchange.
             print(f"refused with {error.status_code}, request {error.request_id}")

@@ -34,7 +34,9 @@ LABEL org.opencontainers.image.title="witgate" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 
-# The authorities of upstreams' certificates. The user has a number, so that Kubernetes can see that it is not root.
+# The authorities of upstreams' certificates, as new as there are. The user has a number, so that Kubernetes can see that it
+# is not root.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \

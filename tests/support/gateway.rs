@@ -1,6 +1,6 @@
 //! A gateway process under test.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -31,11 +31,7 @@ pub fn binary() -> PathBuf {
 
 /// A command that runs the gateway's binary with an environment of nothing but PATH and HOME.
 pub fn command() -> Command {
-    bare(binary())
-}
-
-fn bare(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new(program);
+    let mut command = Command::new(binary());
     command.env_clear();
     for name in ["PATH", "HOME"] {
         if let Some(value) = std::env::var_os(name) {
@@ -55,7 +51,6 @@ pub struct Launch {
     has_own_admin: bool,
     files: Vec<(String, String)>,
     patience: Option<Duration>,
-    runner: Vec<String>,
 }
 
 impl Launch {
@@ -95,12 +90,6 @@ impl Launch {
         self
     }
 
-    /// Leaves it to this command, which is given the binary's path and its arguments, to run the gateway.
-    pub fn through(mut self, words: &[&str]) -> Self {
-        self.runner = words.iter().copied().map(str::to_owned).collect();
-        self
-    }
-
     /// Starts the gateway with this configuration and waits until it listens.
     #[track_caller]
     pub fn start(self, config: &str) -> Gateway {
@@ -109,14 +98,7 @@ impl Launch {
             std::fs::write(folder.path().join(name), text).expect("the temporary folder is writable");
         }
         std::fs::write(folder.path().join("witgate.yaml"), config).expect("the temporary folder is writable");
-        let mut command = match self.runner.split_first() {
-            Some((program, words)) => {
-                let mut command = bare(program);
-                command.args(words).arg(binary());
-                command
-            }
-            None => command(),
-        };
+        let mut command = command();
         command.arg("serve").arg("--config").arg(folder.path().join("witgate.yaml"));
         self.run(command, folder)
     }

@@ -1,14 +1,15 @@
 //! The image, as far as its Dockerfile tells, and the CPU it runs on.
 
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 use witgate_tests::Request;
 use witgate_tests::gateway::{Launch, command};
 use witgate_tests::sse::chat_text;
-use witgate_tests::tool::is_there;
+use witgate_tests::tool::{finish, is_there};
 
-use super::{parse, read, repository};
+use super::{packages, parse, read, repository};
 
 /// How long a gateway may take to start on a CPU that is emulated, where it compiles a plugin first.
 const EMULATED_PATIENCE: Duration = Duration::from_secs(300);
@@ -90,6 +91,16 @@ fn the_image_checks_itself_with_nothing_but_the_binary() {
 
 // parity: 161
 #[test]
+fn hadolint_has_nothing_to_say() {
+    if !is_there("python3") {
+        return;
+    }
+    let hadolint = packages().with_file_name("hadolint");
+    finish(Command::new(hadolint).args(["--no-color", "Dockerfile"]).current_dir(repository()));
+}
+
+// parity: 161
+#[test]
 fn the_images_environment_makes_a_gateway_that_can_be_reached_and_checked() {
     if !is_there("python3") {
         return;
@@ -162,10 +173,10 @@ fn a_cpu_without_newer_instructions_is_enough() {
     let config = "upstreams:\n  - { name: echo, base_url: \"builtin:echo\" }\nplugins:\n  - { name: hide-thinking, source: \"builtin:think-strip\" }\n";
     let home = tempfile::tempdir().expect("the temporary folder is writable");
     let home = home.path().to_str().expect("its name is UTF-8");
-    let emulated = format!("ulimit -v {EMULATED_SPACE_KIB} && exec qemu-x86_64 -cpu qemu64 \"$0\" \"$@\"");
+    let emulated = format!("ulimit -v {EMULATED_SPACE_KIB} && exec qemu-x86_64 -cpu qemu64 \"$0\" \"$@\"; exit 1");
     // Compiled code is kept by CPU, and this one is nobody's.
     let launch = Launch::default()
-        .through(&["sh", "-c", &emulated])
+        .after(&emulated)
         .variable("HOME", home)
         .patience(EMULATED_PATIENCE);
     let gateway = launch.start(config);

@@ -1,11 +1,13 @@
 //! The unit for systemd and the program for supervisord.
 
-use std::process::Command;
+use std::fs::{self, File};
+use std::process::{Child, Command};
 
+use witgate_tests::eventually;
 use witgate_tests::gateway::{binary, command};
 use witgate_tests::tool::{finish, is_there};
 
-use super::{STOP_SECONDS_MIN, parse, read};
+use super::{STOP_SECONDS_MIN, packages, parse, read};
 
 const UNIT: &str = "config/systemd/witgate.service";
 /// Where both files say that the binary is.
@@ -70,7 +72,7 @@ fn systemd_accepts_the_unit() {
     let file = folder.path().join("witgate.service");
     let binary = binary();
     let unit = read(UNIT).replace(INSTALLED, binary.to_str().expect("its name is UTF-8"));
-    std::fs::write(&file, unit).expect("the temporary folder is writable");
+    fs::write(&file, unit).expect("the temporary folder is writable");
     let verified = Command::new("systemd-analyze").arg("verify").arg(&file).output().expect("it can be run");
     let said = String::from_utf8_lossy(&verified.stderr);
     assert!(verified.status.success() && !said.contains("witgate.service"), "{said}");
@@ -101,4 +103,62 @@ fn supervisord_gives_a_gateway_time_to_drain() {
             && program[format!("{stream}_logfile_backups")].is_string();
         assert!(is_bounded, "{stream}");
     }
+}
+
+/// A supervisord; it and what it runs are ended when it is dropped.
+struct Supervisor(Child);
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        // It may have ended by itself; killed, it would leave the gateway behind.
+        let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).output();
+        let _ = self.0.wait();
+    }
+}
+
+// parity: 163
+#[test]
+fn supervisord_starts_a_gateway_again_and_stops_it() {
+    if !is_there("python3") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    let path = |name: &str| folder.path().join(name).to_str().expect("its name is UTF-8").to_owned();
+    let write =
+        |name: &str, text: &str| fs::write(path(name), text).expect("the temporary folder is writable");
+    let logged = |name: &str| fs::read_to_string(path(name)).unwrap_or_default();
+    write("witgate.yaml", "upstreams:\n  - { name: echo, base_url: \"builtin:echo\" }\n");
+    // As it is installed, but for its places and the user, who is not there.
+    let installed = format!("{INSTALLED} serve --config /etc/witgate/witgate.yaml");
+    let here = format!(
+        "{} serve --config {} --listen 127.0.0.1:0 --admin 127.0.0.1:0",
+        binary().display(),
+        path("witgate.yaml")
+    );
+    let program = read("config/supervisor/witgate.conf");
+    assert!(program.contains(&installed) && program.contains("\nuser=witgate\n"));
+    let program = program
+        .replace(&installed, &here)
+        .replace("\nuser=witgate\n", "\n")
+        .replace("/var/lib/witgate", &path(""))
+        .replace("/var/log/witgate/", &path(""));
+    write("witgate.conf", &program);
+    let own = format!("[supervisord]\nlogfile={}\npidfile={}\n", path("log"), path("pid"));
+    write("supervisord.conf", &format!("{own}[include]\nfiles={}\n", path("witgate.conf")));
+    let printed = File::create(path("printed")).expect("the temporary folder is writable");
+    let mut supervisord = Command::new(packages().with_file_name("supervisord"));
+    supervisord.args(["-n", "-c", &path("supervisord.conf")]).stdout(printed).current_dir(folder.path());
+    let mut supervisor = Supervisor(supervisord.spawn().expect("it has been installed"));
+
+    let starts = || logged("out.log").matches("admin on http://").count();
+    eventually("the gateway to start", || (starts() == 1).then_some(()));
+    let spawned = logged("log");
+    let (_, id) = spawned.rsplit_once("with pid ").expect("supervisord says whom it started");
+    finish(Command::new("kill").args(["-KILL", id.trim()]));
+    eventually("the gateway to start again", || (starts() == 2).then_some(()));
+    let id = supervisor.0.id().to_string();
+    finish(Command::new("kill").args(["-TERM", &id]));
+    let status = eventually("supervisord to end", || supervisor.0.try_wait().expect("it is our child"));
+    assert!(status.success(), "{status}: {}", logged("log"));
+    assert!(logged("err.log").contains("stopped"), "{}", logged("err.log"));
 }

@@ -173,12 +173,10 @@ fn a_cpu_without_newer_instructions_is_enough() {
     let config = "upstreams:\n  - { name: echo, base_url: \"builtin:echo\" }\nplugins:\n  - { name: hide-thinking, source: \"builtin:think-strip\" }\n";
     let home = tempfile::tempdir().expect("the temporary folder is writable");
     let home = home.path().to_str().expect("its name is UTF-8");
-    let emulated = format!("ulimit -v {EMULATED_SPACE_KIB} && exec qemu-x86_64 -cpu qemu64 \"$0\" \"$@\"; exit 1");
+    let emulated =
+        format!("ulimit -v {EMULATED_SPACE_KIB} && exec qemu-x86_64 -cpu qemu64 \"$0\" \"$@\"; exit 1");
     // Compiled code is kept by CPU, and this one is nobody's.
-    let launch = Launch::default()
-        .after(&emulated)
-        .variable("HOME", home)
-        .patience(EMULATED_PATIENCE);
+    let launch = Launch::default().after(&emulated).variable("HOME", home).patience(EMULATED_PATIENCE);
     let gateway = launch.start(config);
     let ask = |model: &str, text: &str| {
         let body = serde_json::json!({"model": model, "stream": true,

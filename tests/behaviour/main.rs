@@ -8,6 +8,7 @@ mod fuzz;
 mod logs;
 mod metrics;
 mod models;
+mod packaging;
 mod plugins;
 mod reload;
 mod routing;

@@ -567,6 +567,10 @@ fn a_reader_does_not_hold_up_the_end_of_a_month() {
     drop(reader);
     subject.flush();
     assert_eq!(subject.files(), [("record.db".to_owned(), 1), ("record_202610.db".to_owned(), 3)]);
+    // The log that the reader held is put into its file when there is time.
+    Files::default().absorb_logs(&subject.settings);
+    assert!(!database::has_log(&subject.beside("record_202610.db")));
+    assert_eq!(count(&subject.beside("record_202610.db")), 3);
 }
 
 #[test]
@@ -961,6 +965,8 @@ fn time_of_a_row() {
     let (request, answer) = (body(1024), body(1024));
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
     let now = first_number(SystemTime::now());
+    subject.put(record(0));
+    subject.wait("the writer", |state| state.written == 1);
     let start = Instant::now();
     for rows in [20_000, 100_000, 100_000] {
         let before = writer_time();

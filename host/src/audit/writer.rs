@@ -186,6 +186,7 @@ impl Writer {
             return;
         }
         let now = (self.clock)();
+        self.files.absorb_logs(&settings);
         let done = self
             .files
             .rotate_if_over(&settings, now)

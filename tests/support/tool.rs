@@ -58,7 +58,8 @@ pub fn finish(command: &mut Command) -> String {
     out.into_owned()
 }
 
-/// A Python with packages, each with its version: `["openai==1.2.3"]`. They are installed once, under this name.
+/// A Python with packages, each with its version: `["openai==1.2.3"]`. They are installed once, under this
+/// name: others take another one.
 ///
 /// # Panics
 /// When they cannot be installed.

@@ -55,9 +55,7 @@ impl Counts {
     /// What they amount to; none if no count is known.
     pub fn usage(&self) -> Option<Usage> {
         let Self { input, output, total, .. } = *self;
-        if input.or(output).or(total).is_none() {
-            return None;
-        }
+        input.or(output).or(total)?;
         let reasoning = self.reasoning.unwrap_or(0);
         let cache_read = self.cache_read.unwrap_or(0);
         let beside = if self.is_input_apart {

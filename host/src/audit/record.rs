@@ -101,6 +101,15 @@ impl Record {
         }
     }
 
+    /// Puts the pieces of its answer together, where that holds nobody up. If it panics, the answer is missing.
+    pub(super) fn settle(&mut self) {
+        let Some(recording) = &mut self.recording else { return };
+        recording.answer = match std::mem::replace(&mut recording.answer, Answer::None) {
+            Answer::Whole(pieces) if pieces.len() > 1 => Answer::Whole(vec![pieces.concat().into()]),
+            settled => settled,
+        };
+    }
+
     /// The memory it takes, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         let labels: usize = self.labels.iter().map(|(name, value)| name.len() + value.len()).sum();

@@ -84,7 +84,7 @@ impl Scene {
         gateway.send(&chat("gpt-limited", false)).expect(429);
         gateway.send(&chat("gpt-refused", false)).expect(400);
         gateway.send(&chat("unheard-of", false)).expect(404);
-        gateway.send(&Request::get("/v1/nothing")).expect(404);
+        gateway.send(&Request::get("/nothing")).expect(404);
         gateway.send(&chat("nick", false).header("x-probe", "on-request reject 422")).expect(422);
         gateway.send(&chat("nick", false).header("x-probe", "on-request count 2")).expect(200);
         gateway.send(&Request::get("/v1/models")).expect(200);

@@ -159,12 +159,16 @@ impl Gateway {
             let (status, headers, body) = metrics::answer(self, &head.headers);
             return Ok(Answer::Own(status, headers, body));
         }
+        exchange.place = self.activity.audit.admit().await?;
         let mut chain = Chain::begin(&snapshot.plugins);
         if chain.has(Hook::OnComplete) {
             complete::watch(&snapshot.plugins, exchange);
         }
         let endpoint = Endpoint::of(head.uri.path()).map(|(endpoint, _)| endpoint);
         exchange.endpoint = endpoint.map_or("-", Endpoint::label);
+        if self.activity.log.keeps_tokens() {
+            exchange.token = auth::credential(&head);
+        }
         let caller = if chain.has(Hook::Authenticate) {
             Box::pin(authenticate(&mut chain, endpoint, &mut head, client, exchange)).await?
         } else {

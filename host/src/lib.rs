@@ -108,6 +108,7 @@ mod exchange;
 mod gateway;
 mod headers;
 mod health;
+mod log;
 mod metrics;
 mod models;
 mod plugin;

@@ -98,7 +98,9 @@ impl Reloader {
                 status.problems = None;
                 status.reloads += 1;
                 warn_of_fixed_settings(&gateway.snapshots.current().config, &next.config);
+                gateway.activity.log.configure(&next.config.log);
                 tracing::info!(upstreams = next.upstreams.len(), "configuration reloaded");
+                gateway.activity.audit.configure(&next.config.audit);
                 gateway.activity.metrics.configure(&next.config);
                 gateway.snapshots.swap(next);
                 Ok(true)
@@ -222,8 +224,11 @@ fn build(source: &config::Input, before: &Snapshot, plugins: &Runtime) -> (Optio
 }
 
 fn warn_of_fixed_settings(before: &Config, after: &Config) {
+    let logs = (&before.log, &after.log);
     let (before, after) = (&before.server, &after.server);
     let fixed = [
+        ("log.format", logs.0.format != logs.1.format),
+        ("log.dir", logs.0.dir != logs.1.dir),
         ("server.listen", before.listen != after.listen),
         ("server.admin", before.admin != after.admin),
         ("server.connections_max", before.connections_max != after.connections_max),

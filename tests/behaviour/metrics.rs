@@ -175,6 +175,15 @@ fn what_happens_to_requests_is_counted() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970");
     assert!((now.as_secs_f64() - started).abs() < 300.0, "{started}");
     assert!(page.sum("witgate_connections_open", &[("listener", "admin")]) >= 1.0);
+    eventually("the audit to have all of it", || {
+        let page = self::page::page(&gateway);
+        (page.sum("witgate_audit_rows_written_total", &[]) == 13.0).then_some(())
+    });
+    let audit = gateway.send_admin(&Request::get("/stats")).expect(200).json()["audit"].clone();
+    assert_eq!(
+        (&audit["on"], &audit["written"], &audit["dropped"], &audit["retrying"]),
+        (&json!(true), &json!(13), &json!(0), &Value::Null)
+    );
 }
 
 #[test]

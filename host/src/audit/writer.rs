@@ -114,7 +114,11 @@ impl Writer {
                 && catch_unwind(AssertUnwindSafe(|| record.settle())).is_err()
             {
                 let id = record.request_id.to_str().unwrap_or("-");
-                error!(id, number = record.number, "the answer of a row of the audit panicked and is missing");
+                error!(
+                    id,
+                    number = record.number,
+                    "the answer of a row of the audit panicked and is missing"
+                );
             }
         }
     }

@@ -161,6 +161,8 @@ fn response(recording: &Recording, len: u64) -> Kept<'_> {
     match &recording.answer {
         Answer::None => Kept::NOTHING,
         Answer::Other(content_type) => described(content_type),
+        // It was put together before it came here, unless that panicked.
+        Answer::Events(_) => Kept::NOTHING,
         Answer::Whole(pieces) => {
             let is_cut = recording.is_answer_cut;
             // The record is settled: there is one piece at most.

@@ -273,10 +273,12 @@ impl Activity {
         tracing::info!(plugin, id, number, labels = words, "labels");
     }
 
-    /// An id that no other exchange of this process has and hardly any of another: 32 hexadecimal digits.
-    fn fresh_id(&self) -> HeaderValue {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let id = u128::from(self.seed) << 64 | u128::from(scramble(number ^ self.seed.rotate_left(32)));
+    /// The id of the exchange of a number, which hardly any exchange of another process has: 32 hexadecimal digits.
+    ///
+    /// Ids of one process grow with their exchanges: an index of them, as the audit has one, is written at its end,
+    /// where ids in no order would have it written all over.
+    fn fresh_id(&self, number: i64) -> HeaderValue {
+        let id = u128::from(self.seed) << 64 | u128::from(number.cast_unsigned());
         let digit = |place: usize| b"0123456789abcdef"[(id >> (124 - 4 * place)) as usize & 15];
         let digits: [u8; 32] = std::array::from_fn(digit);
         HeaderValue::from_bytes(&digits).expect("hexadecimal digits are a valid header value")
@@ -299,8 +301,9 @@ impl Exchange {
         let headers = request.headers();
         let id = headers.get(REQUEST_ID).filter(|id| is_sane(id)).cloned();
         let started_at = SystemTime::now();
+        let number = activity.number(started_at);
         Self {
-            number: activity.number(started_at),
+            number,
             started_at,
             client: client.to_canonical(),
             method: request.method().clone(),
@@ -311,7 +314,7 @@ impl Exchange {
             gaps: Gaps::default(),
             recording: None,
             place: None,
-            id: id.unwrap_or_else(|| activity.fresh_id()),
+            id: id.unwrap_or_else(|| activity.fresh_id(number)),
             endpoint: "-",
             model: None,
             is_stream: false,
@@ -508,7 +511,10 @@ mod tests {
     fn a_million_ids_are_unique() {
         // parity: 152
         let activity = Activity::new();
-        let ids: HashSet<HeaderValue> = (0..1_000_000).map(|_| activity.fresh_id()).collect();
+        // As many in each microsecond as there can be.
+        let at = |n: u64| UNIX_EPOCH + Duration::from_micros(n / 1024);
+        let ids: HashSet<HeaderValue> =
+            (0..1_000_000).map(|n| activity.fresh_id(activity.number(at(n)))).collect();
         assert_eq!(ids.len(), 1_000_000);
     }
 

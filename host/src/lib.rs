@@ -117,5 +117,6 @@ mod server;
 mod snapshot;
 mod stream;
 mod tls;
+mod traces;
 mod upstream;
 pub mod wire;

@@ -152,8 +152,7 @@ impl Log {
 impl Output {
     fn record(&self, exchange: &Exchange) {
         let access = self.access.load(Ordering::Relaxed);
-        let is_own = matches!(exchange.endpoint, "admin" | "health" | "preflight");
-        if access == Access::Off as u8 || is_own {
+        if access == Access::Off as u8 || exchange.passes_by() {
             return;
         }
         if !self.has_files && !tracing::enabled!(target: ACCESS_TARGET, tracing::Level::INFO) {

@@ -18,6 +18,7 @@ use crate::plugin::Runtime;
 use crate::reload::Reloader;
 use crate::server::{self, Stop, Surface};
 use crate::snapshot::{Snapshot, Snapshots};
+use crate::traces::Traces;
 
 /// How often idle upstream connections and plugin instances are looked at.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
@@ -27,6 +28,8 @@ const CUT_OFF_TIME_MAX: Duration = Duration::from_secs(1);
 const LEFT_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long plugins may take for the records of exchanges that are over.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long the collector may take for the last spans.
+const TRACES_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long the last lines of the log may take.
 const LOG_TIME_MAX: Duration = Duration::from_secs(2);
 /// The status of a process that was told twice to stop. Source: the shells' 128 + SIGINT.
@@ -70,6 +73,7 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     let config = snapshot.config.clone();
     let mut activity = Activity::new();
     activity.log = log.clone();
+    activity.traces = Traces::start(&config.otlp)?;
     let gateway = Arc::new(Gateway {
         reloader: Reloader::new(input, &config, plugins),
         snapshots: Snapshots::new(snapshot),
@@ -112,6 +116,7 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     if tokio::time::timeout(FLUSH_TIME_MAX, gateway.reloader.plugins.flush()).await.is_err() {
         tracing::warn!("not every plugin took its records in time");
     }
+    gateway.activity.traces.shutdown(TRACES_TIME_MAX).await;
     tracing::info!("stopped");
     Ok(())
 }

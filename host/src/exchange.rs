@@ -17,10 +17,12 @@ use http::{Method, Request, StatusCode};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::{Audit, Place};
 use crate::chat::{StopReason, Usage};
 use crate::config::secret::Secret;
 use crate::error::{Blame, Error, ErrorKind};
 use crate::log::Log;
+use crate::metrics::Metrics;
 use crate::recording::{self, Recording};
 use crate::traces::{Trace, Traces};
 
@@ -53,6 +55,8 @@ pub(crate) struct Exchange {
     pub(crate) gaps: Gaps,
     /// What is kept for the record, if one is made.
     pub(crate) recording: Option<Box<Recording>>,
+    /// Its place in the audit's queue, if it was admitted to one.
+    pub(crate) place: Option<Place>,
     /// The client's id if it sent a sane one, else a new one.
     pub(crate) id: HeaderValue,
     /// The endpoint's label, or `-`.
@@ -220,6 +224,10 @@ pub(crate) struct Activity {
     is_over: AtomicBool,
     /// What is still told of exchanges whose clients have left.
     pub(crate) tasks: TaskTracker,
+    /// What is counted of them.
+    pub(crate) metrics: Metrics,
+    /// What is recorded of them.
+    pub(crate) audit: Audit,
     /// Where exchanges are written down.
     pub(crate) log: Log,
     /// Where the traces of exchanges go.
@@ -237,6 +245,8 @@ impl Activity {
             running: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
             tasks: TaskTracker::new(),
+            metrics: Metrics::new(),
+            audit: Audit::off(),
         }
     }
 
@@ -259,6 +269,9 @@ impl Activity {
 
     /// A plugin found labels for an exchange that is over.
     pub(crate) fn label(&self, number: i64, id: &str, plugin: &str, labels: Vec<(String, String)>) {
+        if self.audit.is_on() {
+            return self.audit.add_labels(number, labels);
+        }
         let words: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let mut words = words.join(" ");
         words.truncate(words.floor_char_boundary(LABELS_BYTES_MAX));
@@ -302,6 +315,7 @@ impl Exchange {
             response_len: 0,
             gaps: Gaps::default(),
             recording: None,
+            place: None,
             id: id.unwrap_or_else(|| activity.fresh_id()),
             endpoint: "-",
             model: None,
@@ -466,11 +480,14 @@ impl Drop for Exchange {
         if let Some(last) = self.attempts.last_mut().filter(|last| last.is_open()) {
             last.took = elapsed.saturating_sub(last.began);
         }
+        self.activity.metrics.record(self);
         self.activity.log.record(self);
         self.activity.traces.record(self);
         for notice in std::mem::take(&mut self.at_end) {
             notice(self);
         }
+        let activity = self.activity.clone();
+        activity.audit.record(self);
     }
 }
 

@@ -44,6 +44,18 @@ struct Status {
     rejected: u64,
 }
 
+/// How often the configuration was read again.
+pub(crate) struct Tally {
+    /// Times that it was replaced.
+    pub(crate) replaced: u64,
+    /// Times that it was refused.
+    pub(crate) refused: u64,
+    /// When it was read last.
+    pub(crate) at: SystemTime,
+    /// Whether it was good then.
+    pub(crate) is_good: bool,
+}
+
 impl Reloader {
     /// Remembers where `config` came from.
     pub(crate) fn new(source: config::Input, config: &Config, plugins: Arc<Runtime>) -> Self {
@@ -88,6 +100,8 @@ impl Reloader {
                 warn_of_fixed_settings(&gateway.snapshots.current().config, &next.config);
                 gateway.activity.log.configure(&next.config.log);
                 tracing::info!(upstreams = next.upstreams.len(), "configuration reloaded");
+                gateway.activity.audit.configure(&next.config.audit);
+                gateway.activity.metrics.configure(&next.config);
                 gateway.snapshots.swap(next);
                 Ok(true)
             }
@@ -163,6 +177,17 @@ impl Reloader {
             "reloads": status.reloads,
             "rejected": status.rejected,
         })
+    }
+
+    /// How often it was reloaded, for the metrics.
+    pub(crate) fn tally(&self) -> Tally {
+        let status = self.status();
+        Tally {
+            replaced: status.reloads,
+            refused: status.rejected,
+            at: status.at,
+            is_good: status.problems.is_none(),
+        }
     }
 
     fn status(&self) -> MutexGuard<'_, Status> {

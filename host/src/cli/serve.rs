@@ -8,6 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::audit::Searches;
+use crate::audit::Audit;
 use crate::budget::Budget;
 use crate::config::{Config, Input, Origin, Target};
 use crate::exchange::Activity;
@@ -30,6 +32,8 @@ const LEFT_TIME_MAX: Duration = Duration::from_secs(2);
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long the collector may take for the last spans.
 const TRACES_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long the audit may take for what is still queued.
+const RECORD_TIME_MAX: Duration = Duration::from_secs(15);
 /// How long the last lines of the log may take.
 const LOG_TIME_MAX: Duration = Duration::from_secs(2);
 /// The status of a process that was told twice to stop. Source: the shells' 128 + SIGINT.
@@ -71,9 +75,9 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     let built = tokio::task::spawn_blocking(move || Snapshot::build(config, None, &shared)).await;
     let snapshot = built.map_err(|_| "the gateway failed while it started".to_owned())??;
     let config = snapshot.config.clone();
-    let mut activity = Activity::new();
-    activity.log = log.clone();
-    activity.traces = Traces::start(&config.otlp)?;
+    let audit = Audit::start(&config.audit)?;
+    let traces = Traces::start(&config.otlp)?;
+    let activity = Activity { audit, log: log.clone(), traces, ..Activity::new() };
     let gateway = Arc::new(Gateway {
         reloader: Reloader::new(input, &config, plugins),
         snapshots: Snapshots::new(snapshot),
@@ -81,7 +85,9 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
         budget: Budget::new(),
         health: health::State::new(),
         admin_address: address(&admin)?,
+        searches: Searches::new(),
     });
+    gateway.activity.metrics.configure(&config);
     print_banner(&config, &main, &admin)?;
     let (tasks, stop) = (TaskTracker::new(), Stop::default());
     // The operators' side goes on to the end, so that they can see the drain.
@@ -117,6 +123,10 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
         tracing::warn!("not every plugin took its records in time");
     }
     gateway.activity.traces.shutdown(TRACES_TIME_MAX).await;
+    let rows = gateway.activity.audit.flush(RECORD_TIME_MAX).await;
+    if rows > 0 {
+        tracing::error!(rows, "not every exchange could be recorded in time; these rows are lost");
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -194,6 +204,9 @@ fn print_banner(config: &Config, main: &TcpListener, admin: &TcpListener) -> Res
         };
         let found = upstream.found_by.map(|variable| format!(" ({variable})")).unwrap_or_default();
         println!("upstream {}: {place}{found}", upstream.name);
+    }
+    if config.audit.is_enabled {
+        println!("audit {} (read it with `witgate audit`)", config.audit.path.display());
     }
     println!("listening on {scheme}://{main}");
     println!("admin on http://{}", address(admin)?);

@@ -125,7 +125,7 @@ impl Log {
         self.keeps_tokens
     }
 
-    /// How many lines were dropped because they came faster than they could be written.
+    /// How many lines came faster than they could be written, or could not be written at all.
     pub(crate) fn lost(&self) -> u64 {
         self.output.as_ref().map_or(0, |output| output.writer.lost())
     }

@@ -195,9 +195,9 @@ impl Lineage {
 
 /// Whether a trace is one of the share that is recorded; every part of a system that asks so decides alike.
 fn is_chosen(trace: TraceId, share: f64) -> bool {
-    let [.., a, b, c, d, e, f, g] = trace.to_bytes();
-    let random = u64::from_be_bytes([0, a, b, c, d, e, f, g]);
-    (random as f64) < share * (1_u64 << 56) as f64
+    // As many bits as a float tells apart.
+    let random = u128::from_be_bytes(trace.to_bytes()) as u64 & ((1 << 53) - 1);
+    (random as f64) < share * (1_u64 << 53) as f64
 }
 
 #[cfg(test)]

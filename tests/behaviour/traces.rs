@@ -5,7 +5,6 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message;
-use witgate_tests::upstream::reply::Step;
 use witgate_tests::{Gate, Gateway, Received, Reply, Request, Upstream, eventually};
 
 const CALLERS: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -225,7 +224,7 @@ fn every_attempt_has_a_span_and_a_parent_of_its_own() {
 
 #[test]
 fn what_went_wrong_is_told() {
-    let upstream = Upstream::always(Reply::new(200).step(Step::Cut));
+    let upstream = Upstream::always(Reply::json(200, "{"));
     let collector = collector();
     let gateway = start(&[&upstream], &collector, "");
     gateway.send(&Request::post("/v1/chat/completions", "{")).expect(400);

@@ -77,7 +77,8 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     let config = snapshot.config.clone();
     let audit = Audit::start(&config.audit)?;
     let traces = Traces::start(&config.otlp)?;
-    let activity = Activity { audit, log: log.clone(), traces, ..Activity::new() };
+    let mut activity = Activity::new();
+    (activity.audit, activity.log, activity.traces) = (audit, log.clone(), traces);
     let gateway = Arc::new(Gateway {
         reloader: Reloader::new(input, &config, plugins),
         snapshots: Snapshots::new(snapshot),

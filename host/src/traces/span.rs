@@ -107,7 +107,10 @@ fn describe(exchange: &Exchange) -> Described {
         add("gen_ai.usage.reasoning.output_tokens", number(usage.reasoning));
     }
     if let Some(finish) = exchange.finish {
-        add("gen_ai.response.finish_reasons", Value::Array(Array::String(vec![StringValue::from(word(finish))])));
+        add(
+            "gen_ai.response.finish_reasons",
+            Value::Array(Array::String(vec![StringValue::from(word(finish))])),
+        );
     }
     if let Some(time) = exchange.first_token {
         add("gen_ai.response.time_to_first_chunk", time.as_secs_f64().into());

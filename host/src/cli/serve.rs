@@ -75,10 +75,10 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     let built = tokio::task::spawn_blocking(move || Snapshot::build(config, None, &shared)).await;
     let snapshot = built.map_err(|_| "the gateway failed while it started".to_owned())??;
     let config = snapshot.config.clone();
-    let audit = Audit::start(&config.audit)?;
-    let traces = Traces::start(&config.otlp)?;
     let mut activity = Activity::new();
-    (activity.audit, activity.log, activity.traces) = (audit, log.clone(), traces);
+    activity.audit = Audit::start(&config.audit)?;
+    activity.log = log.clone();
+    activity.traces = Traces::start(&config.otlp)?;
     let gateway = Arc::new(Gateway {
         reloader: Reloader::new(input, &config, plugins),
         snapshots: Snapshots::new(snapshot),

@@ -117,9 +117,9 @@ metrics! {
         "Files that were closed because their time was over.";
     AUDIT_QUARANTINED = Counter "witgate_audit_quarantined_files_total" []
         "Damaged files that were put aside.";
-    LOG_DROPPED = Counter "witgate_log_lines_dropped_total" []
-        "Lines of the access log and of log files that were lost: they came too fast, or could not be written.";
-    SPANS_DROPPED = Counter "witgate_trace_spans_dropped_total" []
+    LOG_LOST = Counter "witgate_log_lines_lost_total" []
+        "Lines of the log that came faster than they could be written, or could not be written at all.";
+    SPANS_LOST = Counter "witgate_trace_spans_lost_total" []
         "Spans that did not reach the collector.";
     RELOADS = Counter "witgate_reloads_total" ["result"]
         "Times that the configuration was read again and replaced (ok) or refused (failed).";

@@ -24,6 +24,7 @@ use crate::error::{Blame, Error, ErrorKind};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::recording::{self, Recording};
+use crate::traces::{Trace, Traces};
 use crate::wire::Endpoint;
 
 /// The header that carries a request's id, in both directions.
@@ -87,6 +88,8 @@ pub(crate) struct Exchange {
     pub(crate) finish: Option<StopReason>,
     /// The labels that plugins gave it.
     pub(crate) tags: Tags,
+    /// The trace it is a part of, if that is recorded.
+    pub(crate) trace: Option<Box<Trace>>,
     /// What the caller presented, where the log is to show it if the exchange fails; it goes nowhere else.
     pub(crate) token: Option<Secret>,
     /// Both bodies, if somebody wants them at the end.
@@ -228,6 +231,8 @@ pub(crate) struct Activity {
     pub(crate) audit: Audit,
     /// Where exchanges are written down.
     pub(crate) log: Log,
+    /// Where the traces of exchanges go.
+    pub(crate) traces: Traces,
 }
 
 impl Activity {
@@ -235,6 +240,7 @@ impl Activity {
     pub(crate) fn new() -> Self {
         Self {
             log: Log::off(),
+            traces: Traces::off(),
             seed: RandomState::new().hash_one("witgate"),
             next: AtomicU64::new(0),
             running: AtomicUsize::new(0),
@@ -329,6 +335,7 @@ impl Exchange {
             tenant: None,
             finish: None,
             tags: Tags::default(),
+            trace: activity.traces.begin(headers),
             token: None,
             bodies: None,
             plugins: Vec::new(),
@@ -416,6 +423,11 @@ impl Exchange {
         self.recording = None;
     }
 
+    /// Whether it asked nothing of an upstream, and is not for the record.
+    pub(crate) fn passes_by(&self) -> bool {
+        matches!(self.endpoint, "admin" | "health" | "preflight")
+    }
+
     /// Gives the bytes of a request to who records them.
     pub(crate) fn note_request(&mut self, body: &Bytes) {
         self.request_len = body.len() as u64;
@@ -487,6 +499,7 @@ impl Drop for Exchange {
         self.count_tokens();
         self.activity.metrics.record(self);
         self.activity.log.record(self);
+        self.activity.traces.record(self);
         for notice in std::mem::take(&mut self.at_end) {
             notice(self);
         }

@@ -15,5 +15,6 @@ mod routing;
 mod shutdown;
 mod streaming;
 mod timeouts;
+mod traces;
 mod transport;
 mod upload;

@@ -11,6 +11,7 @@ pub mod answer;
 pub mod chat;
 mod choices;
 mod clean;
+pub mod disassemble;
 pub mod frame;
 pub mod messages;
 pub mod models;

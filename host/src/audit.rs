@@ -42,9 +42,6 @@ pub(crate) use queue::Place;
 /// How long a new exchange waits for room in the queue.
 const ADMIT_MAX: Duration = Duration::from_secs(5);
 
-/// Endpoints that are not recorded.
-const PASSED_BY: [&str; 3] = ["admin", "health", "preflight"];
-
 /// How often it is said that rows are dropped.
 const DROPS_TOLD_EVERY: Duration = Duration::from_secs(1);
 
@@ -206,7 +203,8 @@ impl Audit {
     /// Records an exchange that is over, in the place it was admitted to, if it was. Never waits.
     pub(crate) fn record(&self, exchange: &mut Exchange) {
         let place = exchange.place.take();
-        if self.is_on() && !PASSED_BY.contains(&exchange.endpoint) {
+        // What is not for the record has no recording.
+        if self.is_on() && exchange.recording.is_some() {
             self.put(Item::Row(Box::new(Record::of(exchange))), place);
         }
     }

@@ -3,6 +3,7 @@
 pub mod audit;
 mod check;
 pub mod explain;
+mod health;
 pub mod plugin;
 mod serve;
 pub mod simulate;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use http::Uri;
 
 use crate::config::env::Environment;
 use crate::config::{self, Input, Overrides};
@@ -34,6 +36,7 @@ pub fn run() -> ExitCode {
             overrides: serve.overrides(),
         }),
         Command::Explain { request } => explain::run(path, &environment, &request),
+        Command::Health { url } => health::run(path, &environment, url),
         Command::Simulate { trace, nodes, blocks, json } => simulate::run(&trace, nodes, blocks, json),
         Command::Audit { command } => return audit::run(&command, path, &environment),
         Command::Plugin { command } => plugin::run(&command, &environment),
@@ -90,6 +93,12 @@ pub enum Command {
         /// JSON file with the request's body
         #[arg(long, value_name = "FILE")]
         request: PathBuf,
+    },
+    /// Ask a running gateway whether it is ready; exits with 0 when it is
+    Health {
+        /// Page to ask for [default: `/readyz` of the configuration's admin listener]
+        #[arg(long, value_name = "URL")]
+        url: Option<Uri>,
     },
     /// Replay a trace of conversations and print the cache hits and the balance of each strategy
     Simulate {

@@ -30,6 +30,7 @@
 //! | `gateway` | the life of one request; the only module that knows all others |
 //! | `stream` | bodies of responses |
 //! | `exchange` | the facts of one request |
+//! | `metrics` | what is counted of everything, and the page that tells it |
 //! | `snapshot`, `reload` | everything built from one configuration, and how it is replaced while serving |
 //! | [`route`] | model and prompt -> ranked upstreams; pure |
 //! | `auth`, `cors`, `headers`, `health`, `models`, `admin`, `tls` | what their names say |
@@ -107,6 +108,8 @@ mod exchange;
 mod gateway;
 mod headers;
 mod health;
+mod log;
+mod metrics;
 mod models;
 mod plugin;
 mod recording;
@@ -118,3 +121,6 @@ mod stream;
 mod tls;
 mod upstream;
 pub mod wire;
+
+#[doc(hidden)]
+pub use crate::metrics::recording as metrics_recording;

@@ -142,7 +142,15 @@ mod tests {
             assert!(!found.contains(forbidden), "{forbidden}");
         }
         let script = text("/page.js");
-        for forbidden in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "eval(", "import("] {
+        for forbidden in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "DOMParser",
+            "eval(",
+            "import(",
+        ] {
             assert!(!script.contains(forbidden), "{forbidden}");
         }
         let css = text("/page.css");

@@ -149,7 +149,9 @@ impl Failure {
     /// Why, in words.
     pub(super) fn reason(&self) -> &str {
         match self {
-            Self::Blocked(reason) | Self::Corrupt(reason) | Self::Foreign(reason) | Self::Row(reason) => reason,
+            Self::Blocked(reason) | Self::Corrupt(reason) | Self::Foreign(reason) | Self::Row(reason) => {
+                reason
+            }
         }
     }
 }
@@ -165,7 +167,9 @@ impl From<rusqlite::Error> for Failure {
         let reason = error.to_string();
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt(reason),
-            Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => Self::Row(reason),
+            Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => {
+                Self::Row(reason)
+            }
             Some(_) => Self::Blocked(reason),
             // What was never given to SQLite.
             None => Self::Row(reason),
@@ -238,7 +242,8 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 /// # Errors
 /// `Blocked`.
 pub(super) fn make_folder(path: &Path) -> Result<(), Failure> {
-    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) else {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+    else {
         return Ok(());
     };
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder).map_err(|error| {

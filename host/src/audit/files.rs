@@ -144,7 +144,11 @@ impl Files {
         let is_open = |late: &Late| late.period == *period && late.database.is_in_place();
         let late = match self.late.take().filter(is_open) {
             Some(late) => late,
-            None => Late { database: open_closed(&live_path(settings)?, period)?, period: *period, used: Instant::now() },
+            None => Late {
+                database: open_closed(&live_path(settings)?, period)?,
+                period: *period,
+                used: Instant::now(),
+            },
         };
         let late = self.late.insert(late);
         late.used = Instant::now();
@@ -154,7 +158,9 @@ impl Files {
     /// Closes the live file and gives it the name of its period.
     fn rotate(&mut self) -> Result<(), Failure> {
         self.close_late();
-        let Some(Live { database, period: Some(period), _lock, .. }) = self.live.take() else { return Ok(()) };
+        let Some(Live { database, period: Some(period), _lock, .. }) = self.live.take() else {
+            return Ok(());
+        };
         let path = database.path().to_owned();
         database.close()?;
         let closed = free_name(|copy| period.file(&path, copy))?;
@@ -168,7 +174,11 @@ impl Files {
     ///
     /// # Errors
     /// `Blocked`.
-    pub(super) fn rotate_if_over(&mut self, settings: &config::Audit, now: SystemTime) -> Result<(), Failure> {
+    pub(super) fn rotate_if_over(
+        &mut self,
+        settings: &config::Audit,
+        now: SystemTime,
+    ) -> Result<(), Failure> {
         self.open(settings)?;
         let period = self.live.as_ref().and_then(|live| live.period);
         if period.is_some_and(|period| period.is_over(now)) {
@@ -249,9 +259,13 @@ impl Live {
             Ok((database, period))
         };
         match open() {
-            Ok((database, period)) => {
-                Ok(Self { database, path: settings.path.clone(), period, rotation: settings.rotate, _lock: lock })
-            }
+            Ok((database, period)) => Ok(Self {
+                database,
+                path: settings.path.clone(),
+                period,
+                rotation: settings.rotate,
+                _lock: lock,
+            }),
             Err(failure) => Err((failure, lock)),
         }
     }

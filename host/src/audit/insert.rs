@@ -150,12 +150,15 @@ fn request(recording: &Recording, len: u64) -> Kept<'_> {
     let Some(body) = &recording.request else { return Kept::NOTHING };
     match text(body, recording.is_request_cut) {
         Some(text) => Kept { text: Some(text.into()), is_cut: recording.is_request_cut },
-        None => Kept { text: Some(description(&content_type(&recording.headers), len).into()), is_cut: false },
+        None => {
+            Kept { text: Some(description(&content_type(&recording.headers), len).into()), is_cut: false }
+        }
     }
 }
 
 fn response(recording: &Recording, len: u64) -> Kept<'_> {
-    let described = |content_type: &str| Kept { text: Some(description(content_type, len).into()), is_cut: false };
+    let described =
+        |content_type: &str| Kept { text: Some(description(content_type, len).into()), is_cut: false };
     match &recording.answer {
         Answer::None => Kept::NOTHING,
         Answer::Other(content_type) => described(content_type),
@@ -184,7 +187,9 @@ fn joined(pieces: &[Bytes]) -> Cow<'_, [u8]> {
 fn text(body: &[u8], is_cut: bool) -> Option<&str> {
     match simdutf8::compat::from_utf8(body) {
         Ok(text) => Some(text),
-        Err(error) if is_cut && error.error_len().is_none() => str::from_utf8(&body[..error.valid_up_to()]).ok(),
+        Err(error) if is_cut && error.error_len().is_none() => {
+            str::from_utf8(&body[..error.valid_up_to()]).ok()
+        }
         Err(_) => None,
     }
 }

@@ -211,11 +211,23 @@ mod tests {
     fn only_names_of_the_scheme_are_closed_files() {
         let folder = tempfile::tempdir().unwrap();
         let live = folder.path().join("record.db");
-        let closed =
-            ["record_202609.db", "record_202610.db", "record_202610_2.db", "record_202610_10.db", "record_20261101.db"];
+        let closed = [
+            "record_202609.db",
+            "record_202610.db",
+            "record_202610_2.db",
+            "record_202610_10.db",
+            "record_20261101.db",
+        ];
         let others = [
-            "record.db", "record_202613.db", "record_20261131.db", "record_202610.db-wal", "record_202610_x.db",
-            "record_2026.db", "other_202610.db", "record_202610.sqlite", "record.corrupt-1.db",
+            "record.db",
+            "record_202613.db",
+            "record_20261131.db",
+            "record_202610.db-wal",
+            "record_202610_x.db",
+            "record_2026.db",
+            "other_202610.db",
+            "record_202610.sqlite",
+            "record.corrupt-1.db",
         ];
         for name in closed.iter().chain(&others) {
             std::fs::write(folder.path().join(name), "").unwrap();

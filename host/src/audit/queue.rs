@@ -141,7 +141,9 @@ impl Queue {
     pub(super) fn push(&self, item: Item, mut place: Place) {
         place.weigh(match &item {
             Item::Row(record) => record.bytes(),
-            Item::Labels { labels, .. } => labels.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum(),
+            Item::Labels { labels, .. } => {
+                labels.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
+            }
         });
         let mut waiting = self.waiting();
         waiting.entries.push_back(Entry { item, place, arrived: Instant::now() });

@@ -66,7 +66,9 @@ impl Record {
     pub(super) fn of(exchange: &mut Exchange) -> Self {
         let (status, fault) = match exchange.outcome() {
             // Of what was broken off before there was a status, the record says that the client closed it.
-            Outcome::Cancelled => (exchange.status.or(Some(ErrorKind::Cancelled.status())), Some(Fault::cancelled())),
+            Outcome::Cancelled => {
+                (exchange.status.or(Some(ErrorKind::Cancelled.status())), Some(Fault::cancelled()))
+            }
             Outcome::Failed(error) => (exchange.status, Some(Fault::of(error))),
             Outcome::Complete => (exchange.status, None),
         };

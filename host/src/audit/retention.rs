@@ -75,7 +75,8 @@ fn target(settings: &config::Audit) -> u64 {
 /// Removes the closed files that are too old, and while all together are too large the oldest.
 fn remove_closed(files: &mut Files, settings: &config::Audit, now: SystemTime) {
     let closed = closed_files(&settings.path);
-    let mut sum = database::bytes(&settings.path) + closed.iter().map(|(_, path)| database::bytes(path)).sum::<u64>();
+    let mut sum =
+        database::bytes(&settings.path) + closed.iter().map(|(_, path)| database::bytes(path)).sum::<u64>();
     let cutoff = cutoff(settings.retention, now);
     for (period, path) in closed {
         let is_old = cutoff.is_some_and(|cutoff| period.is_over(cutoff));

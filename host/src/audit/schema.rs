@@ -116,9 +116,7 @@ pub(super) enum Owner {
 /// `Foreign` if it is somebody else's or of a newer version; what SQLite says if it cannot be read.
 pub(super) fn owner(connection: &Connection) -> Result<Owner, Failure> {
     let has_table = |name: &str| -> rusqlite::Result<bool> {
-        connection
-            .prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?
-            .exists([name])
+        connection.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?.exists([name])
     };
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables == 0 {
@@ -153,7 +151,8 @@ pub(super) fn owner(connection: &Connection) -> Result<Owner, Failure> {
 /// What SQLite says.
 pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     // Both can be said only before the first page is written.
-    connection.execute_batch(&format!("PRAGMA page_size = {PAGE_BYTES}; PRAGMA auto_vacuum = INCREMENTAL;"))?;
+    connection
+        .execute_batch(&format!("PRAGMA page_size = {PAGE_BYTES}; PRAGMA auto_vacuum = INCREMENTAL;"))?;
     connection.execute_batch(&format!(
         "BEGIN IMMEDIATE; {TABLES} {VIEW} INSERT INTO meta VALUES ('schema', '{VERSION}'); COMMIT;"
     ))
@@ -236,7 +235,9 @@ mod tests {
         check_request(Some(r#"{"messages":[{"role":"user","content":"image_url"}]}"#), false, false);
         check_request(Some(r#"{"tools":[],"messages":"x"}"#), true, false);
         check_request(
-            Some(r#"{"messages":[{"content":[{"type":"text"},{"type":"image_url","image_url":{"url":"a"}}]}]}"#),
+            Some(
+                r#"{"messages":[{"content":[{"type":"text"},{"type":"image_url","image_url":{"url":"a"}}]}]}"#,
+            ),
             false,
             true,
         );

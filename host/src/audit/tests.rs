@@ -282,12 +282,22 @@ fn a_row_has_every_fact_in_its_column() {
 #[test]
 fn what_is_not_known_is_null() {
     let subject = Subject::new();
-    subject.put(Record { usage: None, status: None, finish: None, model: None, attempts: Vec::new(), ..record(1024) });
+    subject.put(Record {
+        usage: None,
+        status: None,
+        finish: None,
+        model: None,
+        attempts: Vec::new(),
+        ..record(1024)
+    });
     subject.flush();
     let nulls = "caller, key, tenant, model, upstream_model, upstream, status, error_kind, error, finish, \
                  input_tokens, output_tokens, cached_tokens, reasoning_tokens, ttft_ms, labels, plugins, headers, \
                  request, response";
-    assert_eq!(query::<Option<Value>>(subject.file(), &format!("SELECT coalesce({nulls}) FROM exchanges")), None);
+    assert_eq!(
+        query::<Option<Value>>(subject.file(), &format!("SELECT coalesce({nulls}) FROM exchanges")),
+        None
+    );
     assert_eq!(query::<i64>(subject.file(), "SELECT TotalTokens FROM records"), 0);
 }
 
@@ -296,7 +306,8 @@ fn check_bodies(recording: Recording, request: Option<&str>, response: Option<&s
     let subject = Subject::new();
     subject.put(Record { recording: Some(Box::new(recording)), ..record(1024) });
     subject.flush();
-    let stored = |column: &str| query::<Option<String>>(subject.file(), &format!("SELECT {column} FROM exchanges"));
+    let stored =
+        |column: &str| query::<Option<String>>(subject.file(), &format!("SELECT {column} FROM exchanges"));
     let is_cut = |column: &str| query::<bool>(subject.file(), &format!("SELECT {column} FROM exchanges"));
     assert_eq!((stored("request").as_deref(), stored("response").as_deref()), (request, response));
     assert_eq!((is_cut("request_cut"), is_cut("response_cut")), cut);
@@ -304,7 +315,9 @@ fn check_bodies(recording: Recording, request: Option<&str>, response: Option<&s
 
 #[test]
 fn bodies_are_stored_as_text_or_described() {
-    let whole = |pieces: &[&'static [u8]]| Answer::Whole(pieces.iter().map(|piece| Bytes::from_static(piece)).collect());
+    let whole = |pieces: &[&'static [u8]]| {
+        Answer::Whole(pieces.iter().map(|piece| Bytes::from_static(piece)).collect())
+    };
     let cut = |request: &'static [u8], answer: Answer| {
         let mut recording = *recording(request, answer);
         (recording.is_request_cut, recording.is_answer_cut) = (true, true);
@@ -464,7 +477,8 @@ fn check_rotation(rotate: Rotation, flushes: &[&[&str]], expected: &[(&str, i64)
         subject.put_at(times);
         subject.flush();
     }
-    let expected: Vec<(String, i64)> = expected.iter().map(|(name, rows)| ((*name).to_owned(), *rows)).collect();
+    let expected: Vec<(String, i64)> =
+        expected.iter().map(|(name, rows)| ((*name).to_owned(), *rows)).collect();
     assert_eq!(subject.files(), expected, "{flushes:?}");
 }
 
@@ -473,7 +487,11 @@ fn a_row_goes_into_the_file_of_its_period() {
     // parity: 145
     let (october, november) = ("2026-10-31 23:59:59.999999", "2026-11-01 00:00:00.000000");
     check_rotation(Rotation::Monthly, &[&[october]], &[("record.db", 1)]);
-    check_rotation(Rotation::Monthly, &[&[october], &[november]], &[("record.db", 1), ("record_202610.db", 1)]);
+    check_rotation(
+        Rotation::Monthly,
+        &[&[october], &[november]],
+        &[("record.db", 1), ("record_202610.db", 1)],
+    );
     // In one batch.
     check_rotation(Rotation::Monthly, &[&[november, october]], &[("record.db", 1), ("record_202610.db", 1)]);
     // An exchange that began before the end of the month and ended after it.
@@ -483,7 +501,11 @@ fn a_row_goes_into_the_file_of_its_period() {
         &[("record.db", 2), ("record_202610.db", 2)],
     );
     // A period whose file was never made.
-    check_rotation(Rotation::Monthly, &[&[november], &["2026-09-01"]], &[("record.db", 1), ("record_202609.db", 1)]);
+    check_rotation(
+        Rotation::Monthly,
+        &[&[november], &["2026-09-01"]],
+        &[("record.db", 1), ("record_202609.db", 1)],
+    );
     check_rotation(
         Rotation::Monthly,
         &[&["2026-08-01"], &["2026-11-01"], &["2027-01-01"]],
@@ -494,7 +516,11 @@ fn a_row_goes_into_the_file_of_its_period() {
         &[&["2026-11-20"], &["2026-11-21", "2026-11-21 23:00:00"]],
         &[("record.db", 2), ("record_20261120.db", 1)],
     );
-    check_rotation(Rotation::Never, &[&["2026-01-01"], &["2027-11-21"], &["2026-01-01 01:00:00"]], &[("record.db", 3)]);
+    check_rotation(
+        Rotation::Never,
+        &[&["2026-01-01"], &["2027-11-21"], &["2026-01-01 01:00:00"]],
+        &[("record.db", 3)],
+    );
 }
 
 #[test]
@@ -529,7 +555,9 @@ fn a_reader_does_not_hold_up_the_end_of_a_month() {
     subject.wait("October", |state| state.written == 2);
     let reader = Connection::open(subject.file()).unwrap();
     reader.execute_batch("BEGIN").unwrap();
-    let rows = |reader: &Connection| reader.query_row("SELECT count(*) FROM exchanges", [], |row| row.get::<_, i64>(0));
+    let rows = |reader: &Connection| {
+        reader.query_row("SELECT count(*) FROM exchanges", [], |row| row.get::<_, i64>(0))
+    };
     assert_eq!(rows(&reader), Ok(2));
     subject.put_at(&["2026-10-03", "2026-11-01"]);
     subject.wait("November", |state| state.written == 4);
@@ -688,9 +716,10 @@ fn a_damaged_file_is_put_aside() {
     let subject = Subject::new();
     subject.put_at(&["2026-11-01"]);
     subject.flush();
-    for (round, garbage) in ["not a database, but long enough to be read as the head of one".repeat(200), "x".repeat(100)]
-        .into_iter()
-        .enumerate()
+    for (round, garbage) in
+        ["not a database, but long enough to be read as the head of one".repeat(200), "x".repeat(100)]
+            .into_iter()
+            .enumerate()
     {
         fs::write(subject.file(), &garbage).unwrap();
         subject.put_at(&["2026-11-02"]);
@@ -775,7 +804,8 @@ fn somebody_elses_file_is_never_touched() {
     ] {
         Connection::open(&path).unwrap().execute_batch(sql).unwrap();
         let before = fs::read(&path).unwrap();
-        let settings = config::Audit { path: path.clone(), on_full: OnFull::Drop, ..config::Audit::default() };
+        let settings =
+            config::Audit { path: path.clone(), on_full: OnFull::Drop, ..config::Audit::default() };
         check_refused(&settings, expected);
         assert_eq!(fs::read(&path).unwrap(), before);
         fs::remove_file(&path).unwrap();
@@ -794,7 +824,8 @@ fn only_one_gateway_writes_to_a_file() {
 fn with_drop_it_starts_without_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("data"), "").unwrap();
-    let mut settings = config::Audit { path: folder.path().join("data/record.db"), ..config::Audit::default() };
+    let mut settings =
+        config::Audit { path: folder.path().join("data/record.db"), ..config::Audit::default() };
     let refused = Audit::start(&settings).err().unwrap();
     assert!(refused.contains("data"), "{refused}");
     settings.on_full = OnFull::Drop;
@@ -924,7 +955,9 @@ fn time_of_a_row() {
         settings.queue = 1 << 20;
         settings.queue_bytes = 1 << 40;
     });
-    let body = |len: usize| format!(r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(len));
+    let body = |len: usize| {
+        format!(r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(len))
+    };
     let (request, answer) = (body(1024), body(1024));
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
     let now = first_number(SystemTime::now());

@@ -134,9 +134,8 @@ impl Writer {
     /// So many of the batch are written.
     fn done(&mut self, count: usize) {
         let written = self.batch.drain(..count);
-        let (rows, bytes) = written.fold((0, 0), |(rows, bytes), entry| {
-            (rows + u64::from(entry.is_row()), bytes + entry.bytes())
-        });
+        let (rows, bytes) = written
+            .fold((0, 0), |(rows, bytes), entry| (rows + u64::from(entry.is_row()), bytes + entry.bytes()));
         self.shared.counters.written.fetch_add(rows, Relaxed);
         self.shared.queue.left(self.batch.len());
         self.bytes_until_chores = self.bytes_until_chores.saturating_sub(bytes);

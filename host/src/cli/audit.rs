@@ -254,15 +254,16 @@ impl FilterArguments {
     }
 }
 
-/// Shows all exchanges that match, the newest first, some at a time, so that their bodies fit into memory.
+/// Shows at most so many exchanges that match, the newest first, some at a time, so that their bodies fit into memory.
+/// Returns where the next ones are, if there are more.
 fn for_each_whole(
     path: &Path,
     filter: &Filter,
     mut count_max: u64,
     mut show: impl FnMut(Row) -> Result<(), End>,
-) -> Result<(), End> {
+) -> Result<Option<i64>, End> {
     let mut filter = filter.clone();
-    let mut is_first = true;
+    let (mut is_first, mut next) = (true, None);
     while count_max > 0 {
         let limit = usize::try_from(count_max).unwrap_or(usize::MAX).min(WHOLE_ROWS_MAX);
         let page = record::page(path, &filter.clone().with_limit(limit), Extent::Whole)?;
@@ -274,11 +275,12 @@ fn for_each_whole(
             show(row)?;
         }
         match page.next {
-            Some(next) => filter = filter.with_before(Some(next)),
-            None => break,
+            Some(before) => filter = filter.with_before(Some(before)),
+            None => return Ok(None),
         }
+        next = page.next;
     }
-    Ok(())
+    Ok(next)
 }
 
 /// Says what could not be read.

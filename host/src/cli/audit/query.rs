@@ -1,6 +1,7 @@
 //! `witgate audit query`: what happened, and what happened to one request.
 
 use std::io::Write;
+use std::path::Path;
 
 use super::outline::Measure;
 use super::output::{End, Output, visible_json};
@@ -61,32 +62,39 @@ fn some(arguments: &QueryArguments, source: &Source<'_>, out: &mut Output) -> Re
     if !path.exists() {
         eprintln!("note: `{}` is not there: nothing was recorded since the last rotation", path.display());
     }
-    let count = if arguments.full {
+    let (count, next) = if arguments.full {
         whole(&path, &filter, arguments.format, out)?
     } else {
         let page = record::list(&path, &filter)?;
         tell(&page.notes);
         summaries(&page.exchanges, arguments.format, out)?;
-        if let Some(next) = page.next {
-            out.flush()?;
-            eprintln!("there are more: go on with `--before {next}`, or raise `--limit`");
-        }
-        page.exchanges.len()
+        (page.exchanges.len(), page.next)
     };
+    // What is said stands below what was found.
+    out.flush()?;
     if count == 0 {
         eprintln!("nothing found");
+    }
+    if let Some(next) = next {
+        eprintln!("there are more: go on with `--before {next}`, or raise `--limit`");
     }
     Ok(())
 }
 
-fn whole(path: &std::path::Path, filter: &Filter, format: Format, out: &mut Output) -> Result<usize, End> {
+/// How many were printed, and where the next ones are.
+fn whole(
+    path: &Path,
+    filter: &Filter,
+    format: Format,
+    out: &mut Output,
+) -> Result<(usize, Option<i64>), End> {
     let mut printer = Printer::new(format, Extent::Whole, None);
     let mut count = 0;
-    for_each_whole(path, filter, filter.limit() as u64, |row| {
+    let next = for_each_whole(path, filter, filter.limit() as u64, |row| {
         count += 1;
         printer.print(&row, out)
     })?;
-    Ok(count)
+    Ok((count, next))
 }
 
 fn summaries(rows: &[Row], format: Format, out: &mut Output) -> Result<(), End> {

@@ -130,12 +130,11 @@ async fn print(answer: Response<Incoming>, out: &mut Output) -> Result<Option<By
         out.flush()?;
     }
     if let Some(stream) = visible {
-        match is_text {
-            true => writeln!(out, "{}", stream.finish())?,
-            false => eprintln!(
-                "{len} bytes of `{}` are not shown: redirect them to a file",
-                visible_line(&content_type)
-            ),
+        if is_text {
+            writeln!(out, "{}", stream.finish())?;
+        } else {
+            let content_type = visible_line(&content_type);
+            eprintln!("{len} bytes of `{content_type}` are not shown: redirect them to a file");
         }
     }
     Ok((len <= COMPARED_BYTES_MAX).then(|| kept.into()))

@@ -27,7 +27,7 @@ const LATE_MAX: Duration = Duration::from_secs(30);
 const DURATION_MAX: Duration = Duration::from_secs(3600);
 /// The most rows that are looked at for the first lines.
 const ROWS_FIRST: usize = 1_000;
-/// The most rows that are read at once.
+/// The most rows of the time in which they may be late that are looked at: 300 a second.
 const ROWS_MAX: usize = 10_000;
 /// The status of a process that was interrupted. Source: the shells' 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
@@ -79,20 +79,17 @@ struct Tail<'a> {
 impl Tail<'_> {
     /// Prints what ended last.
     fn begin(&mut self, lines: usize, out: &mut Output) -> Result<(), End> {
-        let filter = self.filter.clone().with_limit(ROWS_FIRST);
-        let page = record::list(self.path, &filter)?;
+        // First, so that whatever is stored from now on counts as new.
+        let recent = self.recent(SystemTime::now())?;
+        self.seen.extend(recent.iter().map(|row| (row.id(), ended(row))));
+        let page = record::list(self.path, &self.filter.clone().with_limit(ROWS_FIRST))?;
         tell(&page.notes);
         let mut rows = page.exchanges;
         rows.sort_by_key(ended);
         let before = rows.len().saturating_sub(lines);
-        // What is not printed now is old, too.
-        self.seen.extend(rows[..before].iter().map(|row| (row.id(), ended(row))));
         for row in &rows[before..] {
             self.print(row, out)?;
         }
-        // The rest of what ended lately is not new.
-        let recent = self.recent(SystemTime::now())?;
-        self.seen.extend(recent.iter().map(|row| (row.id(), ended(row))));
         Ok(out.flush()?)
     }
 

@@ -90,7 +90,7 @@ fn found(db: &Path, arguments: &[&str]) -> String {
 
 #[test]
 fn what_happened_is_found_while_the_gateway_runs() {
-    let Recorded { db, gateway, .. } = recorded();
+    let Recorded { db, gateway, upstream: _upstream } = recorded();
     assert_eq!(found(&db, &[]), "c b a");
     assert_eq!(found(&db, &["--model", "a"]), "a");
     assert_eq!(found(&db, &["--status", ">=400"]), "b");
@@ -109,7 +109,7 @@ fn what_happened_is_found_while_the_gateway_runs() {
 
 #[test]
 fn nothing_found_is_no_failure() {
-    let Recorded { db, .. } = recorded();
+    let Recorded { db, gateway: _gateway, upstream: _upstream } = recorded();
     let (out, error) = says(&audit(&db, &["query", "--model", "nobody"]));
     assert_eq!((&*out, &*error), ("", "nothing found\n"));
     let folder = tempfile::tempdir().expect("the temporary folder is writable");
@@ -121,7 +121,7 @@ fn nothing_found_is_no_failure() {
 
 #[test]
 fn pages_follow_each_other() {
-    let Recorded { db, .. } = recorded();
+    let Recorded { db, gateway: _gateway, upstream: _upstream } = recorded();
     let (_, error) = says(&audit(&db, &["query", "--limit", "2"]));
     let next = error.split('`').nth(1).expect("it says how to go on").to_owned();
     let words: Vec<&str> = next.split(' ').collect();
@@ -130,7 +130,7 @@ fn pages_follow_each_other() {
 
 #[test]
 fn comma_separated_values_have_a_head_and_no_formula() {
-    let Recorded { gateway, db, .. } = recorded();
+    let Recorded { gateway, db, upstream: _upstream } = recorded();
     gateway.send(&ask("=1+1", "x", false)).expect(200);
     wait(&gateway, 4);
     let (out, _) = says(&audit(&db, &["query", "--format", "csv", "--full"]));
@@ -145,7 +145,7 @@ fn comma_separated_values_have_a_head_and_no_formula() {
 
 #[test]
 fn one_exchange_can_be_read() {
-    let Recorded { db, .. } = recorded();
+    let Recorded { db, gateway: _gateway, upstream: _upstream } = recorded();
     let (out, _) = says(&audit(&db, &["query", "a"]));
     has(
         &out,
@@ -178,7 +178,7 @@ fn one_exchange_can_be_read() {
 
 #[test]
 fn several_exchanges_of_one_request_id_are_listed() {
-    let Recorded { gateway, db, .. } = recorded();
+    let Recorded { gateway, db, upstream: _upstream } = recorded();
     gateway.send(&ask("a", "again", false)).expect(200);
     wait(&gateway, 4);
     let (out, error) = says(&audit(&db, &["query", "a"]));
@@ -189,7 +189,7 @@ fn several_exchanges_of_one_request_id_are_listed() {
 
 #[test]
 fn stored_text_never_commands_the_terminal() {
-    let Recorded { gateway, db, .. } = recorded();
+    let Recorded { gateway, db, upstream: _upstream } = recorded();
     gateway.send(&ask("\u{9b}2J\u{202e}", "\u{1b}]0;title\u{7}\u{9b}31m", false)).expect(200);
     wait(&gateway, 4);
     let treacherous = ['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}'];
@@ -209,7 +209,7 @@ fn stored_text_never_commands_the_terminal() {
 
 #[test]
 fn what_looks_like_sql_is_only_looked_for() {
-    let Recorded { db, .. } = recorded();
+    let Recorded { db, gateway: _gateway, upstream: _upstream } = recorded();
     for value in ["' OR 1=1 --", "x'; DROP TABLE exchanges; --", "\"", "%", "_", "*'*"] {
         for flag in
             ["--model", "--key", "--caller", "--tenant", "--ip", "--upstream", "--endpoint", "--label"]
@@ -232,7 +232,7 @@ fn what_looks_like_sql_is_only_looked_for() {
 
 #[test]
 fn a_reader_that_has_seen_enough_may_leave() {
-    let Recorded { gateway, db, .. } = recorded();
+    let Recorded { gateway, db, upstream: _upstream } = recorded();
     let long = "x".repeat(300_000);
     gateway.send(&ask("a", &long, false)).expect(200);
     wait(&gateway, 4);
@@ -308,7 +308,7 @@ fn rows_month(db: &Path) -> String {
 
 #[test]
 fn an_export_has_everything() {
-    let Recorded { db, .. } = recorded();
+    let Recorded { db, gateway: _gateway, upstream: _upstream } = recorded();
     let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let path = |name: &str| folder.path().join(name);
     let export = |name: &str, format: &str, further: &[&str]| {
@@ -373,7 +373,7 @@ fn a_stored_request_is_sent_again() {
 
 #[test]
 fn a_stream_is_streamed_again() {
-    let Recorded { gateway, db, .. } = recorded();
+    let Recorded { gateway, db, upstream: _upstream } = recorded();
     let (out, error) = says(&audit(&db, &["replay", "c", "--to", &gateway.url()]));
     has(&out, &["data: {", "data: [DONE]"]);
     has(&error, &["the answer is the stored one"]);
@@ -381,7 +381,7 @@ fn a_stream_is_streamed_again() {
 
 #[test]
 fn a_different_answer_is_shown_as_a_difference() {
-    let Recorded { db, .. } = recorded();
+    let Recorded { db, gateway: _gateway, upstream: _upstream } = recorded();
     let other = Upstream::always(Reply::chat("bonjour"));
     let (_, error) = says(&audit(&db, &["replay", "a", "--to", &other.url(), "--key", "sk-again"]));
     has(&error, &["--- stored\n+++ now\n", "-      content: hello", "+      content: bonjour"]);
@@ -393,7 +393,10 @@ fn a_different_answer_is_shown_as_a_difference() {
 
 #[test]
 fn what_was_not_stored_cannot_be_sent_again() {
-    let upstream = Upstream::new(|request| Reply::chat_as_asked(request, &["x"]));
+    let upstream = Upstream::new(|request| match request.header("content-type") {
+        Some("application/json") => Reply::chat_as_asked(request, &["x"]),
+        _ => Reply::json(200, "{}"),
+    });
     let start = |settings: &str| {
         Gateway::start(&format!(
             "upstreams:\n  - name: one\n    base_url: {}\naudit: {{ {settings} }}\n",
@@ -421,7 +424,7 @@ fn what_was_not_stored_cannot_be_sent_again() {
 
 #[test]
 fn nobody_there_is_said() {
-    let Recorded { db, .. } = recorded();
+    let Recorded { db, gateway: _gateway, upstream: _upstream } = recorded();
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let url = format!("http://{}", free.local_addr().expect("it is bound"));
     drop(free);

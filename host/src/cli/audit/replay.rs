@@ -30,6 +30,7 @@ const COMPARED_BYTES_MAX: usize = 64 << 20;
 ///
 /// When there is no such exchange, its request was not stored whole, or the gateway does not answer.
 pub(super) fn run(arguments: &ReplayArguments, source: &Source<'_>, out: &mut Output) -> Result<(), End> {
+    let to = arguments.to.as_deref().map(client::Place::parse).transpose().map_err(End::Misused)?;
     let row = the_one(&source.path(&arguments.place)?, &arguments.id)?;
     let stored = Stored::of(&row)?;
     if let Some(file) = &arguments.plugins {
@@ -41,10 +42,7 @@ pub(super) fn run(arguments: &ReplayArguments, source: &Source<'_>, out: &mut Ou
         ))?;
         return Ok(write!(out, "{}", visible(&shown))?);
     }
-    let place = match &arguments.to {
-        Some(url) => client::Place::parse(url).map_err(End::Misused)?,
-        None => configured(&source.config()?)?,
-    };
+    let place = to.map_or_else(|| configured(&source.config()?), Ok)?;
     let uri = place.uri(&stored.target)?;
     let request = stored.request(uri, arguments.key.as_deref())?;
     serve::runtime()?.block_on(send(&place, request, &stored, out))
@@ -91,7 +89,8 @@ async fn send(
     match &stored.answer {
         Err(why) => eprintln!("{why}: nothing to compare with"),
         Ok(before) => {
-            let before = Comparison { endpoint: stored.endpoint, body: before.as_bytes(), kind: Kind::Json };
+            let before =
+                Comparison { endpoint: stored.endpoint, body: before.as_bytes(), kind: stored.answer_kind() };
             let after = Comparison { endpoint: stored.endpoint, body: &body, kind };
             match differences("stored", &before.text(), "now", &after.text()) {
                 Some(shown) => eprint!("{}", visible(&shown)),

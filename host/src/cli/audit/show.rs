@@ -155,7 +155,7 @@ fn facts(row: &Row) -> [(&'static str, String); 16] {
         ),
         ("time", times(row)),
         ("labels", pairs(row.text("labels"), "=")),
-        ("plugins", pairs(row.text("plugins"), " ms: ")),
+        ("plugins ms", pairs(row.text("plugins"), " ")),
     ]
 }
 
@@ -198,17 +198,22 @@ fn times(row: &Row) -> String {
 fn pairs(json: Option<&str>, between: &str) -> String {
     match json.and_then(Tree::parse) {
         Some(Tree::Object(pairs)) => {
-            let word = |tree: &Tree| match tree {
-                Tree::Word(word) | Tree::Text(word) => word.clone(),
-                Tree::List(_) | Tree::Object(_) => "…".to_owned(),
-            };
-            let pairs = pairs.iter().map(|(name, value)| match between {
-                "=" => format!("{name}={}", word(value)),
-                _ => format!("{name} {} ms", word(value)),
-            });
+            let pairs = pairs.iter().map(|(name, value)| format!("{name}{between}{}", word(value)));
             pairs.collect::<Vec<_>>().join(", ")
         }
         _ => json.unwrap_or_default().to_owned(),
+    }
+}
+
+/// A value in one word; numbers as far as anybody wants to know them.
+fn word(tree: &Tree) -> String {
+    match tree {
+        Tree::Word(word) => match word.parse::<f64>() {
+            Ok(number) if word.contains('.') => format!("{number:.3}"),
+            _ => word.clone(),
+        },
+        Tree::Text(text) => text.clone(),
+        Tree::List(_) | Tree::Object(_) => "…".to_owned(),
     }
 }
 

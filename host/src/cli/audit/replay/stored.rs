@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::audit::query::Row;
 use crate::config::secret::is_credential;
-use crate::headers::is_reserved;
+use crate::headers::{Kind, is_reserved};
 use crate::wire::Endpoint;
 
 /// What stands in a record for a value that must not be kept.
@@ -59,6 +59,12 @@ impl Stored {
             answer: answer(row),
             target,
         })
+    }
+
+    /// What the stored answer is: a stream that could not be put together stands there as it was sent.
+    pub(super) fn answer_kind(&self) -> Kind {
+        let is_json = self.answer.as_ref().is_ok_and(|answer| answer.trim_start().starts_with(['{', '[']));
+        if self.is_stream && !is_json { Kind::EventStream } else { Kind::Json }
     }
 
     /// The request, to be sent to a place, with a key if there is one.

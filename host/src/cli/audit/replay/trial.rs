@@ -162,13 +162,12 @@ impl Reply {
         let status = status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or_default();
         let events =
             stored.endpoint.filter(|_| stored.is_stream).and_then(|endpoint| stream_of(endpoint, answer));
+        let as_it_is =
+            |content_type| Self { status, content_type, body: Bytes::copy_from_slice(answer.as_bytes()) };
         match events {
+            None if stored.answer_kind() == Kind::EventStream => as_it_is("text/event-stream"),
+            None => as_it_is("application/json"),
             Some(events) => Self { status, content_type: "text/event-stream", body: events.concat().into() },
-            None => Self {
-                status,
-                content_type: "application/json",
-                body: Bytes::copy_from_slice(answer.as_bytes()),
-            },
         }
     }
 }

@@ -299,7 +299,10 @@ fn the_one(path: &Path, id: &str) -> Result<Row, End> {
     let found = record::find(path, id)?;
     match &*found {
         [] => Err(End::Failed(format!("there is no exchange `{id}` in `{}`", path.display()))),
-        [one] => Ok(record::whole(path, one.id())?.ok_or("the exchange was removed meanwhile".to_owned())?),
+        [one] => {
+            Ok(record::whole(path, one.id())?
+                .ok_or_else(|| "the exchange was removed meanwhile".to_owned())?)
+        }
         several => {
             let numbers: Vec<String> = several.iter().map(|row| format!("  {}", row.id())).collect();
             Err(End::Failed(format!(

@@ -147,7 +147,7 @@ fn beside_text(text: &str, indent: usize, measure: Measure) -> String {
     if !text.contains('\n') {
         let needs_quotes =
             text.is_empty() || text.trim() != text || serde_json::from_str::<serde_json::Value>(text).is_ok();
-        let shown = if needs_quotes { format!("{:?}", text) } else { text.to_owned() };
+        let shown = if needs_quotes { format!("{text:?}") } else { text.to_owned() };
         return format!(" {shown}{rest}");
     }
     let mut lines = " |".to_owned();

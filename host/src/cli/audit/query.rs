@@ -31,8 +31,8 @@ fn one(id: &str, arguments: &QueryArguments, source: &Source<'_>, out: &mut Outp
     match &*found {
         [] => Err(End::Failed(format!("there is no exchange `{id}` in `{}`", path.display()))),
         [one] => {
-            let row =
-                record::whole(&path, one.id())?.ok_or("the exchange was removed meanwhile".to_owned())?;
+            let row = record::whole(&path, one.id())?
+                .ok_or_else(|| "the exchange was removed meanwhile".to_owned())?;
             show_one(&row, arguments, out)
         }
         several => {

@@ -77,7 +77,7 @@ async fn send(
     eprintln!(
         "answer: {} (was {})",
         answer.status(),
-        stored.status.map_or("none".to_owned(), |status| status.to_string())
+        stored.status.map_or_else(|| "none".to_owned(), |status| status.to_string())
     );
     let kind = Kind::of(answer.headers());
     let body = print(answer, out).await?;

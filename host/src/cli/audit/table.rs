@@ -64,7 +64,9 @@ const COLUMNS: [Column; 13] = [
     left("endpoint", 8, 16, 8, |row| text(row, "endpoint")),
     left("model", 10, 24, 0, |row| text(row, "model")),
     left("upstream", 8, 14, 4, |row| text(row, "upstream")),
-    left("caller", 6, 12, 6, |row| row.text("caller").or(row.text("key")).unwrap_or_default().to_owned()),
+    left("caller", 6, 12, 6, |row| {
+        row.text("caller").or_else(|| row.text("key")).unwrap_or_default().to_owned()
+    }),
     right("in", 7, 5, |row| integer(row, "input_tokens")),
     right("out", 7, 5, |row| integer(row, "output_tokens")),
     right("first ms", 8, 7, |row| milliseconds(row, "ttft_ms")),

@@ -97,7 +97,7 @@ fn headers(json: &str) -> HeaderMap {
     let stored: Map<String, Value> = serde_json::from_str(json).unwrap_or_default();
     let mut headers = HeaderMap::new();
     for (name, values) in &stored {
-        let values = values.as_array().map_or(std::slice::from_ref(values), Vec::as_slice);
+        let values = values.as_array().map_or_else(|| std::slice::from_ref(values), Vec::as_slice);
         let Ok(name) = HeaderName::try_from(name) else { continue };
         if is_reserved(&name) || is_credential(name.as_str()) {
             continue;

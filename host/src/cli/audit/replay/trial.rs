@@ -56,8 +56,8 @@ pub(super) async fn differences(
     }
     let reply = Arc::new(Reply::of(stored, answer));
     let plain = Config { plugins: Vec::new(), ..config.clone() };
-    let before = run(plain, stored, key, environment, &reply).await?;
-    let after = run(config, stored, key, environment, &reply).await?;
+    let before = Box::pin(run(plain, stored, key, environment, &reply)).await?;
+    let after = Box::pin(run(config, stored, key, environment, &reply)).await?;
     Ok(report(stored, &before, &after))
 }
 

@@ -88,13 +88,13 @@ impl Layout {
             // A column without a value only takes room.
             cells.max().filter(|width| *width > 0).map(|width| width.max(column.title.len()))
         });
-        Self(fit(natural.collect(), width))
+        Self(fit(&natural.collect::<Vec<_>>(), width))
     }
 
     /// Fits exchanges that are not known yet.
     pub(super) fn usual(width: Option<usize>) -> Self {
         let usual = COLUMNS.iter().map(|column| Some(column.width_usual.max(column.title.len())));
-        Self(fit(usual.collect(), width))
+        Self(fit(&usual.collect::<Vec<_>>(), width))
     }
 
     /// The line of titles.
@@ -124,32 +124,39 @@ impl Layout {
     }
 }
 
-/// Makes columns narrower, the widest first, and leaves columns out until all fit.
-fn fit(mut widths: Vec<Option<usize>>, width: Option<usize>) -> Vec<Option<usize>> {
-    let Some(width) = width else { return widths };
-    let total = |widths: &[Option<usize>]| {
-        let shown = widths.iter().flatten();
-        shown.clone().sum::<usize>() + shown.count().saturating_sub(1) * GAP
-    };
-    loop {
-        let over = total(&widths).saturating_sub(width);
-        if over == 0 {
-            return widths;
-        }
-        let spare = |(at, width): (usize, &Option<usize>)| {
-            let spare = (*width)?.saturating_sub(COLUMNS[at].width_min?);
-            (spare > 0).then_some((spare, at))
-        };
-        let widest = widths.iter().enumerate().filter_map(spare).max();
-        let last = (0..widths.len())
-            .filter(|at| widths[*at].is_some() && COLUMNS[*at].dispensable > 0)
-            .max_by_key(|at| COLUMNS[*at].dispensable);
-        match (widest, last) {
-            (Some((_, at)), _) => widths[at] = widths[at].map(|width| width - 1),
-            (None, Some(at)) => widths[at] = None,
-            (None, None) => return widths,
+/// Takes the columns that are needed most as long as there is room for them at their narrowest, and gives what is left to
+/// those that want more.
+fn fit(natural: &[Option<usize>], width: Option<usize>) -> Vec<Option<usize>> {
+    let Some(mut room) = width else { return natural.to_vec() };
+    // The first column has no gap before it.
+    room += GAP;
+    let mut widths = vec![None; natural.len()];
+    let mut order: Vec<usize> = (0..natural.len()).collect();
+    order.sort_by_key(|at| COLUMNS[*at].dispensable);
+    for at in order {
+        let Some(wanted) = natural[at] else { continue };
+        let least = COLUMNS[at].width_min.map_or(wanted, |least| least.min(wanted));
+        if COLUMNS[at].dispensable == 0 || least + GAP <= room {
+            widths[at] = Some(least);
+            room = room.saturating_sub(least + GAP);
         }
     }
+    while room > 0 {
+        let before = room;
+        for (width, wanted) in widths.iter_mut().zip(natural) {
+            if let (Some(width), Some(wanted)) = (width, wanted)
+                && room > 0
+                && *width < *wanted
+            {
+                *width += 1;
+                room -= 1;
+            }
+        }
+        if room == before {
+            break;
+        }
+    }
+    widths
 }
 
 fn text(row: &Row, name: &str) -> String {
@@ -182,7 +189,7 @@ mod tests {
 
     #[test]
     fn without_a_bound_nothing_is_cut() {
-        assert_eq!(fit(all(100), None), all(100));
+        assert_eq!(fit(&all(100), None), all(100));
     }
 
     #[test]
@@ -202,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_terminal_may_be_smaller_than_any_table() {
-        let widths = fit(all(40), Some(3));
+        let widths = fit(&all(40), Some(3));
         assert_eq!(widths.iter().flatten().count(), 4, "id, status, outcome and model are always shown");
     }
 }

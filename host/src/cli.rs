@@ -1,5 +1,6 @@
 //! The command line: what was asked for, and who does it.
 
+pub mod audit;
 mod check;
 pub mod explain;
 mod health;
@@ -37,6 +38,7 @@ pub fn run() -> ExitCode {
         Command::Explain { request } => explain::run(path, &environment, &request),
         Command::Health { url } => health::run(path, &environment, url),
         Command::Simulate { trace, nodes, blocks, json } => simulate::run(&trace, nodes, blocks, json),
+        Command::Audit { command } => return audit::run(&command, path, &environment),
         Command::Plugin { command } => plugin::run(&command, &environment),
     };
     match done {
@@ -112,6 +114,12 @@ pub enum Command {
         /// Print one JSON document
         #[arg(long)]
         json: bool,
+    },
+    /// Find, follow, export and send again what was recorded
+    Audit {
+        /// What to do
+        #[command(subcommand)]
+        command: audit::AuditCommand,
     },
     /// Write, build, look into, try out and measure plugins
     Plugin {

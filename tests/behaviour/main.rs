@@ -2,6 +2,7 @@
 
 mod admin;
 mod audit;
+mod audit_cli;
 mod departure;
 mod environment;
 mod fuzz;

@@ -19,6 +19,7 @@ use serde_json::Value;
 
 pub(crate) use self::filter::Filter;
 pub(crate) use self::row::{Attempt, Column, Extent, Row, began};
+use crate::audit::schema;
 
 /// Some exchanges, the newest first.
 #[derive(Debug, Serialize)]
@@ -138,6 +139,15 @@ pub(crate) fn find(path: &Path, id: &str) -> Result<Vec<Row>, String> {
 /// As [`list`].
 pub(crate) fn whole(path: &Path, number: i64) -> Result<Option<Row>, String> {
     by_number(path, number, Extent::Whole)
+}
+
+/// Makes the tables of an audit in an empty database, for a copy of some of its rows.
+///
+/// # Errors
+///
+/// What SQLite says.
+pub(crate) fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
+    schema::create(connection)
 }
 
 /// The most exchanges of one request id that are told.

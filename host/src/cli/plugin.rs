@@ -6,7 +6,7 @@ mod build;
 mod check;
 mod example;
 mod new;
-mod run;
+pub(in crate::cli) mod run;
 mod trial;
 
 use std::path::{Path, PathBuf};

@@ -12,6 +12,7 @@ pub mod assemble;
 pub mod chat;
 mod choices;
 mod clean;
+pub mod disassemble;
 pub mod frame;
 pub mod messages;
 pub mod models;

@@ -135,6 +135,11 @@ impl Filter {
         self
     }
 
+    /// The most rows that are asked for.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// The same from that number downwards.
     pub(crate) fn with_before(mut self, before: Option<i64>) -> Self {
         self.before = before;

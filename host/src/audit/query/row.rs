@@ -186,7 +186,6 @@ impl Row {
     pub(crate) fn real(&self, name: &str) -> Option<f64> {
         match self.value(name) {
             Value::Real(number) => Some(*number),
-            #[expect(clippy::cast_precision_loss, reason = "milliseconds are far below 2^53")]
             Value::Integer(number) => Some(*number as f64),
             _ => None,
         }

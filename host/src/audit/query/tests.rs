@@ -57,7 +57,7 @@ impl Audit {
 
 fn create(path: &Path) -> Connection {
     let connection = Connection::open(path).unwrap();
-    crate::audit::schema::create(&connection).unwrap();
+    schema::create(&connection).unwrap();
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).unwrap();
     connection
 }

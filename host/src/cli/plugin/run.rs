@@ -96,26 +96,49 @@ fn header_of(line: &str) -> Result<(HeaderName, HeaderValue), String> {
     Ok((name, HeaderValue::try_from(value.trim()).map_err(|_| wrong())?))
 }
 
-async fn listen() -> Result<TcpListener, String> {
+/// Takes a free port on loopback.
+///
+/// # Errors
+///
+/// A message when there is none.
+pub(in crate::cli) async fn listen() -> Result<TcpListener, String> {
     server::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "--listen").await
 }
 
-fn address(listener: &TcpListener) -> Result<SocketAddr, String> {
+/// Where a listener is.
+///
+/// # Errors
+///
+/// A message when the system does not know.
+pub(in crate::cli) fn address(listener: &TcpListener) -> Result<SocketAddr, String> {
     listener.local_addr().map_err(|error| format!("the listener has no address: {error}"))
 }
 
-/// Starts a gateway, sends it the request, and stops it when everything is over.
+/// Starts a gateway, sends it the request, and prints the answer.
 async fn exchange(
     config: Config,
     request: Request<Full<Bytes>>,
     environment: &Environment,
 ) -> Result<(), String> {
+    with_gateway(config, environment, async |address| send(address, request).await).await
+}
+
+/// Starts a gateway, lets somebody use it, and stops it when everything is over.
+///
+/// # Errors
+///
+/// A message when it cannot start, or what the user says.
+pub(in crate::cli) async fn with_gateway<T>(
+    config: Config,
+    environment: &Environment,
+    work: impl AsyncFnOnce(SocketAddr) -> Result<T, String>,
+) -> Result<T, String> {
     let listener = listen().await?;
     let address = address(&listener)?;
     let gateway = gateway(config, address, environment).await?;
     let (tasks, stop) = (TaskTracker::new(), Stop::default());
     tasks.spawn(server::serve(listener, Surface::Main, gateway.clone(), tasks.clone(), stop.clone()));
-    let sent = send(address, request).await;
+    let done = work(address).await;
     stop.drain.cancel();
     tasks.close();
     let after = async {
@@ -127,7 +150,7 @@ async fn exchange(
     if tokio::time::timeout(AFTER_MAX, after).await.is_err() {
         eprintln!("the plugin was still at work {} s after the answer", AFTER_MAX.as_secs());
     }
-    sent
+    done
 }
 
 async fn gateway(

@@ -1,0 +1,239 @@
+//! `witgate audit export`: exchanges with everything, in one file.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rusqlite::{Connection, params_from_iter};
+
+use super::output::End;
+use super::{ExportArguments, Source, for_each_whole, show};
+use crate::audit::query::{self as record, Attempt, Extent, Filter, Row};
+
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// A JSON object a line
+    Jsonl,
+    /// Comma-separated values with a head line
+    Csv,
+    /// A database with the same tables
+    Sqlite,
+}
+
+/// Who may read the file: it holds what people say to models.
+const FILE_MODE: u32 = 0o600;
+/// Rows of one transaction.
+const TRANSACTION_ROWS: u64 = 500;
+
+/// Writes the exchanges that match, the newest first, to a file beside the one named, and then gives it that name.
+///
+/// # Errors
+///
+/// When the record cannot be read, the file not be written, or a value makes no sense. The file named stays as it was.
+pub(super) fn run(arguments: &ExportArguments, source: &Source<'_>) -> Result<(), End> {
+    let filter = arguments.filter.filter(&[])?;
+    let is_compressed = arguments.output.extension().is_some_and(|extension| extension == "gz");
+    if is_compressed && arguments.format == Kind::Sqlite {
+        return Err(End::Misused(
+            "a database cannot be compressed while it is written: leave `.gz` out".to_owned(),
+        ));
+    }
+    let path = source.path(&arguments.place)?;
+    let beside = Beside::new(&arguments.output)?;
+    let mut sink = Sink::open(&beside.path, arguments.format, is_compressed)
+        .map_err(|error| wrong(&beside.path, &error))?;
+    let bar = progress(&path, &filter)?;
+    let mut count: u64 = 0;
+    let done = for_each_whole(&path, &filter, u64::MAX, |row| {
+        sink.write(&row).map_err(|error| wrong(&beside.path, &error))?;
+        count += 1;
+        bar.inc(1);
+        Ok(())
+    });
+    bar.finish_and_clear();
+    done?;
+    sink.finish().map_err(|error| wrong(&beside.path, &error))?;
+    beside.keep(&arguments.output).map_err(|error| wrong(&arguments.output, &error))?;
+    let noun = if count == 1 { "exchange" } else { "exchanges" };
+    eprintln!("{count} {noun} written to `{}`", arguments.output.display());
+    Ok(())
+}
+
+fn wrong(path: &Path, error: &dyn std::fmt::Display) -> String {
+    format!("`{}` cannot be written: {error}", path.display())
+}
+
+/// A bar where somebody sees it. Counting beforehand is worth it only if it is quick.
+fn progress(path: &Path, filter: &Filter) -> Result<ProgressBar, String> {
+    if !io::stderr().is_terminal() {
+        return Ok(ProgressBar::hidden());
+    }
+    let target = ProgressDrawTarget::stderr();
+    let (total, template) = if filter.reads_bodies() {
+        (None, "{spinner} {pos} exchanges, {elapsed}")
+    } else {
+        (Some(record::count(path, filter)?), "{bar:30} {pos} of {len} exchanges, {eta} left")
+    };
+    let style =
+        ProgressStyle::with_template(template).map_err(|error| format!("the progress bar: {error}"))?;
+    Ok(ProgressBar::with_draw_target(total, target).with_style(style))
+}
+
+/// A file beside the one that is to be; it is removed unless it is kept.
+struct Beside {
+    path: PathBuf,
+    is_kept: bool,
+}
+
+impl Beside {
+    fn new(output: &Path) -> Result<Self, String> {
+        let name =
+            output.file_name().ok_or_else(|| format!("`{}` is no name of a file", output.display()))?;
+        if output.is_dir() {
+            return Err(format!("`{}` is a folder", output.display()));
+        }
+        let mut beside = OsString::from(".");
+        beside.push(name);
+        beside.push(format!(".{}.part", std::process::id()));
+        Ok(Self { path: output.with_file_name(beside), is_kept: false })
+    }
+
+    fn keep(mut self, output: &Path) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()?;
+        fs::rename(&self.path, output)?;
+        self.is_kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            // It may never have been made.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Where exchanges go.
+enum Sink {
+    Json(Stream),
+    Csv(Stream),
+    Database(Database),
+}
+
+impl Sink {
+    fn open(path: &Path, kind: Kind, is_compressed: bool) -> Result<Self, String> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path);
+        let file = file.map_err(|error| error.to_string())?;
+        let stream = |file| {
+            if is_compressed {
+                Stream::Compressed(GzEncoder::new(BufWriter::new(file), Compression::default()))
+            } else {
+                Stream::Plain(BufWriter::new(file))
+            }
+        };
+        Ok(match kind {
+            Kind::Jsonl => Self::Json(stream(file)),
+            Kind::Csv => {
+                let mut stream = stream(file);
+                stream.write(&show::csv_head(Extent::Whole)?)?;
+                Self::Csv(stream)
+            }
+            Kind::Sqlite => Self::Database(Database::create(path).map_err(|error| error.to_string())?),
+        })
+    }
+
+    fn write(&mut self, row: &Row) -> Result<(), String> {
+        match self {
+            Self::Json(stream) => stream.write(&(show::json(row)? + "\n")),
+            Self::Csv(stream) => stream.write(&show::csv_line(row)?),
+            Self::Database(database) => database.write(row).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn finish(self) -> Result<(), String> {
+        match self {
+            Self::Json(stream) | Self::Csv(stream) => stream.finish().map_err(|error| error.to_string()),
+            Self::Database(database) => {
+                database.connection.execute_batch("COMMIT").map_err(|error| error.to_string())
+            }
+        }
+    }
+}
+
+/// A file of text.
+enum Stream {
+    Plain(BufWriter<File>),
+    Compressed(GzEncoder<BufWriter<File>>),
+}
+
+impl Stream {
+    fn write(&mut self, text: &str) -> Result<(), String> {
+        let written = match self {
+            Self::Plain(file) => file.write_all(text.as_bytes()),
+            Self::Compressed(file) => file.write_all(text.as_bytes()),
+        };
+        written.map_err(|error| error.to_string())
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Plain(mut file) => file.flush(),
+            Self::Compressed(file) => file.finish()?.flush(),
+        }
+    }
+}
+
+/// A database with the tables of the audit. A transaction is open between two writes.
+struct Database {
+    connection: Connection,
+    insert: [String; 2],
+    rows: u64,
+}
+
+impl Database {
+    fn create(path: &Path) -> rusqlite::Result<Self> {
+        let connection = Connection::open(path)?;
+        record::create_tables(&connection)?;
+        // If anything goes wrong the whole file is thrown away.
+        connection.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN")?;
+        let insert = |table: &str, first: &str, columns: &[record::Column]| {
+            let names: Vec<&str> =
+                std::iter::once(first).chain(columns.iter().map(|column| column.name)).collect();
+            let names = names.iter().filter(|name| !name.is_empty()).copied().collect::<Vec<_>>();
+            format!(
+                "INSERT INTO {table} ({}) VALUES ({})",
+                names.join(", "),
+                vec!["?"; names.len()].join(", ")
+            )
+        };
+        let insert = [
+            insert("exchanges", "", Extent::Whole.columns()),
+            insert("attempts", "exchange", &Attempt::COLUMNS),
+        ];
+        Ok(Self { connection, insert, rows: 0 })
+    }
+
+    fn write(&mut self, row: &Row) -> rusqlite::Result<()> {
+        let [exchange, attempt] = &self.insert;
+        self.connection.prepare(exchange)?.execute(params_from_iter(row.values()))?;
+        for tried in row.attempts() {
+            let id = rusqlite::types::Value::Integer(row.id());
+            let values = std::iter::once(&id).chain(tried.values());
+            self.connection.prepare(attempt)?.execute(params_from_iter(values))?;
+        }
+        self.rows += 1;
+        if self.rows.is_multiple_of(TRANSACTION_ROWS) {
+            self.connection.execute_batch("COMMIT; BEGIN")?;
+        }
+        Ok(())
+    }
+}

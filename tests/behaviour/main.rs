@@ -4,6 +4,7 @@ mod departure;
 mod environment;
 mod fuzz;
 mod models;
+mod page;
 mod plugins;
 mod reload;
 mod routing;

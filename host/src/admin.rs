@@ -1,19 +1,27 @@
-//! The operators' side: what the gateway runs with, and how to make it read its configuration again.
+//! The operators' side: what the gateway runs with and what goes on in it, and the little that can be changed at run
+//! time. `admin/openapi.json` describes it; a test holds that description against [`ROUTES`].
 //!
 //! A page in an operator's browser can reach loopback too, so the listener answers only to its own names, and takes
 //! what changes something only as JSON and from its own origin.
 
+mod explain;
+mod guard;
+mod parameters;
+mod upstreams;
+
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, request};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use crate::config::secret::Secret;
-use crate::config::{ErrorCompat, Server};
+use crate::admin::guard::{check_host, check_token, check_writer};
+use crate::admin::parameters::{Query, object, unknown_field};
+use crate::config::ErrorCompat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::{Exchange, REQUEST_ID};
 use crate::gateway::{Gateway, caught, defect, error_response, json_headers, own_response};
@@ -21,135 +29,301 @@ use crate::health::Page;
 use crate::snapshot::Snapshot;
 use crate::stream::Body;
 
+/// Everything the listener answers to.
+const ROUTES: &[Route] = &[
+    Route::get("/healthz", Operation::Alive),
+    Route::get("/readyz", Operation::Ready),
+    Route::get("/admin/config", Operation::Config),
+    Route::post("/admin/reload", Operation::Reload),
+    Route::get("/admin/upstreams", Operation::Upstreams),
+    Route::post("/admin/upstreams/{name}", Operation::Adjust),
+    Route::get("/admin/plugins", Operation::Plugins),
+    Route::post("/admin/plugins/reload", Operation::ReloadPlugins),
+    Route::get("/admin/explain", Operation::ExplainText),
+    Route::post("/admin/explain", Operation::ExplainBody),
+    Route::get("/admin/openapi.json", Operation::Describe),
+];
+
+/// What each of them does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    Alive,
+    Ready,
+    Config,
+    Reload,
+    Upstreams,
+    Adjust,
+    Plugins,
+    ReloadPlugins,
+    ExplainText,
+    ExplainBody,
+    Describe,
+}
+
+/// One path and method. Where GET is, HEAD is too.
+struct Route {
+    method: Method,
+    /// May end with a name in braces, which stands for one segment.
+    path: &'static str,
+    operation: Operation,
+}
+
+/// What a request asks for.
+struct Call {
+    operation: Operation,
+    /// What stands in the path for the name in braces; empty where there is none.
+    name: String,
+    query: Query,
+    body: Bytes,
+}
+
+/// An answer that is not an error.
+type Answer = (StatusCode, HeaderMap, Bytes);
+
+/// The largest body of a request that changes something, in bytes.
+const BODY_BYTES_MAX: usize = 64 << 10;
+/// The largest body of a request that is to be explained, in bytes.
+const EXPLAINED_BYTES_MAX: usize = 1 << 20;
+/// The description of this listener.
+const OPENAPI: &[u8] = include_bytes!("admin/openapi.json");
+
 /// Answers one request to the admin listener. Never fails: every error is a response, and a panic is a 500.
-pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<Body> {
-    let mut exchange = Box::new(Exchange::begin(request.headers(), &gateway.activity));
+pub(crate) async fn handle(
+    gateway: &Arc<Gateway>,
+    request: Request<Incoming>,
+    client: IpAddr,
+) -> Response<Body> {
+    let mut exchange = Box::new(Exchange::begin(&request, client, &gateway.activity));
     exchange.endpoint = "admin";
     let id = exchange.id.clone();
-    let (head, _) = request.into_parts();
-    let answered = caught(pin!(respond(gateway, &head))).await;
+    let is_head = request.method() == Method::HEAD;
+    let answered = caught(pin!(respond(gateway, request))).await;
     let mut response = match answered.unwrap_or_else(|| Err(defect())) {
         Ok((status, headers, body)) => own_response(status, headers, body, exchange),
         Err(error) => error_response(error, ErrorCompat::OpenAi, false, exchange),
     };
-    response.headers_mut().insert(REQUEST_ID, id);
+    if is_head {
+        response.body_mut().forgo();
+    }
+    let status = response.status();
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json") {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     response
 }
 
-async fn respond(gateway: &Arc<Gateway>, head: &request::Parts) -> Result<(StatusCode, HeaderMap, Bytes)> {
+async fn respond(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Result<Answer> {
     let snapshot = gateway.snapshots.current();
     let server = &snapshot.config.server;
-    check_host(head, server, gateway)?;
-    let path = head.uri.path();
-    // These tell nothing that needs a token, and go on while the main listener is closed already.
-    if let Some(page @ (Page::Alive | Page::Ready)) = Page::of(path) {
-        only(&Method::GET, head)?;
-        return Ok(page.render(&snapshot, gateway));
+    let (head, body) = request.into_parts();
+    check_host(&head, server, gateway.admin_address)?;
+    let found = find(head.uri.path(), &head.method);
+    // Without the token nobody learns which paths there are.
+    if !found.as_ref().is_ok_and(|(route, _)| route.operation.is_open()) {
+        check_token(&head, server.admin_token.as_ref())?;
     }
-    check_token(head, server.admin_token.as_ref())?;
-    match path {
-        "/admin/config" => {
-            only(&Method::GET, head)?;
-            let document = json!({
-                "config": snapshot.config.redacted(),
-                "last_reload": gateway.reloader.describe(),
-            });
-            Ok(json_answer(StatusCode::OK, &document))
-        }
-        "/admin/reload" => {
-            only(&Method::POST, head)?;
-            check_writer(head)?;
-            Ok(match gateway.reloader.reload(gateway).await {
-                Ok(has_changed) => json_answer(StatusCode::OK, &json!({"ok": true, "changed": has_changed})),
-                Err(problems) => {
-                    json_answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({"ok": false, "problems": problems}))
-                }
-            })
-        }
-        "/admin/plugins" => {
-            only(&Method::GET, head)?;
-            Ok(json_answer(StatusCode::OK, &plugins(&snapshot, gateway)))
-        }
-        "/admin/plugins/reload" => {
-            only(&Method::POST, head)?;
-            check_writer(head)?;
-            Ok(match gateway.reloader.reload(gateway).await {
-                Ok(has_changed) => {
-                    let mut document = plugins(&gateway.snapshots.current(), gateway);
-                    document["ok"] = json!(true);
-                    document["changed"] = json!(has_changed);
-                    json_answer(StatusCode::OK, &document)
-                }
-                Err(problems) => {
-                    json_answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({"ok": false, "problems": problems}))
-                }
-            })
-        }
-        _ => Err(Error::new(ErrorKind::UnknownPath, format!("there is no path `{path}`"))),
+    let (route, name) = found?;
+    let operation = route.operation;
+    let query = Query::parse(head.uri.query())?;
+    if !operation.takes_any_query() {
+        query.finish()?;
+    }
+    let body = if route.method == Method::POST {
+        check_writer(&head)?;
+        parameters::body(body, operation.body_bytes_max()).await?
+    } else {
+        Bytes::new()
+    };
+    let name = parameters::name(name)?;
+    perform(gateway, &snapshot, Call { operation, name, query, body }).await
+}
+
+async fn perform(gateway: &Arc<Gateway>, snapshot: &Snapshot, call: Call) -> Result<Answer> {
+    let Call { operation, name, query, body } = call;
+    let document = match operation {
+        Operation::Alive => return Ok(Page::Alive.render(snapshot, gateway)),
+        Operation::Ready => return Ok(Page::Ready.render(snapshot, gateway)),
+        Operation::Describe => return Ok((StatusCode::OK, json_headers(), Bytes::from_static(OPENAPI))),
+        Operation::Reload => return reload(gateway, &body, |_| json!({})).await,
+        Operation::ReloadPlugins => return reload(gateway, &body, plugins).await,
+        Operation::Config => config(snapshot, gateway),
+        Operation::Plugins => plugins(gateway),
+        Operation::Upstreams => upstreams::list(snapshot),
+        Operation::Adjust => upstreams::adjust(gateway, &name, &body).await?,
+        Operation::ExplainText => explain::of_text(snapshot, query)?,
+        Operation::ExplainBody => explain::of_body(snapshot, query, body)?,
+    };
+    Ok(json_answer(StatusCode::OK, &document))
+}
+
+impl Operation {
+    /// Whether anybody may have it: what tells nothing that needs a token.
+    fn is_open(self) -> bool {
+        matches!(self, Self::Alive | Self::Ready)
+    }
+
+    /// Whether it looks at the query itself, or does not mind one.
+    fn takes_any_query(self) -> bool {
+        self.is_open() || matches!(self, Self::ExplainText | Self::ExplainBody)
+    }
+
+    fn body_bytes_max(self) -> usize {
+        if self == Self::ExplainBody { EXPLAINED_BYTES_MAX } else { BODY_BYTES_MAX }
     }
 }
 
+impl Route {
+    const fn get(path: &'static str, operation: Operation) -> Self {
+        Self { method: Method::GET, path, operation }
+    }
+
+    const fn post(path: &'static str, operation: Operation) -> Self {
+        Self { method: Method::POST, path, operation }
+    }
+
+    /// What stands in `path` for the name in braces, if the path is this route's.
+    fn name_in<'a>(&self, path: &'a str) -> Option<&'a str> {
+        match self.path.split_once('{') {
+            None => (path == self.path).then_some(""),
+            Some((before, _)) => {
+                path.strip_prefix(before).filter(|name| !name.is_empty() && !name.contains('/'))
+            }
+        }
+    }
+}
+
+/// The route of a path and a method, and the name in the path.
+fn find<'a>(path: &'a str, method: &Method) -> Result<(&'static Route, &'a str)> {
+    let wanted = if method == Method::HEAD { &Method::GET } else { method };
+    let mut allowed = Vec::new();
+    for route in ROUTES {
+        match route.name_in(path) {
+            Some(name) if route.method == wanted => return Ok((route, name)),
+            Some(_) => allowed.push(route.method.clone()),
+            None => {}
+        }
+    }
+    if allowed.is_empty() {
+        return Err(Error::new(ErrorKind::UnknownPath, format!("there is no path `{path}`")));
+    }
+    if allowed.contains(&Method::GET) {
+        allowed.push(Method::HEAD);
+    }
+    let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+    let message = format!("`{method}` is not allowed here, use {}", names.join(" or "));
+    Err(Error::new(ErrorKind::MethodNotAllowed(allowed), message))
+}
+
+fn config(snapshot: &Snapshot, gateway: &Gateway) -> Value {
+    json!({
+        "config": snapshot.config.redacted(),
+        "last_reload": gateway.reloader.describe(),
+    })
+}
+
+/// Reads the configuration again, and says what came of it, together with what `describe` shows.
+async fn reload(gateway: &Arc<Gateway>, body: &[u8], describe: fn(&Gateway) -> Value) -> Result<Answer> {
+    if let Some(name) = object(body)?.keys().next() {
+        return Err(unknown_field(name));
+    }
+    Ok(match gateway.reloader.reload(gateway).await {
+        Ok(has_changed) => {
+            let mut document = describe(gateway);
+            document["ok"] = json!(true);
+            document["changed"] = json!(has_changed);
+            json_answer(StatusCode::OK, &document)
+        }
+        Err(problems) => {
+            json_answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({"ok": false, "problems": problems}))
+        }
+    })
+}
+
 /// The plugins, in the order of the configuration, and the versions that are on their way out.
-fn plugins(snapshot: &Snapshot, gateway: &Gateway) -> Value {
-    let runtime = &gateway.reloader.plugins;
+fn plugins(gateway: &Gateway) -> Value {
+    let (snapshot, runtime) = (gateway.snapshots.current(), &gateway.reloader.plugins);
     let draining: Vec<Value> =
         runtime.draining(&snapshot.plugins).iter().map(|plugin| plugin.describe()).collect();
     let plugins: Vec<Value> = snapshot.plugins.plugins.iter().map(|plugin| plugin.describe()).collect();
     json!({"pool": runtime.pool_size(), "plugins": plugins, "draining": draining})
 }
 
-fn check_host(head: &request::Parts, server: &Server, gateway: &Gateway) -> Result<()> {
-    let from_header = head.headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    let host = from_header.or_else(|| head.uri.authority().map(|authority| authority.as_str())).unwrap_or("");
-    let bound = gateway.admin_address;
-    let is_known = host == bound.to_string()
-        || host == format!("localhost:{}", bound.port())
-        || host == "localhost"
-        || server.admin_hosts.iter().any(|allowed| allowed == host);
-    if is_known {
-        return Ok(());
-    }
-    let message = format!("`{host}` is not a name of this listener; add it to `server.admin_hosts`");
-    Err(Error::new(ErrorKind::Misdirected, message))
-}
-
-fn check_token(head: &request::Parts, token: Option<&Secret>) -> Result<()> {
-    let Some(token) = token else { return Ok(()) };
-    let given = head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or("");
-    if token.is_same_as(given) {
-        return Ok(());
-    }
-    let message = "the admin listener wants `Authorization: Bearer` with `server.admin_token`";
-    Err(Error::new(ErrorKind::Unauthenticated, message))
-}
-
-/// What changes something comes as JSON, which a foreign page cannot send without asking, and from no foreign page.
-fn check_writer(head: &request::Parts) -> Result<()> {
-    let content_type =
-        head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    if !content_type.starts_with("application/json") {
-        let message = "send `content-type: application/json`";
-        return Err(Error::new(ErrorKind::InvalidRequest, message));
-    }
-    let text = |name| head.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let host = text(header::HOST).unwrap_or("");
-    match text(header::ORIGIN) {
-        Some(origin) if origin.split("://").nth(1) != Some(host) => {
-            Err(Error::new(ErrorKind::Forbidden, "pages of other origins may not change anything here"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn only(method: &Method, head: &request::Parts) -> Result<()> {
-    if head.method == method {
-        return Ok(());
-    }
-    let message = format!("`{}` is not allowed here, use {method}", head.method);
-    Err(Error::new(ErrorKind::MethodNotAllowed(vec![method.clone()]), message))
-}
-
-fn json_answer(status: StatusCode, value: &Value) -> (StatusCode, HeaderMap, Bytes) {
+fn json_answer(status: StatusCode, value: &Value) -> Answer {
     (status, json_headers(), value.to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn description() -> Value {
+        serde_json::from_slice(OPENAPI).unwrap()
+    }
+
+    /// What is described, as `GET /path`.
+    fn described() -> BTreeSet<String> {
+        let description = description();
+        let paths = description["paths"].as_object().unwrap();
+        let operations = paths.iter().flat_map(|(path, item)| {
+            let methods = item.as_object().unwrap().keys();
+            methods
+                .filter(|key| *key != "parameters")
+                .map(move |method| format!("{} {path}", method.to_uppercase()))
+        });
+        operations.collect()
+    }
+
+    #[test]
+    fn what_there_is_is_described_and_the_other_way_round() {
+        let routes: BTreeSet<String> =
+            ROUTES.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+        assert_eq!(routes, described());
+        assert_eq!(routes.len(), ROUTES.len(), "no route is there twice");
+    }
+
+    #[test]
+    fn the_description_has_this_version_and_names_who_needs_the_token() {
+        let description = description();
+        assert_eq!(description["info"]["version"], env!("CARGO_PKG_VERSION"));
+        for route in ROUTES {
+            let operation = &description["paths"][route.path][route.method.as_str().to_lowercase()];
+            let is_open = operation["security"] == json!([]);
+            assert_eq!(is_open, route.operation.is_open(), "{}", route.path);
+            let has_body = operation.get("requestBody").is_some();
+            assert_eq!(has_body, route.method == Method::POST, "{}", route.path);
+        }
+    }
+
+    #[track_caller]
+    fn check(method: &Method, path: &str, expected: Result<(Operation, &str), &str>) {
+        match (find(path, method), expected) {
+            (Ok((route, name)), Ok(expected)) => assert_eq!((route.operation, name), expected, "{path}"),
+            (Err(error), Err(message)) => assert!(error.message.contains(message), "{path}: {error}"),
+            (Ok(_), Err(_)) => panic!("{method} {path} is found"),
+            (Err(error), Ok(_)) => panic!("{method} {path}: {error}"),
+        }
+    }
+
+    #[test]
+    fn a_route_is_found_by_path_and_method() {
+        check(&Method::GET, "/admin/upstreams", Ok((Operation::Upstreams, "")));
+        check(&Method::HEAD, "/admin/upstreams", Ok((Operation::Upstreams, "")));
+        check(&Method::POST, "/admin/upstreams/a%2Fb", Ok((Operation::Adjust, "a%2Fb")));
+        check(&Method::POST, "/admin/explain", Ok((Operation::ExplainBody, "")));
+        check(&Method::POST, "/admin/plugins/reload", Ok((Operation::ReloadPlugins, "")));
+        check(&Method::GET, "/admin/upstreams/", Err("no path"));
+        check(&Method::POST, "/admin/upstreams/a/b", Err("no path"));
+        check(&Method::GET, "/admin/configs", Err("no path"));
+        check(&Method::POST, "/admin/upstreams", Err("use GET or HEAD"));
+        check(&Method::DELETE, "/admin/explain", Err("use GET or POST or HEAD"));
+        check(&Method::HEAD, "/admin/reload", Err("use POST"));
+    }
 }

@@ -14,6 +14,7 @@ pub mod files;
 mod plugin;
 pub mod redacted;
 pub mod secret;
+mod telemetry;
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use plugin::{
     Allow, FaultPolicy, Glob, HOOKS, OnFault, Plugin, PluginConfig, PluginLimits, PluginMatch, PluginSource,
     Reuse, ReuseScope, Streaming,
 };
+pub use telemetry::{Audit, Log, LogFormat, Metrics, OnFull, Otlp, Rotation};
 
 /// What a configuration is loaded from, once at the start and again at every reload.
 #[derive(Clone, Debug)]
@@ -244,8 +246,14 @@ pub struct Config {
     pub models_cache_ttl: Duration,
     /// The shape of error bodies. Default `openai`.
     pub error_compat: ErrorCompat,
-    /// How log lines are written. Default `text`.
-    pub log_format: LogFormat,
+    /// The record of every exchange.
+    pub audit: Audit,
+    /// The log.
+    pub log: Log,
+    /// What metrics are told.
+    pub metrics: Metrics,
+    /// The export of traces.
+    pub otlp: Otlp,
 }
 
 impl Config {
@@ -310,6 +318,8 @@ pub struct Server {
     pub cors_origins: Vec<String>,
     /// Whether answers carry `x-witgate-upstream`. Default true.
     pub upstream_header: bool,
+    /// Whether the main listener answers `/metrics`, too. Default false.
+    pub metrics_on_main: bool,
     /// The folder of compiled plugins; none keeps no compiled code. Default `witgate` in the user's cache folder.
     pub cache_dir: Option<PathBuf>,
 }
@@ -376,6 +386,12 @@ impl Upstream {
     /// Whether it takes a model, by the name that the client uses: `model_match` takes it, or it is an alias here.
     pub fn accepts(&self, model: &str) -> bool {
         self.model_match.accepts(model) || self.models.iter().any(|(alias, _)| alias == model)
+    }
+
+    /// The name it knows a model by that the client calls so.
+    pub fn model_there(&self, model: &Arc<str>) -> Arc<str> {
+        let alias = self.models.iter().find(|(name, _)| **name == **model);
+        alias.map_or_else(|| model.clone(), |(_, there)| Arc::from(&**there))
     }
 }
 
@@ -557,14 +573,4 @@ pub enum ErrorCompat {
     OpenAi,
     /// The same with GPT_API's top-level `error_type`, and its 422 for an unknown model.
     GptApi,
-}
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// JSON lines.
-    Json,
 }

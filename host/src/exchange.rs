@@ -7,25 +7,50 @@
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::{Method, Request, StatusCode};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::chat::{StopReason, Usage};
 use crate::error::{Blame, Error, ErrorKind};
+use crate::recording::{self, Recording};
 
 /// The header that carries a request's id, in both directions.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that is taken over from a client.
 const REQUEST_ID_BYTES_MAX: usize = 128;
+/// The longest line of labels in the log, in bytes.
+const LABELS_BYTES_MAX: usize = 4096;
 
 /// One request and what became of it.
 pub(crate) struct Exchange {
+    /// Unique, and sorted by time: microseconds since 1970 of the start, times 1,024, plus a running number.
+    pub(crate) number: i64,
+    /// When it began, by the clock on the wall.
+    pub(crate) started_at: SystemTime,
+    /// Where the client is.
+    pub(crate) client: IpAddr,
+    /// The request's method.
+    pub(crate) method: Method,
+    /// The request's path and query, without secrets.
+    pub(crate) target: String,
+    /// What the client says it is.
+    pub(crate) user_agent: Option<HeaderValue>,
+    /// Bytes of the request's body that were read.
+    pub(crate) request_len: u64,
+    /// Bytes of the answer's body that were handed to the connection.
+    pub(crate) response_len: u64,
+    /// Times between the pieces of a stream, after the first content.
+    pub(crate) gaps: Gaps,
+    /// What is kept for the record, if one is made.
+    pub(crate) recording: Option<Box<Recording>>,
     /// The client's id if it sent a sane one, else a new one.
     pub(crate) id: HeaderValue,
     /// The endpoint's label, or `-`.
@@ -44,6 +69,8 @@ pub(crate) struct Exchange {
     pub(crate) first_token: Option<Duration>,
     /// Time that passed waiting for the client's body or for an upstream.
     pub(crate) waited: Duration,
+    /// Time that the gateway itself took, plugins included, up to the head of the answer.
+    pub(crate) overhead: Duration,
     /// Who is calling, if that is known.
     pub(crate) caller: Option<String>,
     /// The name of the key it used.
@@ -136,11 +163,36 @@ impl Tags {
     }
 }
 
+/// How long a client waited between the pieces of a stream: counts by time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gaps {
+    /// One count for each of [`Gaps::BOUNDS_MS`], and one for what is longer.
+    pub(crate) counts: [u32; Gaps::BOUNDS_MS.len() + 1],
+    /// All of them together.
+    pub(crate) sum: Duration,
+}
+
+impl Gaps {
+    /// Up to how many milliseconds a gap belongs to each count.
+    pub(crate) const BOUNDS_MS: [u64; 11] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 2_000, 10_000];
+
+    /// Counts one.
+    pub(crate) fn note(&mut self, gap: Duration) {
+        let place = Self::BOUNDS_MS.partition_point(|bound| Duration::from_millis(*bound) < gap);
+        self.counts[place] += 1;
+        self.sum += gap;
+    }
+}
+
 /// One try at one upstream.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     /// The upstream's name.
     pub(crate) upstream: Arc<str>,
+    /// The model's name there.
+    pub(crate) model: Arc<str>,
+    /// When it began, after the exchange did.
+    pub(crate) began: Duration,
     /// The status it answered, if it did.
     pub(crate) status: Option<StatusCode>,
     /// What went wrong otherwise.
@@ -192,6 +244,21 @@ impl Activity {
         self.is_over.store(true, Ordering::Relaxed);
     }
 
+    /// A number that no other exchange has, and later ones have a higher one of; good until the year 2255.
+    fn number(&self, started_at: SystemTime) -> i64 {
+        let us = started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+        let running = self.next.fetch_add(1, Ordering::Relaxed) % 1024;
+        i64::try_from(us * 1024 + u128::from(running)).unwrap_or(i64::MAX)
+    }
+
+    /// A plugin found labels for an exchange that is over.
+    pub(crate) fn label(&self, number: i64, id: &str, plugin: &str, labels: Vec<(String, String)>) {
+        let words: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let mut words = words.join(" ");
+        words.truncate(words.floor_char_boundary(LABELS_BYTES_MAX));
+        tracing::info!(plugin, id, number, labels = words, "labels");
+    }
+
     /// An id that no other exchange of this process has and hardly any of another: 32 hexadecimal digits.
     fn fresh_id(&self) -> HeaderValue {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -212,11 +279,23 @@ fn scramble(number: u64) -> u64 {
 }
 
 impl Exchange {
-    /// Begins an exchange for a request with these headers.
-    pub(crate) fn begin(headers: &HeaderMap, activity: &Arc<Activity>) -> Self {
+    /// Begins an exchange for a request of a client.
+    pub(crate) fn begin<B>(request: &Request<B>, client: IpAddr, activity: &Arc<Activity>) -> Self {
         activity.running.fetch_add(1, Ordering::Relaxed);
+        let headers = request.headers();
         let id = headers.get(REQUEST_ID).filter(|id| is_sane(id)).cloned();
+        let started_at = SystemTime::now();
         Self {
+            number: activity.number(started_at),
+            started_at,
+            client: client.to_canonical(),
+            method: request.method().clone(),
+            target: recording::target(request.uri()),
+            user_agent: headers.get(USER_AGENT).cloned(),
+            request_len: 0,
+            response_len: 0,
+            gaps: Gaps::default(),
+            recording: None,
             id: id.unwrap_or_else(|| activity.fresh_id()),
             endpoint: "-",
             model: None,
@@ -226,6 +305,7 @@ impl Exchange {
             usage: None,
             first_token: None,
             waited: Duration::ZERO,
+            overhead: Duration::ZERO,
             caller: None,
             key: None,
             tenant: None,
@@ -269,6 +349,21 @@ impl Exchange {
         &self.outcome
     }
 
+    /// How it ended, in the one word that the audit, metrics and the log have for it.
+    pub(crate) fn outcome_word(&self) -> &'static str {
+        let status = self.status.unwrap_or(StatusCode::OK);
+        match &self.outcome {
+            Outcome::Cancelled => "cancelled",
+            Outcome::Failed(Error { kind: ErrorKind::Rejected(_), .. }) => "rejected",
+            Outcome::Failed(error) if error.kind.blame() == Blame::Client => "refused",
+            Outcome::Failed(_) => "failed",
+            // What an upstream said no to.
+            Outcome::Complete if status.is_server_error() || matches!(status.as_u16(), 408 | 429) => "failed",
+            Outcome::Complete if status.is_client_error() => "refused",
+            Outcome::Complete => "complete",
+        }
+    }
+
     /// When it began.
     pub(crate) fn started(&self) -> Instant {
         self.started
@@ -293,6 +388,40 @@ impl Exchange {
     pub(crate) fn note_first_token(&mut self) {
         if self.first_token.is_none() {
             self.first_token = Some(self.elapsed());
+        }
+    }
+
+    /// Asks nothing of an upstream, and is not for the record.
+    pub(crate) fn pass_by(&mut self, endpoint: &'static str) {
+        self.endpoint = endpoint;
+        self.recording = None;
+    }
+
+    /// Gives the bytes of a request to who records them.
+    pub(crate) fn note_request(&mut self, body: &Bytes) {
+        self.request_len = body.len() as u64;
+        if let Some(recording) = &mut self.recording {
+            recording.note_request(body);
+        }
+    }
+
+    /// The client is about to be sent an answer of this status with these headers.
+    pub(crate) fn answer(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.status = Some(status);
+        self.overhead = self.elapsed().saturating_sub(self.waited);
+        if let Some(recording) = &mut self.recording {
+            recording.begin_answer(headers);
+        }
+    }
+
+    /// These bytes of an answer are handed to the connection.
+    pub(crate) fn note_sent(&mut self, bytes: &Bytes) {
+        self.response_len += bytes.len() as u64;
+        if let Some(recording) = &mut self.recording {
+            recording.note_sent(bytes);
+        }
+        if let Some(bodies) = &mut self.bodies {
+            bodies.note_response(bytes);
         }
     }
 
@@ -355,6 +484,13 @@ impl Exchange {
     }
 }
 
+impl Attempt {
+    /// Whether it came to nothing yet.
+    fn is_open(&self) -> bool {
+        self.status.is_none() && self.error.is_none()
+    }
+}
+
 impl fmt::Display for Attempt {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}: ", self.upstream)?;
@@ -370,6 +506,11 @@ impl fmt::Display for Attempt {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.activity.running.fetch_sub(1, Ordering::Relaxed);
+        // An attempt that was broken off lasted until now.
+        let elapsed = self.elapsed();
+        if let Some(last) = self.attempts.last_mut().filter(|last| last.is_open()) {
+            last.took = elapsed.saturating_sub(last.began);
+        }
         self.record();
         for notice in std::mem::take(&mut self.at_end) {
             notice(self);
@@ -395,6 +536,26 @@ mod tests {
         let activity = Activity::new();
         let ids: HashSet<HeaderValue> = (0..1_000_000).map(|_| activity.fresh_id()).collect();
         assert_eq!(ids.len(), 1_000_000);
+    }
+
+    #[test]
+    fn numbers_are_unique_and_sorted_by_time() {
+        let activity = Activity::new();
+        let at = |us| UNIX_EPOCH + Duration::from_micros(us);
+        let numbers: HashSet<i64> = (0..1024).map(|_| activity.number(at(5))).collect();
+        assert_eq!(numbers.len(), 1024);
+        assert!(numbers.iter().all(|number| activity.number(at(6)) > *number));
+        assert_eq!(activity.number(at(7)) / 1024, 7);
+    }
+
+    #[test]
+    fn gaps_are_counted_by_their_length() {
+        let mut gaps = Gaps::default();
+        for ms in [1, 2, 2, 20_000] {
+            gaps.note(Duration::from_millis(ms));
+        }
+        assert_eq!((&gaps.counts[..3], gaps.counts[11]), (&[1, 2, 0][..], 1));
+        assert_eq!(gaps.sum, Duration::from_millis(20_005));
     }
 
     #[test]

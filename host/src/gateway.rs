@@ -31,6 +31,7 @@ use crate::plugin::chain::{Chain, Flow, Principal, Synthetic, View};
 use crate::plugin::complete;
 use crate::plugin::hook::Hook;
 use crate::plugin::stages::{End, Stages};
+use crate::recording::Recording;
 use crate::reload::Reloader;
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::stream::{Body, Late, Manner};
@@ -101,7 +102,13 @@ impl Gateway {
         client: IpAddr,
     ) -> Response<Body> {
         let snapshot = self.snapshots.current();
-        let mut exchange = Box::new(Exchange::begin(request.headers(), &self.activity));
+        let mut exchange = Box::new(Exchange::begin(&request, client, &self.activity));
+        let audit = &snapshot.config.audit;
+        if audit.is_enabled {
+            let bytes_max = audit.keeps_bodies.then_some(audit.body_max as usize);
+            let recording = Recording::begin(request.headers(), &audit.redact, bytes_max);
+            exchange.recording = Some(Box::new(recording));
+        }
         let id = exchange.id.clone();
         let origin = request.headers().get(header::ORIGIN).cloned();
         let is_head = request.method() == Method::HEAD;
@@ -132,10 +139,12 @@ impl Gateway {
     ) -> Result<Answer> {
         let (mut head, body) = request.into_parts();
         if cors::is_preflight(&head) {
+            exchange.pass_by("preflight");
             let (status, headers) = cors::preflight(&head.headers, &snapshot.config.server.cors_origins);
             return Ok(Answer::Own(status, headers, Bytes::new()));
         }
         if let Some(page) = health::Page::of(head.uri.path()) {
+            exchange.pass_by("health");
             allow_method(health::METHODS, &head.method)?;
             let (status, headers, body) = page.render(snapshot, self);
             return Ok(Answer::Own(status, headers, body));
@@ -227,8 +236,7 @@ impl Gateway {
                     }
                 };
                 let mut response = Response::new(Body::early(Box::pin(settled), manner));
-                let event_stream = HeaderValue::from_static("text/event-stream; charset=utf-8");
-                response.headers_mut().insert(header::CONTENT_TYPE, event_stream);
+                *response.headers_mut() = headers::event_stream();
                 response
             }
         }
@@ -248,9 +256,10 @@ impl Gateway {
         let began = Instant::now();
         let is_form = endpoint.is_multipart() && headers::Kind::of(&head.headers) != headers::Kind::Json;
         let (payload, model) = if is_form {
-            Box::pin(read_form(&head.headers, &mut reader)).await?
+            Box::pin(read_form(&head.headers, &mut reader, exchange)).await?
         } else {
             let bytes = reader.read_to_end().await?;
+            exchange.note_request(&bytes);
             let request = openai::decode(endpoint, bytes)?;
             let model: Arc<str> = Arc::from(request.model());
             exchange.is_stream = request.is_stream();
@@ -452,8 +461,7 @@ impl Plugins {
             .flatten();
         if let Some(events) = framed {
             body = events;
-            let event_stream = HeaderValue::from_static("text/event-stream; charset=utf-8");
-            headers.insert(header::CONTENT_TYPE, event_stream);
+            headers.extend(headers::event_stream());
         }
         let is_stream = headers::Kind::of(&headers) == headers::Kind::EventStream;
         let mut stages = self.open(endpoint, &mut view, is_stream, exchange).await?;
@@ -568,7 +576,11 @@ impl BodyReader {
 /// Reads a form up to the part that names the model; the rest is passed on while it arrives.
 ///
 /// Whether a form asks for a stream shows in the answer's content type; the field may come after the file.
-async fn read_form(headers: &HeaderMap, reader: &mut BodyReader) -> Result<(Payload, Arc<str>)> {
+async fn read_form(
+    headers: &HeaderMap,
+    reader: &mut BodyReader,
+    exchange: &mut Exchange,
+) -> Result<(Payload, Arc<str>)> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let mut form = Form::new(content_type)?;
     let mut read = BytesMut::new();
@@ -583,6 +595,10 @@ async fn read_form(headers: &HeaderMap, reader: &mut BodyReader) -> Result<(Payl
         }
     };
     let rest = reader.take_rest();
+    exchange.request_len = reader.len_announced.unwrap_or(reader.len);
+    if let Some(recording) = &mut exchange.recording {
+        recording.describe_request(content_type, Some(&model));
+    }
     let payload = Payload::Form { head: read.freeze(), model: Some(value), rest, len: reader.len_announced };
     Ok((payload, Arc::from(model)))
 }
@@ -608,6 +624,11 @@ fn unknown_path_job(
     let mut reader = BodyReader::new(body, server, share)?;
     let (rest, len) = (reader.take_rest(), reader.len_announced);
     exchange.endpoint = "passthrough";
+    exchange.request_len = len.unwrap_or(0);
+    if let Some(recording) = &mut exchange.recording {
+        let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        recording.describe_request(content_type.unwrap_or(""), None);
+    }
     Ok(Job {
         path: Cow::Owned(format!("/{path}")),
         method: head.method,
@@ -676,7 +697,7 @@ pub(crate) fn own_response(
     body: Bytes,
     mut exchange: Box<Exchange>,
 ) -> Response<Body> {
-    exchange.status = Some(status);
+    exchange.answer(status, &headers);
     describe(&exchange, None, &mut headers);
     let mut response = Response::new(Body::from_bytes(body).ending(exchange));
     *response.status_mut() = status;
@@ -696,7 +717,7 @@ fn reply_response(
     mut exchange: Box<Exchange>,
 ) -> Response<Body> {
     let Reply { status, mut headers, content, upstream, place, deadline } = reply;
-    exchange.status = Some(status);
+    exchange.answer(status, &headers);
     if let ReplyContent::Whole(answer) = &content {
         exchange.usage = answer.facts.usage;
         exchange.finish = answer.facts.finish_reason;
@@ -743,7 +764,7 @@ pub(crate) fn error_response(
     let last = exchange.attempts.last().filter(|_| shows_upstream).map(|attempt| &*attempt.upstream);
     describe(&exchange, last, &mut headers);
     let body = openai::encode_error(&error, compat);
-    exchange.status = Some(status);
+    exchange.answer(status, &headers);
     exchange.fail(error);
     let mut response = Response::new(Body::from_bytes(body).ending(exchange));
     *response.status_mut() = status;
@@ -762,7 +783,7 @@ fn describe(exchange: &Exchange, upstream: Option<&str>, headers: &mut HeaderMap
         headers.insert(X_UPSTREAM, name);
     }
     headers.insert(X_ATTEMPTS, HeaderValue::from(exchange.attempts.len()));
-    let own_us = exchange.elapsed().saturating_sub(exchange.waited).as_micros();
+    let own_us = exchange.overhead.as_micros();
     let timing = HeaderValue::try_from(format!("gw;dur={}.{:03}", own_us / 1000, own_us % 1000));
     headers.append(SERVER_TIMING, timing.expect("digits are a valid header value"));
     for (name, took) in exchange.plugins() {

@@ -60,6 +60,12 @@ impl Kind {
     }
 }
 
+/// The headers of an event stream of the gateway's own.
+pub(crate) fn event_stream() -> HeaderMap {
+    let value = HeaderValue::from_static("text/event-stream; charset=utf-8");
+    HeaderMap::from_iter([(header::CONTENT_TYPE, value)])
+}
+
 /// Removes what concerns one connection only, the headers that `Connection` names included.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     strip_named_by_connection(headers);

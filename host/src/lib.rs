@@ -94,6 +94,7 @@
 //! problems at once need the tree.
 
 mod admin;
+mod audit;
 mod auth;
 mod budget;
 pub mod builtin;
@@ -108,6 +109,7 @@ mod headers;
 mod health;
 mod models;
 mod plugin;
+mod recording;
 mod reload;
 pub mod route;
 mod server;

@@ -16,6 +16,7 @@ use crate::config::{self, Config};
 use crate::gateway::Gateway;
 use crate::plugin::Runtime;
 use crate::snapshot::Snapshot;
+use crate::upstream::Adjustment;
 
 /// How often the files are looked at. A change is taken once it has been still for one look.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -96,6 +97,26 @@ impl Reloader {
                 Err(problems)
             }
         }
+    }
+
+    /// Lets requests that begin from now on see an upstream as an operator wants it; gives the snapshot they use, or
+    /// none when no upstream has that name.
+    ///
+    /// A reload keeps it, and one that is running is waited for.
+    pub(crate) async fn adjust(
+        &self,
+        gateway: &Gateway,
+        name: &str,
+        change: impl FnOnce(Adjustment) -> Adjustment,
+    ) -> Option<Arc<Snapshot>> {
+        let _one_at_a_time = self.running.lock().await;
+        let before = gateway.snapshots.current();
+        let index = before.upstreams.iter().position(|upstream| &*upstream.settings.name == name)?;
+        let adjustment = change(before.upstreams[index].adjustment);
+        gateway.snapshots.swap(before.adjusted(index, adjustment));
+        let Adjustment { is_enabled: enabled, priority: weight } = adjustment;
+        tracing::info!(upstream = name, enabled, weight, "upstream adjusted");
+        Some(gateway.snapshots.current())
     }
 
     /// What `GET /models` does, as in the earlier systems: a reload, but not more often than once a second.

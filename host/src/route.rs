@@ -5,6 +5,7 @@
 //! No clock and no randomness live here: the caller passes both in, so that every order can be repeated in a test.
 
 pub mod anchor;
+pub mod explain;
 mod recent;
 pub mod rendezvous;
 mod strategy;

@@ -205,7 +205,7 @@ async fn answer(
 ) -> Response<Body> {
     match surface {
         Surface::Main => gateway.handle(request, client).await,
-        Surface::Admin => Box::pin(admin::handle(&gateway, request)).await,
+        Surface::Admin => Box::pin(admin::handle(&gateway, request, client)).await,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Everything built from one configuration, swapped as a whole.
 //!
 //! A request takes the current snapshot once and keeps it to its end, so that a reload never touches what is running.
-//! What did not change is carried over: upstreams keep their connections and counters by name.
+//! What did not change is carried over: upstreams keep their connections and counters by name, and what an operator
+//! said of them at run time, which makes a snapshot of its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,17 +13,17 @@ use rustls::ServerConfig;
 use crate::config::Config;
 use crate::models::ModelsCache;
 use crate::plugin::{Loaded, Runtime};
-use crate::route::Routes;
+use crate::route::{Member, Routes};
 use crate::tls;
-use crate::upstream::Upstream;
+use crate::upstream::{Adjustment, Upstream};
 
 /// Everything built from one configuration.
 pub(crate) struct Snapshot {
-    /// The configuration itself.
+    /// The configuration itself, as the file says it.
     pub(crate) config: Config,
     /// Which upstreams take a model, and in which order.
     pub(crate) routes: Routes,
-    /// The upstreams, in the order of the configuration.
+    /// The upstreams, in the order of the configuration, with what operators said of them on top.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     /// The plugins.
     pub(crate) plugins: Loaded,
@@ -52,20 +53,45 @@ impl Snapshot {
         let upstreams = config
             .upstreams
             .iter()
-            .map(|settings| match known.get(&*settings.name) {
-                Some(same) if same.settings == *settings && settings.tls.ca.is_none() => Ok(Arc::clone(same)),
-                before => {
-                    let before = before.map(|before| &***before);
-                    Upstream::new(settings.clone(), before, &trust).map(Arc::new)
+            .map(|file| {
+                let before = known.get(&*file.name);
+                let settings = before.map_or_else(|| file.clone(), |up| up.adjustment.applied_to(file));
+                match before {
+                    Some(same) if same.settings == settings && file.tls.ca.is_none() => Ok(Arc::clone(same)),
+                    before => {
+                        let before = before.map(|before| &***before);
+                        Upstream::new(settings, before, &trust).map(Arc::new)
+                    }
                 }
             })
-            .collect::<Result<_, String>>()?;
+            .collect::<Result<Vec<_>, String>>()?;
         let tls = config.server.tls.as_ref().map(tls::server).transpose()?;
         let plugins = Loaded::new(&config, before.map(|before| &before.plugins), runtime)?;
-        let routes = Routes::new(&config);
+        let routes = routes(&config, &upstreams);
         let models = ModelsCache::new(config.models_cache_ttl);
         Ok(Self { config, routes, upstreams, plugins, tls, models })
     }
+
+    /// The same snapshot, but for what an operator says of one upstream.
+    pub(crate) fn adjusted(&self, upstream: usize, adjustment: Adjustment) -> Self {
+        let config = self.config.clone();
+        let mut upstreams = self.upstreams.clone();
+        upstreams[upstream] = Arc::new(upstreams[upstream].adjusted(&config.upstreams[upstream], adjustment));
+        Self {
+            routes: routes(&config, &upstreams),
+            upstreams,
+            plugins: self.plugins.clone(),
+            tls: self.tls.clone(),
+            models: ModelsCache::new(config.models_cache_ttl),
+            config,
+        }
+    }
+}
+
+/// Routing over the upstreams as they stand, and not as the file alone has them.
+fn routes(config: &Config, upstreams: &[Arc<Upstream>]) -> Routes {
+    let members = upstreams.iter().map(|upstream| Member::from(&upstream.settings)).collect();
+    Routes::with_members(members, config.routing)
 }
 
 impl Snapshots {

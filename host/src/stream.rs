@@ -201,9 +201,9 @@ impl Body {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
         let polled = self.poll_content(context);
         if let Poll::Ready(Some(Ok(bytes))) = &polled
-            && let Some(bodies) = self.exchange.as_mut().and_then(|exchange| exchange.bodies.as_mut())
+            && let Some(exchange) = &mut self.exchange
         {
-            bodies.note_response(bytes);
+            exchange.note_sent(bytes);
         }
         polled
     }
@@ -228,7 +228,7 @@ impl Body {
                     };
                     let manner = early.manner;
                     let mut exchange = exchange;
-                    exchange.status = Some(StatusCode::OK);
+                    exchange.answer(StatusCode::OK, &headers::event_stream());
                     self.content = match outcome {
                         Ok(Late::Reply(reply, stages)) => {
                             reply.into_late_content(stages, manner, &mut exchange)
@@ -380,11 +380,17 @@ impl Streaming {
         loop {
             match self.step(context, exchange.as_deref_mut()) {
                 Step::Data(bytes) => {
+                    let sent_before = self.last_sent;
                     self.last_sent = if self.plugins.are_there() {
                         Instant::now()
                     } else {
                         self.last_read.max(self.last_sent)
                     };
+                    if let Some(exchange) =
+                        exchange.as_mut().filter(|exchange| exchange.first_token.is_some())
+                    {
+                        exchange.gaps.note(self.last_sent - sent_before);
+                    }
                     // Whoever knows the length stops asking when it is reached, so that the end is noted with the last
                     // piece and not after it.
                     if self.is_over

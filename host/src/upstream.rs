@@ -26,8 +26,10 @@ use crate::upstream::pool::Pool;
 
 /// An upstream as one configuration describes it.
 pub(crate) struct Upstream {
-    /// What the configuration says.
+    /// What holds for it: what the configuration says, and over that what an operator said since.
     pub(crate) settings: config::Upstream,
+    /// What an operator said at run time; carried over by name when the configuration changes.
+    pub(crate) adjustment: Adjustment,
     /// What outlives a change of the configuration.
     pub(crate) state: Arc<State>,
     /// What requests to it carry as `Authorization`, if it has a key.
@@ -40,6 +42,15 @@ pub(crate) struct Upstream {
     pool: Arc<Pool>,
 }
 
+/// What an operator says of an upstream at run time. It beats the file until it is taken back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Adjustment {
+    /// Instead of `enabled`; none leaves it to the file.
+    pub(crate) is_enabled: Option<bool>,
+    /// Instead of `priority`; none leaves it to the file.
+    pub(crate) priority: Option<u32>,
+}
+
 /// What is known of an upstream from the traffic; carried over by name when the configuration changes.
 #[derive(Default)]
 pub(crate) struct State {
@@ -47,6 +58,8 @@ pub(crate) struct State {
     has_answered: AtomicBool,
     is_failing: AtomicBool,
     latency_us: AtomicU64,
+    attempts: AtomicU64,
+    failures: AtomicU64,
 }
 
 /// Counts as one running exchange until it is dropped, which is when the last byte has been handed on.
@@ -67,6 +80,8 @@ pub(crate) enum Condition {
 
 impl Upstream {
     /// Builds an upstream, taking over what `before` (the same name in the configuration before) has that still fits.
+    ///
+    /// `settings` are the file's, with the adjustment of `before` on top already.
     ///
     /// # Errors
     ///
@@ -97,7 +112,21 @@ impl Upstream {
         let host =
             HeaderValue::try_from(host).map_err(|_| "its host is not a valid header value".to_owned())?;
         let credential = settings.api_key.as_ref().map(bearer).transpose()?;
-        Ok(Self { settings, state, credential, host, base_path, pool })
+        let adjustment = before.map_or_else(Adjustment::default, |before| before.adjustment);
+        Ok(Self { settings, adjustment, state, credential, host, base_path, pool })
+    }
+
+    /// The same upstream with another adjustment of what the file says of it.
+    pub(crate) fn adjusted(&self, file: &config::Upstream, adjustment: Adjustment) -> Self {
+        Self {
+            settings: adjustment.applied_to(file),
+            adjustment,
+            state: self.state.clone(),
+            credential: self.credential.clone(),
+            host: self.host.clone(),
+            base_path: self.base_path.clone(),
+            pool: self.pool.clone(),
+        }
     }
 
     /// Takes one place, unless `max_in_flight` are taken.
@@ -122,10 +151,37 @@ fn bearer(key: &Secret) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
+impl Adjustment {
+    /// What holds where the file says this.
+    pub(crate) fn applied_to(self, file: &config::Upstream) -> config::Upstream {
+        config::Upstream {
+            is_enabled: self.is_enabled.unwrap_or(file.is_enabled),
+            priority: self.priority.unwrap_or(file.priority),
+            ..file.clone()
+        }
+    }
+}
+
+impl Condition {
+    /// The word for it on the admin listener.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+            Self::Failing => "failing",
+        }
+    }
+}
+
 impl State {
     /// How many exchanges are running.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Notes that an attempt begins.
+    pub(crate) fn asked(&self) {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes the head of an answer and how long it took.
@@ -137,6 +193,7 @@ impl State {
 
     /// Notes a failed attempt.
     pub(crate) fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
         self.is_failing.store(true, Ordering::Relaxed);
     }
 
@@ -149,6 +206,16 @@ impl State {
         } else {
             Condition::Unknown
         }
+    }
+
+    /// How many attempts there were.
+    pub(crate) fn attempts(&self) -> u64 {
+        self.attempts.load(Ordering::Relaxed)
+    }
+
+    /// How many attempts failed by its fault.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// How long the last answer's head took.

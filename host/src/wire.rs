@@ -3,6 +3,7 @@
 //! Pure: bytes in, bytes out. It knows no socket and no clock, and nothing outside of it names a vendor's field.
 
 use http::Method;
+use serde_json::Value;
 
 pub mod document;
 pub mod json;
@@ -120,6 +121,24 @@ impl Endpoint {
         }
     }
 
+    /// Guesses from the keys of a request's body where it would be posted to.
+    ///
+    /// # Errors
+    ///
+    /// The body is not JSON, or has none of the keys that tell.
+    pub fn guess(body: &[u8]) -> Result<Self, String> {
+        let request: Value =
+            serde_json::from_slice(body).map_err(|error| format!("request is not JSON: {error}"))?;
+        // Each is a key that only this endpoint requires.
+        let known =
+            [("messages", Self::ChatCompletions), ("prompt", Self::Completions), ("input", Self::Embeddings)];
+        let found = known.into_iter().find(|(key, _)| request.get(key).is_some());
+        found.map(|(_, endpoint)| endpoint).ok_or_else(|| {
+            "request has none of `messages`, `prompt` and `input`; give the body of a chat, completion or embedding"
+                .to_owned()
+        })
+    }
+
     /// Its path below an upstream's base URL, which has the `/v1` if there is one; `Model` is followed by the id.
     pub fn upstream_path(self) -> &'static str {
         match self {
@@ -234,5 +253,15 @@ mod tests {
         let labels: std::collections::HashSet<_> =
             Endpoint::ALL.iter().map(|endpoint| endpoint.label()).collect();
         assert_eq!(labels.len(), Endpoint::ALL.len());
+    }
+
+    #[test]
+    fn the_endpoint_is_guessed_from_the_keys() {
+        assert_eq!(Endpoint::guess(br#"{"model":"m","messages":[]}"#), Ok(Endpoint::ChatCompletions));
+        assert_eq!(Endpoint::guess(br#"{"model":"m","prompt":"p"}"#), Ok(Endpoint::Completions));
+        assert_eq!(Endpoint::guess(br#"{"model":"m","input":"i"}"#), Ok(Endpoint::Embeddings));
+        assert!(Endpoint::guess(br#"{"model":"m"}"#).is_err());
+        assert!(Endpoint::guess(b"[1]").is_err());
+        assert!(Endpoint::guess(b"{").is_err());
     }
 }

@@ -1,5 +1,7 @@
 //! What clients and operators see of a running gateway that a folder case cannot say: time, order, signals, sockets.
 
+mod admin;
+mod audit;
 mod departure;
 mod environment;
 mod fuzz;

@@ -51,6 +51,7 @@ pub struct Launch {
     has_own_admin: bool,
     files: Vec<(String, String)>,
     patience: Option<Duration>,
+    shell: Option<String>,
 }
 
 impl Launch {
@@ -84,6 +85,12 @@ impl Launch {
         self
     }
 
+    /// Runs these commands of a shell first, in the gateway's process.
+    pub fn after(mut self, shell: &str) -> Self {
+        self.shell = Some(shell.to_owned());
+        self
+    }
+
     /// Gives it so long to start instead of [`PATIENCE`].
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
@@ -98,7 +105,7 @@ impl Launch {
             std::fs::write(folder.path().join(name), text).expect("the temporary folder is writable");
         }
         std::fs::write(folder.path().join("witgate.yaml"), config).expect("the temporary folder is writable");
-        let mut command = command();
+        let mut command = self.command();
         command.arg("serve").arg("--config").arg(folder.path().join("witgate.yaml"));
         self.run(command, folder)
     }
@@ -107,9 +114,19 @@ impl Launch {
     #[track_caller]
     pub fn start_embedded(self) -> Gateway {
         let folder = tempfile::tempdir().expect("the temporary folder is writable");
-        let mut command = command();
+        let mut command = self.command();
         command.arg("serve");
         self.run(command, folder)
+    }
+
+    fn command(&self) -> Command {
+        let Some(shell) = &self.shell else { return command() };
+        let mut outer = Command::new("sh");
+        outer.arg("-c").arg(format!("{shell}; exec \"$0\" \"$@\"")).arg(binary());
+        let inner = command();
+        outer.env_clear().envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        outer.stdin(Stdio::null());
+        outer
     }
 
     #[track_caller]

@@ -3,6 +3,7 @@
 //! Everything here waits on conditions with a deadline and none of it sleeps for luck. The client and the tests are
 //! blocking on purpose: a test reads top to bottom as what a client does.
 
+pub mod audit;
 pub mod client;
 pub mod gateway;
 pub mod http2;

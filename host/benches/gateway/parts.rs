@@ -23,6 +23,10 @@ pub(crate) enum Part {
     Upstreams,
     Paced,
     Burst,
+    RequestAudited,
+    PromptAudited,
+    PacedAudited,
+    BurstAudited,
     PacedThinkStrip,
     BurstThinkStrip,
     Latency,
@@ -32,12 +36,16 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Request,
         Self::Prompt,
         Self::Upstreams,
         Self::Paced,
         Self::Burst,
+        Self::RequestAudited,
+        Self::PromptAudited,
+        Self::PacedAudited,
+        Self::BurstAudited,
         Self::PacedThinkStrip,
         Self::BurstThinkStrip,
         Self::Latency,
@@ -54,6 +62,10 @@ impl Part {
             Self::Upstreams => "upstreams",
             Self::Paced => "paced",
             Self::Burst => "burst",
+            Self::RequestAudited => "request-audited",
+            Self::PromptAudited => "prompt-audited",
+            Self::PacedAudited => "paced-audited",
+            Self::BurstAudited => "burst-audited",
             Self::PacedThinkStrip => "paced-think-strip",
             Self::BurstThinkStrip => "burst-think-strip",
             Self::Latency => "latency",
@@ -147,12 +159,18 @@ impl Bench {
 
     async fn measure(&self, part: Part) -> Result<Vec<Row>> {
         match part {
-            Part::Request => self.requests("1 KiB chat", 1024, 1, 1.6).await,
-            Part::Prompt => self.requests("64 KiB prompt", 64 * 1024, 1, 1.5).await,
-            Part::Upstreams => self.requests("1 KiB chat, 1,000 upstreams", 1024, 1000, 1.6).await,
+            Part::Request => self.requests("1 KiB chat", 1024, configuration(1), 1.6).await,
+            Part::Prompt => self.requests("64 KiB prompt", 64 * 1024, configuration(1), 1.5).await,
+            Part::Upstreams => {
+                self.requests("1 KiB chat, 1,000 upstreams", 1024, configuration(1000), 1.6).await
+            }
             Part::Paced => self.paced("", configuration(1), 1.2, 80.0).await,
             // The design's 2.5 µs, on the machine where the floor took 5.1 µs.
             Part::Burst => self.burst("", configuration(1), 2.5 / 5.1).await,
+            Part::RequestAudited => self.requests("1 KiB chat, audited", 1024, audited(), 2.5).await,
+            Part::PromptAudited => self.requests("64 KiB prompt, audited", 64 * 1024, audited(), 2.5).await,
+            Part::PacedAudited => self.paced(", audited", audited(), 1.3, 120.0).await,
+            Part::BurstAudited => self.burst(", audited", audited(), 3.5 / 5.1).await,
             Part::PacedThinkStrip => self.paced(", think-strip", think_strip(), 1.4, 160.0).await,
             Part::BurstThinkStrip => self.burst(", think-strip", think_strip(), 4.0 / 5.1).await,
             Part::Latency => self.latency().await,
@@ -163,8 +181,8 @@ impl Bench {
     }
 
     /// The cost of a chat that is answered whole.
-    async fn requests(&self, what: &str, body_len: usize, upstreams: usize, target: f64) -> Result<Vec<Row>> {
-        let pair = Pair::start(self, configuration(upstreams))?;
+    async fn requests(&self, what: &str, body_len: usize, config: String, target: f64) -> Result<Vec<Row>> {
+        let pair = Pair::start(self, config)?;
         let samples = pair
             .alternate(self.pace.rounds, async |process| {
                 self.saturate(process, Request::chat(body_len), CONNECTIONS).await
@@ -415,15 +433,29 @@ impl Pair {
 /// Stands in a configuration where the mock's address belongs.
 const UPSTREAM: &str = "UPSTREAM";
 
-/// One upstream takes the requests; the others, up to `count`, only have to be passed over.
+/// Nothing is recorded, as the floor records nothing. One upstream takes the requests; the others, up to `count`, only
+/// have to be passed over.
 fn configuration(count: usize) -> String {
+    format!("audit: {{ enabled: false }}\n{}", upstreams(count))
+}
+
+/// Every exchange is recorded with its bodies.
+fn audited() -> String {
+    upstreams(1)
+}
+
+fn upstreams(count: usize) -> String {
     let upstream = |name: &str, prefixes: &str| {
         format!(
             "  - name: {name}\n    base_url: http://{UPSTREAM}/v1\n    model_match: {{ type: prefix, value: [{prefixes}] }}\n"
         )
     };
     let others = (1..count).map(|index| upstream(&format!("other{index}"), &format!("other{index}-")));
-    format!("upstreams:\n{}{}", others.collect::<String>(), upstream("mock", "stream, mock"))
+    format!(
+        "log: {{ access: false }}\nupstreams:\n{}{}",
+        others.collect::<String>(),
+        upstream("mock", "stream, mock")
+    )
 }
 
 /// The same with a plugin that looks for thinking to the end of the stream.

@@ -122,7 +122,7 @@ impl Subject {
             Role::Floor => (Process::role(cpu, "floor", &[upstream])?, None),
             Role::Gateway(plugins) => {
                 let config = format!(
-                    "server: {{ cache_dir: {} }}\nupstreams:\n  - name: mock\n    base_url: http://{upstream}/v1\n    model_match: {{ type: prefix, value: [stream, mock] }}\n{plugins}",
+                    "server: {{ cache_dir: {} }}\naudit: {{ enabled: false }}\nlog: {{ access: false }}\nupstreams:\n  - name: mock\n    base_url: http://{upstream}/v1\n    model_match: {{ type: prefix, value: [stream, mock] }}\n{plugins}",
                     cache.display()
                 );
                 fs::write(folder.path().join("witgate.yaml"), config)?;

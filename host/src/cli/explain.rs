@@ -4,13 +4,11 @@ use std::fmt::{Display, Write as _};
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
-
 use crate::chat::Prompt;
 use crate::config::env::Environment;
 use crate::config::{self, Overrides};
-use crate::route::anchor::Anchor;
-use crate::route::{Choice, Keying, Reads, Routes};
+use crate::route::explain::{self, Explanation};
+use crate::route::{Choice, Keying, Routes};
 use crate::wire::{Endpoint, openai};
 
 /// Prints how the request in a file would be routed.
@@ -24,8 +22,7 @@ pub(super) fn run(config: Option<&Path>, environment: &Environment, request: &Pa
     let (config, _) = loaded.map_err(|problems| problems.to_string())?;
     let named = |error: &dyn Display| format!("{}: {error}", request.display());
     let body = fs::read(request).map_err(|error| named(&error))?;
-    let path = path_of(&body).map_err(|error| named(&error))?;
-    let (endpoint, _) = Endpoint::of(path).ok_or_else(|| format!("there is no path `{path}`"))?;
+    let endpoint = Endpoint::guess(&body).map_err(|error| named(&error))?;
     let request = openai::decode(endpoint, body.into()).map_err(|error| named(&error))?;
     let keying = Keying { tenant: "", model: request.model() };
     print!("{}", explain(&Routes::new(&config), keying, &request.prompt(true)));
@@ -34,17 +31,16 @@ pub(super) fn run(config: Option<&Path>, environment: &Environment, request: &Pa
 
 /// Says in a small table which upstreams would be tried for a request, in which order and why.
 ///
-/// Strategies that draw, count or take turns are shown as they would begin: nothing in flight, first turn, and
-/// a draw that is the same each time, so that two explanations can be compared.
+/// Strategies that draw, count or take turns are shown as they would begin: nothing in flight and the first turn.
 pub fn explain(routes: &Routes, keying: Keying<'_>, prompt: &Prompt<'_>) -> String {
-    let candidates = routes.candidates(keying.model);
-    let choices = routes.rank(&candidates, keying, prompt, |_| 0, || EXAMPLE_DRAW).into_choices();
+    let Explanation { strategy, anchor, choices } = explain::explain(routes, keying, prompt, |_| 0);
     let name = |choice: &Choice| &*routes.members()[choice.upstream].name;
     let choice = choices.first().map_or("none: no enabled upstream accepts this model", name);
+    let anchor = anchor.map_or_else(|why| format!("none: {why}"), |anchor| anchor.to_string());
     let facts = [
         ["model", keying.model].map(str::to_owned),
-        ["strategy", routes.routing().strategy.name()].map(str::to_owned),
-        ["anchor".to_owned(), anchor(routes.reads(&candidates), keying, prompt)],
+        ["strategy", strategy.name()].map(str::to_owned),
+        ["anchor".to_owned(), anchor],
         ["choice", choice].map(str::to_owned),
     ];
     let mut rows = vec![["", "upstream", "priority", "tier", "standing", "score"].map(str::to_owned)];
@@ -60,38 +56,6 @@ pub fn explain(routes: &Routes, keying: Keying<'_>, prompt: &Prompt<'_>) -> Stri
         ]
     }));
     if choices.is_empty() { align(&facts) } else { format!("{}\n{}", align(&facts), align(&rows)) }
-}
-
-/// Guesses from the keys of a request the path it would be posted to.
-///
-/// # Errors
-///
-/// The request is not a JSON object, or has none of the keys that tell.
-pub fn path_of(request: &[u8]) -> Result<&'static str, String> {
-    let request: Value =
-        serde_json::from_slice(request).map_err(|error| format!("request is not JSON: {error}"))?;
-    let surface = SURFACES.iter().find(|(key, _)| request.get(key).is_some());
-    surface.map(|(_, path)| *path).ok_or_else(|| {
-        "request has none of `messages`, `prompt` and `input`; give the body of a chat, completion or embedding"
-            .to_owned()
-    })
-}
-
-/// A key that only one surface requires, and its path.
-const SURFACES: [(&str, &str); 3] =
-    [("messages", "/v1/chat/completions"), ("prompt", "/v1/completions"), ("input", "/v1/embeddings")];
-
-/// What is drawn where a request would draw.
-const EXAMPLE_DRAW: u64 = 0;
-
-fn anchor(reads: Reads, keying: Keying<'_>, prompt: &Prompt<'_>) -> String {
-    match (reads, Anchor::of_prefix(keying, &prompt.prefix)) {
-        (Reads::Nothing, _) => "none: the choice does not depend on the text".to_owned(),
-        (Reads::Prefix | Reads::Users, Some(anchor)) => anchor.to_string(),
-        (Reads::Prefix | Reads::Users, None) => {
-            "none: there is no text, so that every request is a draw".to_owned()
-        }
-    }
 }
 
 /// Lays rows out in columns two spaces apart.
@@ -230,15 +194,5 @@ anchor    none: the choice does not depend on the text
 choice    none: no enabled upstream accepts this model
 ",
         );
-    }
-
-    #[test]
-    fn the_path_is_guessed_from_the_keys() {
-        assert_eq!(path_of(br#"{"model":"m","messages":[]}"#), Ok("/v1/chat/completions"));
-        assert_eq!(path_of(br#"{"model":"m","prompt":"p"}"#), Ok("/v1/completions"));
-        assert_eq!(path_of(br#"{"model":"m","input":"i"}"#), Ok("/v1/embeddings"));
-        assert!(path_of(br#"{"model":"m"}"#).is_err());
-        assert!(path_of(b"[1]").is_err());
-        assert!(path_of(b"{").is_err());
     }
 }

@@ -38,7 +38,7 @@ const INTERRUPTED: i32 = 130;
 /// A message when it cannot start.
 pub(super) fn run(input: Input) -> Result<(), String> {
     let (config, warnings) = input.load().map_err(|problems| problems.to_string())?;
-    log_to_stderr(config.log_format, log_filter(&input.environment));
+    log_to_stderr(config.log.format, log_filter(&input.environment));
     for warning in warnings {
         tracing::warn!("{warning}");
     }

@@ -6,6 +6,7 @@
 
 mod plugin;
 mod schema;
+mod telemetry;
 pub mod values;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -22,9 +23,9 @@ use crate::config::diagnostic::{self, Problem, SECRET_KEYS};
 use crate::config::env::{self, Environment};
 use crate::config::file::{Key, Node, Plain, Span, Value};
 use crate::config::files::{Digest, Files};
-use crate::config::secret::Secret;
+use crate::config::secret::{Secret, is_credential};
 use crate::config::{
-    Clean, Config, ErrorCompat, LogFormat, ModelMatch, Origin, PriorityMode, Retry, RetryOn, Routing, Server,
+    Clean, Config, ErrorCompat, Metrics, ModelMatch, Origin, PriorityMode, Retry, RetryOn, Routing, Server,
     ServerTls, Strategy, Target, ThinkingFormat, Timeouts, Upstream, UpstreamTls,
 };
 
@@ -97,16 +98,6 @@ fn has_password(text: &str) -> bool {
     text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().unwrap_or("").contains('@'))
 }
 
-/// Whether a header's name says that its value is a credential.
-fn is_credential(header: &str) -> bool {
-    let header = header.to_ascii_lowercase();
-    header == "authorization"
-        || header == "proxy-authorization"
-        || header == "cookie"
-        || (header.contains('-')
-            && ["key", "token", "secret", "auth"].iter().any(|word| header.contains(word)))
-}
-
 /// A key and its value, if it is there.
 type Entry<'a> = Option<(&'a Key, &'a Node)>;
 
@@ -138,10 +129,12 @@ impl Reader<'_> {
                 Some("gpt_api") => ErrorCompat::GptApi,
                 _ => ErrorCompat::OpenAi,
             },
-            log_format: match root.get("log").and_then(|log| text(log, "format")) {
-                Some("json") => LogFormat::Json,
-                _ => LogFormat::Text,
+            audit: self.audit(root.get("audit"), &defaults.audit),
+            log: self.log(root.get("log")),
+            metrics: Metrics {
+                is_compat: root.get("metrics").and_then(|metrics| flag(metrics, "compat")).unwrap_or(false),
             },
+            otlp: root.get("otlp").map(|otlp| self.otlp(otlp)).unwrap_or_default(),
         }
     }
 
@@ -173,6 +166,7 @@ impl Reader<'_> {
             keepalive_early: flag(node, "keepalive_early").unwrap_or(defaults.keepalive_early),
             cors_origins: node.get("cors").map(|cors| self.origins(cors)).unwrap_or_default(),
             upstream_header: flag(node, "upstream_header").unwrap_or(defaults.upstream_header),
+            metrics_on_main: flag(node, "metrics_on_main").unwrap_or(defaults.metrics_on_main),
             cache_dir: match text(node, "cache_dir") {
                 Some("") => None,
                 Some(path) => Some(self.folder.join(path)),

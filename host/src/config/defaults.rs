@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::config::check::values;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::env::Environment;
-use crate::config::{Retry, RetryOn, Server, Timeouts};
+use crate::config::{Audit, Retry, RetryOn, Server, Timeouts};
 
 /// The values of everything that a file leaves out.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Defaults {
     pub retry: Retry,
     /// How long a list of models is kept.
     pub models_cache_ttl: Duration,
+    /// The record of every exchange.
+    pub audit: Audit,
 }
 
 impl Default for Defaults {
@@ -43,6 +45,7 @@ impl Default for Defaults {
                 keepalive_early: false,
                 cors_origins: Vec::new(),
                 upstream_header: true,
+                metrics_on_main: false,
                 cache_dir: None,
             },
             timeouts: Timeouts {
@@ -67,6 +70,7 @@ impl Default for Defaults {
                 },
             },
             models_cache_ttl: Duration::from_secs(600),
+            audit: Audit::default(),
         }
     }
 }
@@ -90,6 +94,7 @@ impl Defaults {
         }
         variables.retry(&mut defaults.retry);
         defaults.server.cache_dir = cache_dir(environment);
+        variables.audit(&mut defaults.audit);
         variables.log_level();
         variables.later();
         defaults
@@ -126,6 +131,17 @@ impl Variables<'_> {
         if let Some(pause) = self.seconds("RETRY_DELAY") {
             retry.backoff = pause;
             retry.backoff_max = retry.backoff_max.max(pause);
+        }
+    }
+
+    /// `RECD_PATH` was the URL of a database.
+    fn audit(&mut self, audit: &mut Audit) {
+        let path = |url: &str| {
+            let path = url.strip_prefix("sqlite:").unwrap_or(url);
+            Some(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
+        };
+        if let Some(path) = self.parse("RECD_PATH", "the path of a file", path) {
+            audit.path = path;
         }
     }
 
@@ -192,8 +208,6 @@ const LATER: &[&str] = &[
     "CIRCUIT_BREAKER_ENABLED",
     "CIRCUIT_BREAKER_THRESHOLD",
     "CIRCUIT_BREAKER_TIMEOUT",
-    "RECD_PATH",
-    "DB_ROTATION_CHECK_INTERVAL_SEC",
     "LOG_FILE",
     "REQUEST_LOG_ENABLED",
     "METRICS_ENABLED",

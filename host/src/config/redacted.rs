@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::{
-    Config, ErrorCompat, Glob, LogFormat, ModelMatch, OnFault, Origin, Plugin, PriorityMode, RetryOn, Target,
+    Audit, Config, ErrorCompat, Glob, ModelMatch, OnFault, Origin, Plugin, PriorityMode, RetryOn, Target,
     ThinkingFormat, Upstream,
 };
 
@@ -33,6 +33,7 @@ impl Config {
                 "keepalive_early": server.keepalive_early,
                 "cors": { "origins": server.cors_origins },
                 "upstream_header": server.upstream_header,
+                "metrics_on_main": server.metrics_on_main,
                 "cache_dir": server.cache_dir,
             },
             "upstreams": self.upstreams.iter().map(upstream).collect::<Vec<_>>(),
@@ -57,22 +58,45 @@ impl Config {
                 ErrorCompat::OpenAi => "openai",
                 ErrorCompat::GptApi => "gpt_api",
             },
+            "audit": audit(&self.audit),
             "log": {
-                "format": match self.log_format {
-                    LogFormat::Text => "text",
-                    LogFormat::Json => "json",
-                },
+                "format": self.log.format.name(),
+                "access": self.log.is_access,
+                "dir": self.log.dir,
+            },
+            "metrics": { "compat": self.metrics.is_compat },
+            "otlp": {
+                "endpoint": self.otlp.endpoint.as_ref().map(ToString::to_string),
+                "headers": self.otlp.headers.iter().map(header).collect::<serde_json::Map<_, _>>(),
             },
         })
     }
 }
 
+fn audit(audit: &Audit) -> Value {
+    json!({
+        "enabled": audit.is_enabled,
+        "path": audit.path,
+        "bodies": if audit.keeps_bodies { "full" } else { "none" },
+        "body_max": audit.body_max,
+        "queue": audit.queue,
+        "queue_bytes": audit.queue_bytes,
+        "on_full": audit.on_full.name(),
+        "rotate": audit.rotate.name(),
+        "retention_ms": milliseconds(audit.retention),
+        "size_max": audit.size_max,
+        "redact": audit.redact.iter().map(http::HeaderName::as_str).collect::<Vec<_>>(),
+    })
+}
+
+/// A header as it may be shown.
+fn header((name, value): &(http::HeaderName, http::HeaderValue)) -> (String, Value) {
+    // A value from the environment or under a credential's name was marked when it was read.
+    let shown = if value.is_sensitive() { "***" } else { value.to_str().unwrap_or("***") };
+    (name.as_str().to_owned(), shown.into())
+}
+
 fn upstream(upstream: &Upstream) -> Value {
-    let header = |(name, value): &(http::HeaderName, http::HeaderValue)| {
-        // A value from the environment or under a credential's name was marked when it was read.
-        let shown = if value.is_sensitive() { "***" } else { value.to_str().unwrap_or("***") };
-        (name.as_str().to_owned(), shown.into())
-    };
     json!({
         "name": &*upstream.name,
         "found_by": upstream.found_by,

@@ -471,11 +471,11 @@ c.yaml:4:15: `priority` must be a whole number from 0 to 1000000, not `${SECRET}
 #[test]
 fn keys_of_later_features_are_checked_and_refused() {
     refused_after_upstream(
-        "audit: { enabled: true }",
+        "jwt: { issuer: a }",
         r"
-c.yaml:4:1: `audit` is not supported yet
-  | audit: { enabled: true }
-  | ^^^^^
+c.yaml:4:1: `jwt` is not supported yet
+  | jwt: { issuer: a }
+  | ^^^
   = remove it
 ",
     );
@@ -1073,6 +1073,9 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(reference.routing, minimal.routing);
     assert_eq!(reference.retry, minimal.retry);
     assert_eq!(reference.models_cache_ttl, minimal.models_cache_ttl);
+    assert_eq!(reference.audit, minimal.audit);
+    assert_eq!(reference.log, minimal.log);
+    assert_eq!((reference.metrics, reference.otlp), (minimal.metrics, minimal.otlp));
     assert_eq!(reference.upstreams[0].timeouts, minimal.upstreams[0].timeouts);
     assert_eq!(reference.upstreams[0].clean, minimal.upstreams[0].clean);
     let [plugin] = &reference.plugins[..] else { panic!("one plugin as an example") };

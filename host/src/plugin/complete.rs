@@ -70,6 +70,8 @@ fn record(exchange: &Exchange, with_bodies: bool) -> Record {
         response_body: None,
     };
     Record {
+        number: exchange.number,
+        activity: exchange.activity(),
         facts,
         request: bodies.map(|bodies| bodies.request.clone()),
         response: bodies.map(|bodies| bodies.response.clone()),

@@ -39,7 +39,7 @@ struct Version {
 }
 
 /// The plugins of one configuration, in its order.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Loaded {
     pub(crate) plugins: Vec<Arc<Plugin>>,
     /// The hooks that any of them has.

@@ -13,6 +13,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub(crate) use crate::plugin::bindings::hooks::on_complete::AuditRecord;
 
+use crate::exchange::Activity;
 use crate::plugin::Core;
 use crate::plugin::Miss;
 use crate::plugin::fault::Fault;
@@ -69,6 +70,10 @@ struct Counts {
 
 /// What a plugin is told of one exchange. The bodies are shared until it is the plugin's turn.
 pub(crate) struct Record {
+    /// The exchange's number.
+    pub(crate) number: i64,
+    /// Who is given the labels that the plugin finds for it.
+    pub(crate) activity: Arc<Activity>,
     /// All but the bodies.
     pub(crate) facts: AuditRecord,
     /// What the client sent, if the plugin may see that.
@@ -86,6 +91,38 @@ struct Queued {
 struct Place {
     _room: OwnedSemaphorePermit,
     _undelivered: TaskTrackerToken,
+}
+
+/// Records as the plugin is given them, and whose they are.
+#[derive(Default)]
+struct Batch {
+    records: Vec<AuditRecord>,
+    exchanges: Vec<(i64, Arc<Activity>)>,
+    /// The places they have until they are delivered.
+    _places: Vec<Place>,
+}
+
+impl Batch {
+    fn of(queued: Vec<Queued>) -> Self {
+        let mut batch = Self::default();
+        for Queued { record, place } in queued {
+            batch.exchanges.push((record.number, record.activity.clone()));
+            batch.records.push(record.whole());
+            batch._places.push(place);
+        }
+        batch
+    }
+
+    /// Gives exchanges the labels that the plugin found for them.
+    fn label(&self, plugin: &str, labels: Labels) {
+        for (id, labels) in labels {
+            let place = self.records.iter().position(|record| record.id == id);
+            match place.and_then(|place| self.exchanges.get(place)) {
+                Some((number, activity)) => activity.label(*number, &id, plugin, labels),
+                None => tracing::debug!(plugin, id, "labels for an exchange that is not of the batch"),
+            }
+        }
+    }
 }
 
 impl Record {
@@ -206,10 +243,7 @@ async fn run(core: Arc<Core>, mut inbox: Inbox, shared: Arc<Shared>) {
         };
         let Some(first) = first else { return };
         let batch = inbox.batch(first, batch_bytes_max).await;
-        let opened = batch.into_iter().map(|queued| (queued.record.whole(), queued.place));
-        let (records, places): (Vec<AuditRecord>, Vec<Place>) = opened.unzip();
-        singleton.deliver(records, &shared.counts).await;
-        drop(places);
+        singleton.deliver(&Batch::of(batch), &shared.counts).await;
     }
 }
 
@@ -255,15 +289,15 @@ impl Singleton {
 
     /// Delivers a batch, again and again within the bound, until the plugin took it. It waits as long as the plugin
     /// cannot be called.
-    async fn deliver(&mut self, batch: Vec<AuditRecord>, counts: &Counts) {
-        let (plugin, records) = (self.core.settings.name.clone(), batch.len() as u64);
+    async fn deliver(&mut self, batch: &Batch, counts: &Counts) {
+        let (plugin, records) = (self.core.settings.name.clone(), batch.records.len() as u64);
         let plugin = &*plugin;
         let (mut delivery, mut pause) = (1, PAUSE);
         loop {
-            match self.complete(&batch).await {
+            match self.complete(&batch.records).await {
                 Ok(Ok(labels)) => {
                     counts.delivered.fetch_add(records, Ordering::Relaxed);
-                    tell_labels(plugin, labels);
+                    batch.label(plugin, labels);
                     return;
                 }
                 // Nothing was delivered, so that this counts against nobody.
@@ -386,20 +420,6 @@ fn untyped(error: wasmtime::Error) -> Miss {
     Miss::Fault(Fault::invalid(format!("{error:#}")))
 }
 
-/// The longest line of labels, in bytes.
-const LABELS_BYTES_MAX: usize = 4096;
-
-/// Writes what the plugin found out about exchanges that are over, a line for each. They are the exchanges' and not the
-/// plugin's own lines, whose rate is limited.
-fn tell_labels(plugin: &str, labels: Labels) {
-    for (id, labels) in labels {
-        let words: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let mut labels = words.join(" ");
-        labels.truncate(labels.floor_char_boundary(LABELS_BYTES_MAX));
-        tracing::info!(plugin, id, labels, "labels");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -424,7 +444,14 @@ mod tests {
             request_body: None,
             response_body: None,
         };
-        Record { facts, request: Some(Bytes::from(vec![1; body])), response: Some(Arc::new(vec![2; body])) }
+        let activity = Arc::new(Activity::new());
+        Record {
+            number: 1,
+            activity,
+            facts,
+            request: Some(Bytes::from(vec![1; body])),
+            response: Some(Arc::new(vec![2; body])),
+        }
     }
 
     /// Sends records with bodies of these sizes, and says how many of them come in each batch.

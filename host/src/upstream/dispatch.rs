@@ -383,16 +383,26 @@ impl Attempts<'_> {
                 Some(facts) => Some(Box::pin(self.prepare(facts.clone(), upstream, model, has_keys)).await?),
                 None => None,
             };
+            upstream.state.asked();
             let started = Instant::now();
+            let began = started - self.exchange.started();
+            // Noted before it begins: the client may leave in the middle.
+            self.exchange.attempts.push(Attempt {
+                upstream: upstream.settings.name.clone(),
+                model: upstream.settings.model_there(model),
+                began,
+                status: None,
+                error: None,
+                took: Duration::ZERO,
+            });
             let outcome = attempt(self.job, upstream, place, model, has_keys, prepared.as_ref()).await;
             let took = started.elapsed();
             self.exchange.waited += took;
-            let mut note =
-                Attempt { upstream: upstream.settings.name.clone(), status: None, error: None, took };
+            let note = self.exchange.attempts.last_mut().expect("it was noted when it began");
+            note.took = took;
             let error = match outcome {
                 Ok(reply) => {
                     note.status = Some(reply.status);
-                    self.exchange.attempts.push(note);
                     upstream.state.answered(took);
                     if !retry.on.covers_status(reply.status) {
                         return match self.facts.filter(|_| self.chain.has(Hook::OnResponse)) {
@@ -414,7 +424,6 @@ impl Attempts<'_> {
             let is_unsent = error.kind == ErrorKind::UpstreamUnreachable;
             tracing::debug!(upstream = &*upstream.settings.name, %error, cause = ?error.source, "attempt failed");
             note.error = Some(Error::new(error.kind.clone(), error.message.clone()));
-            self.exchange.attempts.push(note);
             let may_repeat =
                 is_unsent && further > 0 && self.exchange.attempts.len() < retry.attempts_max as usize;
             if !may_repeat || !self.job.is_whole() || !retry.on.covers_error(&error.kind) {
@@ -518,18 +527,13 @@ impl Attempts<'_> {
 }
 
 /// An upstream as plugins are shown it.
-fn candidate(upstream: &Upstream, model: &str) -> Candidate {
+fn candidate(upstream: &Upstream, model: &Arc<str>) -> Candidate {
     let settings = &upstream.settings;
     let latency = upstream.state.latency().as_millis();
     Candidate {
         id: settings.name.to_string(),
         dialect: "openai".to_owned(),
-        model: settings
-            .models
-            .iter()
-            .find(|(name, _)| name == model)
-            .map_or(model, |(_, there)| there)
-            .to_owned(),
+        model: settings.model_there(model).to_string(),
         weight: settings.priority,
         healthy: upstream.state.condition() != Condition::Failing,
         cost_micro_usd_per_mtok: None,

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use self::upstream::Script;
 use super::{RunArguments, read, trial};
 use crate::budget::Budget;
-use crate::cli::{explain, serve};
+use crate::cli::serve;
 use crate::config::env::Environment;
 use crate::config::{Config, Input, Origin, Overrides};
 use crate::exchange::Activity;
@@ -32,6 +32,7 @@ use crate::plugin::Runtime;
 use crate::reload::Reloader;
 use crate::server::{self, Stop, Surface};
 use crate::snapshot::{Snapshot, Snapshots};
+use crate::wire::Endpoint;
 
 /// How long what the plugin still does after the answer is waited for.
 const AFTER_MAX: Duration = Duration::from_secs(5);
@@ -70,13 +71,13 @@ fn log_to_stderr() {
 fn request(arguments: &RunArguments) -> Result<Request<Full<Bytes>>, String> {
     let body = read(&arguments.request)?;
     let path = match &arguments.path {
-        Some(path) => path,
-        None => explain::path_of(&body).map_err(|error| {
-            format!("`{}`: {error}, or say where it goes with `--path`", arguments.request.display())
-        })?,
+        Some(path) => path.clone(),
+        None => Endpoint::guess(&body).map(|endpoint| format!("/v1{}", endpoint.upstream_path())).map_err(
+            |error| format!("`{}`: {error}, or say where it goes with `--path`", arguments.request.display()),
+        )?,
     };
     let mut request =
-        Request::post(path).body(Full::from(body)).map_err(|error| format!("`--path {path}`: {error}"))?;
+        Request::post(&*path).body(Full::from(body)).map_err(|error| format!("`--path {path}`: {error}"))?;
     let headers = request.headers_mut();
     headers.insert(header::HOST, HeaderValue::from_static("witgate"));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -5,13 +5,11 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{
-    Reader, duration, flag, has_password, integer, is_credential, size, text, texts, values, write_json,
-};
+use super::{Reader, duration, flag, has_password, integer, size, text, texts, values, write_json};
 use crate::builtin;
 use crate::config::diagnostic::{self, Problem, SECRET_KEYS};
 use crate::config::file::{Key, Node, Plain, Scalar, Span, Value};
-use crate::config::secret::Secret;
+use crate::config::secret::{Secret, is_credential};
 use crate::config::{
     Allow, FaultPolicy, Glob, HOOKS, OnFault, Plugin, PluginConfig, PluginLimits, PluginMatch, PluginSource,
     Reuse, ReuseScope, Streaming,

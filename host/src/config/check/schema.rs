@@ -96,11 +96,11 @@ const ROOT: &[Field] = &[
     later("keys", Shape::List(KEY)),
     later("keys_file", Shape::Text),
     later("limits", Shape::Mapping(LIMITS)),
-    later("audit", Shape::Mapping(AUDIT)),
+    key("audit", Shape::Mapping(AUDIT)),
     later("breaker", Shape::Mapping(BREAKER)),
     later("health_check", Shape::Mapping(HEALTH_CHECK)),
-    later("metrics", Shape::Mapping(METRICS)),
-    later("otlp", Shape::Mapping(OTLP)),
+    key("metrics", Shape::Mapping(METRICS)),
+    key("otlp", Shape::Mapping(OTLP)),
     later("jwt", Shape::Anything),
     later("prices", Shape::Anything),
     ignored("check_config"),
@@ -125,7 +125,7 @@ const SERVER: &[Field] = &[
     key("cache_dir", Shape::Text),
     later("trusted_proxies", Shape::Texts),
     later("key_secret", Shape::Text),
-    later("metrics_on_main", Shape::Bool),
+    key("metrics_on_main", Shape::Bool),
     later("allow_ips", Shape::Texts),
     later("proxy_protocol", Shape::Bool),
 ];
@@ -222,8 +222,8 @@ const MODELS_CACHE: &[Field] = &[key("ttl", Shape::Duration), key("ttl_seconds",
 
 const LOG: &[Field] = &[
     key("format", Shape::OneOf(&["text", "json"], &[])),
-    later("access", Shape::Bool),
-    later("dir", Shape::Text),
+    key("access", Shape::Bool),
+    key("dir", Shape::Text),
 ];
 
 const COMMIT: &[Field] =
@@ -318,19 +318,20 @@ const LIMITS: &[Field] = &[
 const AUDIT: &[Field] = &[
     key("enabled", Shape::Bool),
     key("path", Shape::Text),
-    key("bodies", Shape::Text),
+    key("bodies", Shape::OneOf(&["full", "none"], &[])),
     key("body_max", Shape::Size),
     key("queue", COUNT),
     key("queue_bytes", Shape::Size),
     key("on_full", Shape::OneOf(&["block", "drop"], &[])),
     key("rotate", ROTATED),
     key("retention", Shape::Duration),
+    key("size_max", Shape::Size),
     key("redact", Shape::Texts),
-    key("postgres", Shape::Text),
+    later("postgres", Shape::Text),
 ];
 
 const METRICS: &[Field] = &[key("compat", Shape::Bool)];
-const OTLP: &[Field] = &[key("endpoint", Shape::Text)];
+const OTLP: &[Field] = &[key("endpoint", Shape::Text), key("headers", Shape::TextMap)];
 
 /// Holds a tree against the schema and reports everything that does not fit.
 pub(super) fn walk(root: &Node, problems: &mut Vec<Problem>) {

@@ -1,0 +1,4 @@
+//! What was recorded of every exchange.
+
+pub(crate) mod query;
+mod schema;

@@ -1,0 +1,206 @@
+//! What was recorded, found again.
+//!
+//! Reads the live file and the closed ones beside it while a gateway writes and when none runs, without ever holding it
+//! up: each file in one short read-only transaction. Statements are put together from fixed pieces; every value of an
+//! operator is a parameter.
+
+mod files;
+mod filter;
+mod moment;
+mod row;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use rusqlite::{Connection, params_from_iter};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+pub(crate) use self::filter::Filter;
+pub(crate) use self::row::{Attempt, Column, Extent, Row, began};
+
+/// Some exchanges, the newest first.
+#[derive(Debug, Serialize)]
+pub(crate) struct Page {
+    /// The exchanges.
+    pub(crate) exchanges: Vec<Row>,
+    /// What `before` has to be for the next page; none if this is the last.
+    #[serde(serialize_with = "as_text")]
+    pub(crate) next: Option<i64>,
+    /// Files that could not be read, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) notes: Vec<String>,
+}
+
+/// Finds exchanges, without headers, bodies and attempts.
+///
+/// `path` is the live file, which need not be there.
+///
+/// # Errors
+///
+/// A message when the live file or the folder cannot be read; a closed file that cannot is a note of the page.
+pub(crate) fn list(path: &Path, filter: &Filter) -> Result<Page, String> {
+    page(path, filter, Extent::Summary)
+}
+
+/// Finds exchanges and reads so much of each. With [`Extent::Whole`] all bodies of the page are in memory at once.
+///
+/// # Errors
+///
+/// As [`list`].
+pub(crate) fn page(path: &Path, filter: &Filter, extent: Extent) -> Result<Page, String> {
+    let mut rows: Vec<Row> = Vec::new();
+    // One more than is asked for tells whether there are more.
+    let wanted = filter.limit + 1;
+    let notes = for_each_file(path, filter, |file, period_end| {
+        // Whatever the other files hold is older than all that was found.
+        if rows.len() >= wanted && rows.last().is_some_and(|row| period_end <= began(row.id())) {
+            return Ok(());
+        }
+        if let Some(more) = files::read(file, |connection| select(connection, filter, extent, wanted))? {
+            rows.extend(more);
+        }
+        rows.sort_by_key(|row| std::cmp::Reverse(row.id()));
+        // A file that was closed meanwhile was read twice.
+        rows.dedup_by_key(|row| row.id());
+        rows.truncate(wanted);
+        Ok(())
+    })?;
+    let has_more = rows.len() == wanted;
+    rows.truncate(filter.limit);
+    let next = rows.last().filter(|_| has_more).map(Row::id);
+    Ok(Page { exchanges: rows, next, notes })
+}
+
+/// Counts all exchanges that match, whatever the limit of the filter.
+///
+/// # Errors
+///
+/// As [`list`].
+pub(crate) fn count(path: &Path, filter: &Filter) -> Result<u64, String> {
+    let mut sum = 0;
+    for_each_file(path, filter, |file, _| {
+        let (conditions, values) = filter.sql();
+        let sql = format!("SELECT count(*) FROM exchanges WHERE {conditions}");
+        let count = files::read(file, |connection| {
+            connection.query_row(&sql, params_from_iter(&values), |row| row.get::<_, i64>(0))
+        })?;
+        sum += count.unwrap_or(0).unsigned_abs();
+        Ok(())
+    })?;
+    Ok(sum)
+}
+
+/// One exchange as a whole by its number or its request's id, as JSON.
+///
+/// Clients choose ids, so that several may have the same: the newest is given, and the numbers of the others as `also`.
+///
+/// # Errors
+///
+/// As [`list`].
+pub(crate) fn get(path: &Path, id: &str) -> Result<Option<Value>, String> {
+    let mut rows = find(path, id)?.into_iter();
+    let Some(newest) = rows.next() else { return Ok(None) };
+    let whole = whole(path, newest.id())?.unwrap_or(newest);
+    let mut value =
+        serde_json::to_value(whole).map_err(|error| format!("the row cannot be shown: {error}"))?;
+    let also: Vec<Value> = rows.map(|row| Value::from(row.id().to_string())).collect();
+    if let (false, Some(object)) = (also.is_empty(), value.as_object_mut()) {
+        object.insert("also".to_owned(), Value::from(also));
+    }
+    Ok(Some(value))
+}
+
+/// The exchanges with that number or request id, the newest first, as summaries.
+///
+/// # Errors
+///
+/// As [`list`], and when the id is longer than any is.
+pub(crate) fn find(path: &Path, id: &str) -> Result<Vec<Row>, String> {
+    let number = id.parse::<i64>().ok().filter(|number| *number > 0);
+    if let Some(number) = number
+        && let Some(row) = by_number(path, number, Extent::Summary)?
+    {
+        return Ok(vec![row]);
+    }
+    if id.is_empty() {
+        return Ok(Vec::new());
+    }
+    let filter = Filter::parse([("id", id)])?.with_limit(SAME_ID_MAX);
+    Ok(list(path, &filter)?.exchanges)
+}
+
+/// One exchange as a whole, by its number.
+///
+/// # Errors
+///
+/// As [`list`].
+pub(crate) fn whole(path: &Path, number: i64) -> Result<Option<Row>, String> {
+    by_number(path, number, Extent::Whole)
+}
+
+/// The most exchanges of one request id that are told.
+const SAME_ID_MAX: usize = 100;
+
+fn by_number(path: &Path, number: i64, extent: Extent) -> Result<Option<Row>, String> {
+    // Above the number there is nothing to look for, so that only files of its time are opened.
+    let mut filter = Filter::default().with_limit(1).with_before(number.checked_add(1));
+    filter.began.start = began(number);
+    let found = page(path, &filter, extent)?.exchanges.pop();
+    Ok(found.filter(|row| row.id() == number))
+}
+
+/// Shows each file that may hold what is asked for, the newest first, with the end of its period; what is wrong with a
+/// closed one becomes a note.
+///
+/// The live file comes first: should it be closed meanwhile, it is found again among the closed ones.
+fn for_each_file(
+    path: &Path,
+    filter: &Filter,
+    mut show: impl FnMut(&Path, i64) -> Result<(), String>,
+) -> Result<Vec<String>, String> {
+    show(path, i64::MAX)?;
+    let mut notes = Vec::new();
+    let numbers = filter.numbers();
+    // The ends are not rounded: a period borders on what is asked for, or it does not.
+    let (start, end) = (began(numbers.start), began(numbers.end));
+    for file in files::closed(path)? {
+        let is_wanted = file.period.start <= end && file.period.end >= start;
+        if !is_wanted {
+            continue;
+        }
+        if let Err(problem) = show(&file.path, file.period.end) {
+            notes.push(problem);
+        }
+    }
+    Ok(notes)
+}
+
+fn select(
+    connection: &Connection,
+    filter: &Filter,
+    extent: Extent,
+    limit: usize,
+) -> rusqlite::Result<Vec<Row>> {
+    let (conditions, mut values) = filter.sql();
+    let columns = extent.sql();
+    let sql = format!("SELECT {columns} FROM exchanges WHERE {conditions} ORDER BY id DESC LIMIT ?");
+    values.push(rusqlite::types::Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
+    let mut statement = connection.prepare(&sql)?;
+    let rows = statement.query_map(params_from_iter(&values), |row| Row::read(row, extent))?;
+    let mut rows: Vec<Row> = rows.collect::<rusqlite::Result<_>>()?;
+    if extent == Extent::Whole {
+        for row in &mut rows {
+            row.read_attempts(connection)?;
+        }
+    }
+    Ok(rows)
+}
+
+fn as_text<S: Serializer>(number: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match number {
+        Some(number) => serializer.collect_str(number),
+        None => serializer.serialize_none(),
+    }
+}

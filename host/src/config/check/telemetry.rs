@@ -1,0 +1,84 @@
+//! What a file says about the audit, the log, metrics and traces.
+
+use std::path::PathBuf;
+
+use http::HeaderName;
+
+use super::{Reader, duration, flag, integer, size, text, texts, values};
+use crate::config::file::Node;
+use crate::config::{Audit, Log, LogFormat, OnFull, Otlp, Rotation};
+
+impl Reader<'_> {
+    pub(super) fn audit(&mut self, node: Option<&Node>, defaults: &Audit) -> Audit {
+        let Some(node) = node else { return defaults.clone() };
+        for bound in ["queue", "queue_bytes", "body_max"] {
+            if let Some(value) = node.get(bound).filter(|_| size(node, bound) == Some(0)) {
+                let help = "remove the key for the default, or write `enabled: false` for no audit";
+                self.error(value.span, format!("`{bound}` must not be zero"), help);
+            }
+        }
+        if let Some(path) = node.get("path").filter(|_| text(node, "path") == Some("")) {
+            self.error(path.span, "`path` is empty", "name a file, or write `enabled: false` for no audit");
+        }
+        Audit {
+            is_enabled: flag(node, "enabled").unwrap_or(defaults.is_enabled),
+            path: text(node, "path").map_or_else(|| defaults.path.clone(), PathBuf::from),
+            keeps_bodies: text(node, "bodies").map_or(defaults.keeps_bodies, |bodies| bodies == "full"),
+            body_max: size(node, "body_max").unwrap_or(defaults.body_max),
+            queue: integer(node, "queue").unwrap_or(defaults.queue),
+            queue_bytes: size(node, "queue_bytes").unwrap_or(defaults.queue_bytes),
+            on_full: match text(node, "on_full") {
+                Some("drop") => OnFull::Drop,
+                Some("block") => OnFull::Block,
+                _ => defaults.on_full,
+            },
+            rotate: match text(node, "rotate") {
+                Some("monthly") => Rotation::Monthly,
+                Some("daily") => Rotation::Daily,
+                Some("never") => Rotation::Never,
+                _ => defaults.rotate,
+            },
+            retention: duration(node, "retention").unwrap_or(defaults.retention),
+            size_max: size(node, "size_max").unwrap_or(defaults.size_max),
+            redact: node.get("redact").map_or_else(|| defaults.redact.clone(), |list| self.redact(list)),
+        }
+    }
+
+    fn redact(&mut self, list: &Node) -> Vec<HeaderName> {
+        for item in list.items() {
+            let Some(name) = item.scalar().filter(|name| !name.is_unresolved) else { continue };
+            if HeaderName::from_bytes(name.text.as_bytes()).is_err() {
+                let message = format!("`{}` is not a header's name", name.shown().escape_default());
+                self.error(item.span, message, "names are letters, digits and `-`");
+            }
+        }
+        texts(Some(list)).iter().filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()).collect()
+    }
+
+    pub(super) fn log(&mut self, node: Option<&Node>) -> Log {
+        let Some(node) = node else { return Log::default() };
+        Log {
+            format: if text(node, "format") == Some("json") { LogFormat::Json } else { LogFormat::Text },
+            is_access: flag(node, "access").unwrap_or(true),
+            dir: text(node, "dir").filter(|dir| !dir.is_empty()).map(|dir| self.folder.join(dir)),
+        }
+    }
+
+    pub(super) fn otlp(&mut self, node: &Node) -> Otlp {
+        let endpoint =
+            node.get("endpoint").filter(|_| text(node, "endpoint").is_some_and(|url| !url.is_empty()));
+        Otlp {
+            endpoint: endpoint.and_then(|endpoint| {
+                let url = endpoint.scalar().filter(|url| !url.is_unresolved)?;
+                match values::base_url(&url.text) {
+                    Ok(uri) => Some(uri),
+                    Err((fault, help)) => {
+                        self.error(endpoint.span, format!("`endpoint` {fault}"), help);
+                        None
+                    }
+                }
+            }),
+            headers: self.headers(node.get("headers")),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What of an exchange is kept for its record: the client's headers, the request, and the answer as the client is sent it.
+
+use bytes::Bytes;
+use http::Uri;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::config::secret::is_credential;
+use crate::headers::Kind;
+use crate::wire::json;
+
+/// What stands for a value that must not be kept.
+const HIDDEN: &str = "***";
+/// A shorter secret is not looked for in other headers, in bytes: it would be found everywhere.
+const SECRET_BYTES_MIN: usize = 8;
+/// Room for the headers of most requests, in bytes.
+const HEADERS_BYTES_USUAL: usize = 512;
+
+/// The bodies and headers of an exchange, up to a bound.
+pub(crate) struct Recording {
+    /// The request's headers as a JSON object, without their secrets.
+    pub(crate) headers: String,
+    /// The request, or what can be said of one that is passed on while it arrives; none if there was none.
+    pub(crate) request: Option<Bytes>,
+    /// Whether the request is cut.
+    pub(crate) is_request_cut: bool,
+    /// The answer.
+    pub(crate) answer: Answer,
+    /// Whether the answer is cut.
+    pub(crate) is_answer_cut: bool,
+    bytes_max: Option<usize>,
+}
+
+/// An answer, as it is kept.
+pub(crate) enum Answer {
+    /// None yet, or none that may be kept.
+    None,
+    /// Text, in the pieces that were sent.
+    Whole(Vec<Bytes>),
+    /// Bytes of this type, of which only the number is kept.
+    Other(String),
+}
+
+impl Recording {
+    /// Begins with the headers of a request. `bytes_max` bounds what is kept of a body; none keeps no bodies.
+    pub(crate) fn begin(headers: &HeaderMap, redact: &[HeaderName], bytes_max: Option<usize>) -> Self {
+        Self {
+            headers: without_secrets(headers, redact),
+            request: None,
+            is_request_cut: false,
+            answer: Answer::None,
+            is_answer_cut: false,
+            bytes_max,
+        }
+    }
+
+    /// Keeps the request. A part of it is copied, so that the rest can go.
+    pub(crate) fn note_request(&mut self, body: &Bytes) {
+        let Some(bytes_max) = self.bytes_max else { return };
+        self.is_request_cut = body.len() > bytes_max;
+        self.request =
+            Some(if self.is_request_cut { Bytes::copy_from_slice(&body[..bytes_max]) } else { body.clone() });
+    }
+
+    /// Keeps what is known of a request that is passed on while it arrives.
+    pub(crate) fn describe_request(&mut self, content_type: &str, model: Option<&str>) {
+        if self.bytes_max.is_some() {
+            let description = serde_json::json!({ "content_type": content_type, "model": model });
+            self.request = Some(description.to_string().into());
+        }
+    }
+
+    /// Gets ready for an answer with these headers.
+    pub(crate) fn begin_answer(&mut self, headers: &HeaderMap) {
+        if self.bytes_max.is_none() {
+            return;
+        }
+        let content_type =
+            headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let is_text = Kind::of(headers) != Kind::Other || content_type.starts_with("text/");
+        self.answer =
+            if is_text { Answer::Whole(Vec::new()) } else { Answer::Other(content_type.to_owned()) };
+    }
+
+    /// Keeps what of the answer is sent now.
+    pub(crate) fn note_sent(&mut self, bytes: &Bytes) {
+        match &mut self.answer {
+            Answer::None | Answer::Other(_) => {}
+            Answer::Whole(pieces) => {
+                let held: usize = pieces.iter().map(Bytes::len).sum();
+                let room = self.bytes_max.unwrap_or(0).saturating_sub(held);
+                self.is_answer_cut |= bytes.len() > room;
+                if bytes.len() <= room {
+                    pieces.push(bytes.clone());
+                } else if room > 0 {
+                    pieces.push(Bytes::copy_from_slice(&bytes[..room]));
+                }
+            }
+        }
+    }
+}
+
+/// A request's path and query as they may be kept.
+pub(crate) fn target(uri: &Uri) -> String {
+    let path = uri.path();
+    let Some(query) = uri.query() else { return path.to_owned() };
+    let shown = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if is_secret_parameter(name) => format!("{name}={HIDDEN}"),
+        _ => pair.to_owned(),
+    });
+    format!("{path}?{}", shown.collect::<Vec<_>>().join("&"))
+}
+
+/// Whether a parameter of a query is a key, by its name, which may be percent-encoded.
+fn is_secret_parameter(name: &str) -> bool {
+    let name = percent_decoded(name).to_ascii_lowercase();
+    name == "key" || name == "token" || is_credential(&name) || is_credential(&name.replace('_', "-"))
+}
+
+fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        match (bytes[at], digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            (byte, _, _) => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// The headers as a JSON object, several of one name as a list. A secret that stands in its own header is hidden in the
+/// others, too.
+fn without_secrets(headers: &HeaderMap, redact: &[HeaderName]) -> String {
+    let is_hidden = |name: &HeaderName| is_credential(name.as_str()) || redact.contains(name);
+    let secrets: Vec<&[u8]> = headers
+        .iter()
+        .filter(|(name, _)| is_hidden(name))
+        .filter_map(|(_, value)| value.as_bytes().rsplit(|byte| *byte == b' ').next())
+        .filter(|secret| secret.len() >= SECRET_BYTES_MIN)
+        .collect();
+    let may_be_kept = |name: &HeaderName, value: &[u8]| {
+        !is_hidden(name)
+            && !is_authorization(value)
+            && !secrets.iter().any(|secret| memchr::memmem::find(value, secret).is_some())
+    };
+    let mut json = Vec::with_capacity(HEADERS_BYTES_USUAL);
+    let quote = |name: &HeaderName, value: &HeaderValue, json: &mut Vec<u8>| {
+        let bytes = value.as_bytes();
+        let shown = if may_be_kept(name, bytes) { String::from_utf8_lossy(bytes) } else { HIDDEN.into() };
+        json::quote(&shown, json);
+    };
+    for name in headers.keys() {
+        json.push(if json.is_empty() { b'{' } else { b',' });
+        json::quote(name.as_str(), &mut json);
+        json.push(b':');
+        let mut values = headers.get_all(name).iter();
+        let first = values.next();
+        let mut rest = values.peekable();
+        let is_list = rest.peek().is_some();
+        json.extend(is_list.then_some(b'['));
+        for (place, value) in first.into_iter().chain(rest).enumerate() {
+            json.extend((place > 0).then_some(b','));
+            quote(name, value, &mut json);
+        }
+        json.extend(is_list.then_some(b']'));
+    }
+    if json.is_empty() {
+        json.push(b'{');
+    }
+    json.push(b'}');
+    String::from_utf8(json).expect("quoted text and punctuation are UTF-8")
+}
+
+/// Whether a value is the credential of some scheme, in whichever header it stands.
+fn is_authorization(value: &[u8]) -> bool {
+    let begins = |scheme: &str| {
+        value.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme.as_bytes()))
+    };
+    begins("bearer ") || begins("basic ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_headers(pairs: &[(&'static str, &str)], expected: &str) {
+        let headers: HeaderMap = pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .collect();
+        assert_eq!(without_secrets(&headers, &[HeaderName::from_static("x-inner")]), expected);
+    }
+
+    #[test]
+    fn secrets_are_hidden_wherever_they_stand() {
+        // parity: 147
+        check_headers(&[], "{}");
+        check_headers(&[("accept", "*/*"), ("a", "\"q\"")], r#"{"accept":"*/*","a":"\"q\""}"#);
+        check_headers(&[("authorization", "Bearer sk-1")], r#"{"authorization":"***"}"#);
+        check_headers(&[("x-api-key", "abc"), ("cookie", "a=b")], r#"{"x-api-key":"***","cookie":"***"}"#);
+        check_headers(
+            &[("x-goog-api-key", "abc"), ("api-key", "d")],
+            r#"{"x-goog-api-key":"***","api-key":"***"}"#,
+        );
+        check_headers(&[("x-inner", "1"), ("x-inner", "2")], r#"{"x-inner":["***","***"]}"#);
+        check_headers(&[("x-other", "bearer abc"), ("x", "Basic YTpi")], r#"{"x-other":"***","x":"***"}"#);
+        check_headers(
+            &[("authorization", "Bearer sk-12345678"), ("x", "a sk-12345678 b"), ("y", "sk-1")],
+            r#"{"authorization":"***","x":"***","y":"sk-1"}"#,
+        );
+    }
+
+    #[test]
+    fn a_key_in_the_query_is_hidden() {
+        // parity: 147
+        for (uri, expected) in [
+            ("/v1/models", "/v1/models"),
+            ("/v1/models?a=1&key=k&b", "/v1/models?a=1&key=***&b"),
+            ("/v1/models?%6Bey=k", "/v1/models?%6Bey=***"),
+            ("/v1/models?api_key=k&x-token=t", "/v1/models?api_key=***&x-token=***"),
+            ("/v1/models?monkey=1&key", "/v1/models?monkey=1&key"),
+        ] {
+            assert_eq!(target(&Uri::from_static(uri)), expected);
+        }
+    }
+
+    #[test]
+    fn bodies_are_kept_up_to_their_bound() {
+        let mut recording = Recording::begin(&HeaderMap::new(), &[], Some(4));
+        recording.note_request(&Bytes::from_static(b"12345"));
+        assert_eq!((recording.request.as_deref(), recording.is_request_cut), (Some(&b"1234"[..]), true));
+        let text = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"))]);
+        recording.begin_answer(&text);
+        for piece in ["ab", "cde", "f"] {
+            recording.note_sent(&Bytes::from_static(piece.as_bytes()));
+        }
+        let Answer::Whole(pieces) = &recording.answer else { panic!("text is kept") };
+        assert_eq!((pieces.concat(), recording.is_answer_cut), (b"abcd".to_vec(), true));
+    }
+
+    #[test]
+    fn without_bodies_none_is_kept() {
+        let mut recording = Recording::begin(&HeaderMap::new(), &[], None);
+        recording.note_request(&Bytes::from_static(b"12345"));
+        recording.begin_answer(&HeaderMap::new());
+        recording.note_sent(&Bytes::from_static(b"12345"));
+        assert!(recording.request.is_none() && matches!(recording.answer, Answer::None));
+    }
+}

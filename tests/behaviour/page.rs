@@ -24,11 +24,13 @@ fn operators_see_and_steer_a_gateway_under_load() {
     if !is_there("node") || !is_there("npm") || !is_there(CHROMIUM) {
         return;
     }
-    let first = Upstream::new(|request| {
-        if is_needle(request) { Reply::error(503, "not this one") } else { answer(request) }
-    });
-    let spare =
-        Upstream::new(|request| if is_needle(request) { needle_answer() } else { answer(request) });
+    let first =
+        Upstream::new(
+            |request| {
+                if is_needle(request) { Reply::error(503, "not this one") } else { answer(request) }
+            },
+        );
+    let spare = Upstream::new(|request| if is_needle(request) { needle_answer() } else { answer(request) });
     let gateway = Gateway::start(&format!(
         "server: {{ admin_token: {TOKEN} }}\nrouting: {{ strategy: failover }}\nupstreams:\n  - {{ name: first, base_url: {} }}\n  - {{ name: spare, base_url: {} }}\nplugins:\n  - {{ name: labels, source: builtin:audit-tags, config: {{ tags: [{{ name: team, from: {{ header: x-team }} }}] }} }}\n",
         first.url(),
@@ -96,7 +98,8 @@ impl Load {
             let mut connection = Connection::open(address);
             for number in 0.. {
                 let text = format!("question {number}");
-                let request = if number % 2 == 0 { Request::chat(&text) } else { Request::chat_stream(&text) };
+                let request =
+                    if number % 2 == 0 { Request::chat(&text) } else { Request::chat_stream(&text) };
                 connection.send(&request).expect(200);
                 if stopped.recv_timeout(PACE) != Err(RecvTimeoutError::Timeout) {
                     return;

@@ -116,8 +116,7 @@ async function refresh() {
 let lostAt = null;
 
 function showState(ready, uptime) {
-  const isReady = ready === "ready";
-  tell(at("state"), ready, isReady ? "good" : "warn");
+  tell(at("state"), ready, ready === "ready" ? "good" : "warn");
   say(at("uptime"), `up ${age(uptime)}`);
   if (lostAt !== null) announce("The gateway answers again");
   lostAt = null;
@@ -149,11 +148,12 @@ function showTraffic({ requests, window, tokens, status_codes: statuses }) {
     { name: "First token", ...percentiles(window.ttft_seconds), series: of("ttft_p50") },
     { name: "Duration", ...percentiles(window.latency_seconds), series: samples.duration },
     { name: "Tokens", value: rate(window.tokens_per_second), unit: "/s", note: "in answers", series: of("tokens") },
-    { name: "In flight", value: count(requests.active), unit: "", note: `${count(requests.streaming)} streaming`,
+    { name: "In flight", value: count(requests.active), unit: "", note: `at most ${count(Math.max(...samples.active))}`,
       series: samples.active },
   ], tile => tile.name, makeTile);
   showFacts(at("totals"), [
-    ["Requests", count(requests.total)], ["Successes", count(requests.success)], ["Errors", count(requests.error)],
+    ["Requests", count(requests.total)], ["Streams", count(requests.streaming)],
+    ["Successes", count(requests.success)], ["Errors", count(requests.error)],
     ["Time-outs", count(requests.timeout)], ["Retries", count(requests.retry)],
   ]);
   showFacts(at("tokens"), Object.entries(tokens).map(([kind, number]) => [capital(kind), count(number)]));
@@ -324,16 +324,14 @@ function faultsOf(calls) {
 
 // --- The audit -------------------------------------------------------------------------------------------------------
 
-const list = { filter: {}, rows: [], next: null, wasLoaded: false, turns: 0 };
+const list = { filter: {}, rows: [], next: null, isLoaded: false, turns: 0 };
 
 /** Loads the list once there is an audit, and again and again while it is live. */
 async function showAudit(isOn) {
   at("no-audit").hidden = isOn;
   at("search").hidden = !isOn;
   at("exchanges").hidden = !isOn;
-  if (!isOn || list.wasLoaded && !at("live").checked) return;
-  await loadList(list.wasLoaded ? joinNewest : replaceList);
-  list.wasLoaded = true;
+  if (isOn && (!list.isLoaded || at("live").checked)) await loadList(joinNewest);
 }
 
 async function search(event) {
@@ -368,14 +366,14 @@ async function loadList(take, further = {}) {
 }
 
 function replaceList({ exchanges, next }) {
-  Object.assign(list, { rows: exchanges, next });
+  Object.assign(list, { rows: exchanges, next, isLoaded: true });
 }
 
 /** Puts the newest page before what is there; where exchanges between the two may be missing, it replaces that. */
 function joinNewest({ exchanges, next }) {
   const ids = new Set(exchanges.map(exchange => exchange.id));
   const rest = list.rows.filter(exchange => !ids.has(exchange.id));
-  const isJoined = rest.length < list.rows.length || next === null;
+  const isJoined = list.isLoaded && (rest.length < list.rows.length || next === null);
   if (!isJoined) return replaceList({ exchanges, next });
   list.rows = [...exchanges, ...rest].sort((left, right) => BigInt(left.id) < BigInt(right.id) ? 1 : -1);
   if (list.rows.length > LIVE_MAX) {
@@ -711,9 +709,9 @@ function el(name, attributes = {}, ...children) {
   return dressed(document.createElement(name), attributes, children);
 }
 
-function svg(name, attributes = {}, ...children) {
-  return dressed(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
-}
+/** The same for a picture. */
+const svg = (name, attributes = {}, ...children) =>
+  dressed(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 
 function dressed(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -741,7 +739,7 @@ function sync(parent, all, keyOf, make) {
   for (const item of all) {
     const child = known.get(keyOf(item)) ?? make(item);
     child.dataset.key = keyOf(item);
-    updates.get(child)?.(item);
+    updates.get(child)?.(item, child);
     if (child === next) next = next.nextElementSibling;
     else parent.insertBefore(child, next);
   }
@@ -754,23 +752,16 @@ function makeRow(body) {
   return el("tr", { role: "row" }, ...heads.map(cell));
 }
 
-/** A row whose cells are made anew when the item has changed. */
 function plainRow(body, cellsOf) {
-  const row = makeRow(body);
-  let shown = "";
-  return updated(row, item => {
-    const now = JSON.stringify(item);
-    if (now !== shown) fill(row, cellsOf(item));
-    shown = now;
-  });
+  return updated(makeRow(body), (item, row) => fill(row, cellsOf(item)));
 }
 
-/** Puts content into the cells of a row; an element that is there already is not touched. */
+/** Puts content into the cells of a row, but only where it is another one: focus and selection survive. */
 function fill(row, contents) {
   contents.forEach((content, index) => {
     const cell = row.cells[index];
-    if (content instanceof Element ? cell.firstChild === content : cell.textContent === content) return;
-    cell.replaceChildren(content);
+    const isThere = content instanceof Element ? content.isEqualNode(cell.firstChild) : cell.textContent === content;
+    if (!isThere) cell.replaceChildren(content);
   });
 }
 
@@ -795,9 +786,8 @@ const folded = (title, ...children) => el("details", {}, el("summary", {}, title
 const note = words => el("p", { class: "muted" }, words);
 const notice = (tone, ...words) => el("p", { class: "notice", "data-tone": tone, role: "alert" }, ...words);
 
-function stack(name, detail) {
-  return el("div", { class: "stack" }, el("span", {}, name), el("span", { class: "muted" }, detail ?? ""));
-}
+const stack = (name, detail) =>
+  el("div", { class: "stack" }, el("span", {}, name), el("span", { class: "muted" }, detail ?? ""));
 
 /** A word of state: its tone goes by the last word, unless it is given. */
 function chip(words, tone = TONES[words.split(" ").at(-1)] ?? "quiet") {
@@ -816,9 +806,7 @@ function tell(element, words, tone) {
 }
 
 /** Has a screen reader say it. */
-function announce(words) {
-  say(at("status"), words);
-}
+const announce = words => say(at("status"), words);
 
 /** Asks the operator; whether the answer was yes. */
 function confirmed(question, yes) {

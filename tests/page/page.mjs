@@ -246,11 +246,12 @@ const tests = {
     assert.equal(JSON.parse(await dialog.locator("pre").textContent()).id, id);
     await page.keyboard.press("Escape");
     await isFocused(page, link, "the row that was opened");
-    assert.equal(new URL(page.url()).hash, "");
+    await until("an address without it", () => new URL(page.url()).hash === "");
     // Its address leads back to it, and "back" closes it.
     const again = await open(browser, { address: `#exchange=${id}` });
     await again.locator("#exchange-body .turn").first().waitFor();
     await again.keyboard.press("Escape");
+    await until("an address without it", () => new URL(again.url()).hash === "");
     await expecting([/404/], async () => {
       await again.goto(`${ADMIN_URL}/#exchange=1`);
       await again.locator("#exchange-body .notice").waitFor();

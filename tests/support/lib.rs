@@ -11,6 +11,7 @@ pub mod sse;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+pub mod tool;
 pub mod upstream;
 
 use std::time::Duration;

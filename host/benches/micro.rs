@@ -40,6 +40,7 @@ fn main() -> ExitCode {
     requests(&stopwatch);
     streams(&stopwatch);
     routing(&stopwatch);
+    stopwatch.time("count an exchange that is over", 1, 0, witgate::metrics_recording());
     ExitCode::SUCCESS
 }
 

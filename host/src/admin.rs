@@ -4,8 +4,10 @@
 //! A page in an operator's browser can reach loopback too, so the listener answers only to its own names, and takes
 //! what changes something only as JSON and from its own origin.
 
+pub(crate) mod audit;
 mod explain;
 mod guard;
+mod page;
 mod parameters;
 mod upstreams;
 
@@ -15,7 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
@@ -25,20 +27,28 @@ use crate::config::ErrorCompat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::{Exchange, REQUEST_ID};
 use crate::gateway::{Gateway, caught, defect, error_response, json_headers, own_response};
-use crate::health::Page;
+use crate::health;
+use crate::metrics;
 use crate::snapshot::Snapshot;
 use crate::stream::Body;
 
 /// Everything the listener answers to.
 const ROUTES: &[Route] = &[
+    Route::get("/", Operation::Page),
+    Route::get("/page.js", Operation::Page),
+    Route::get("/page.css", Operation::Page),
     Route::get("/healthz", Operation::Alive),
     Route::get("/readyz", Operation::Ready),
+    Route::get("/stats", Operation::Stats),
+    Route::get("/metrics", Operation::Metrics),
     Route::get("/admin/config", Operation::Config),
     Route::post("/admin/reload", Operation::Reload),
     Route::get("/admin/upstreams", Operation::Upstreams),
     Route::post("/admin/upstreams/{name}", Operation::Adjust),
     Route::get("/admin/plugins", Operation::Plugins),
     Route::post("/admin/plugins/reload", Operation::ReloadPlugins),
+    Route::get("/admin/audit", Operation::Audit),
+    Route::get("/admin/audit/{id}", Operation::Exchange),
     Route::get("/admin/explain", Operation::ExplainText),
     Route::post("/admin/explain", Operation::ExplainBody),
     Route::get("/admin/openapi.json", Operation::Describe),
@@ -47,14 +57,19 @@ const ROUTES: &[Route] = &[
 /// What each of them does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
+    Page,
     Alive,
     Ready,
+    Stats,
+    Metrics,
     Config,
     Reload,
     Upstreams,
     Adjust,
     Plugins,
     ReloadPlugins,
+    Audit,
+    Exchange,
     ExplainText,
     ExplainBody,
     Describe,
@@ -71,6 +86,7 @@ struct Route {
 /// What a request asks for.
 struct Call {
     operation: Operation,
+    head: request::Parts,
     /// What stands in the path for the name in braces; empty where there is none.
     name: String,
     query: Query,
@@ -141,17 +157,23 @@ async fn respond(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Result<A
         Bytes::new()
     };
     let name = parameters::name(name)?;
-    perform(gateway, &snapshot, Call { operation, name, query, body }).await
+    perform(gateway, &snapshot, Call { operation, head, name, query, body }).await
 }
 
 async fn perform(gateway: &Arc<Gateway>, snapshot: &Snapshot, call: Call) -> Result<Answer> {
-    let Call { operation, name, query, body } = call;
+    let Call { operation, head, name, query, body } = call;
+    let audit = &snapshot.config.audit;
     let document = match operation {
-        Operation::Alive => return Ok(Page::Alive.render(snapshot, gateway)),
-        Operation::Ready => return Ok(Page::Ready.render(snapshot, gateway)),
-        Operation::Describe => return Ok((StatusCode::OK, json_headers(), Bytes::from_static(OPENAPI))),
+        Operation::Page => return page::answer(head.uri.path(), &head.headers).ok_or_else(defect),
+        Operation::Alive => return Ok(health::Page::Alive.render(snapshot, gateway)),
+        Operation::Ready => return Ok(health::Page::Ready.render(snapshot, gateway)),
+        Operation::Metrics => return Ok(metrics::answer(gateway, &head.headers)),
+        Operation::Audit => return Ok(json_bytes(gateway.searches.list(audit, query).await?)),
+        Operation::Exchange => return Ok(json_bytes(gateway.searches.get(audit, name).await?)),
+        Operation::Describe => return Ok(json_bytes(Bytes::from_static(OPENAPI))),
         Operation::Reload => return reload(gateway, &body, |_| json!({})).await,
         Operation::ReloadPlugins => return reload(gateway, &body, plugins).await,
+        Operation::Stats => metrics::stats(gateway),
         Operation::Config => config(snapshot, gateway),
         Operation::Plugins => plugins(gateway),
         Operation::Upstreams => upstreams::list(snapshot),
@@ -165,12 +187,12 @@ async fn perform(gateway: &Arc<Gateway>, snapshot: &Snapshot, call: Call) -> Res
 impl Operation {
     /// Whether anybody may have it: what tells nothing that needs a token.
     fn is_open(self) -> bool {
-        matches!(self, Self::Alive | Self::Ready)
+        matches!(self, Self::Page | Self::Alive | Self::Ready)
     }
 
     /// Whether it looks at the query itself, or does not mind one.
     fn takes_any_query(self) -> bool {
-        self.is_open() || matches!(self, Self::ExplainText | Self::ExplainBody)
+        self.is_open() || matches!(self, Self::Audit | Self::ExplainText | Self::ExplainBody)
     }
 
     fn body_bytes_max(self) -> usize {
@@ -256,6 +278,10 @@ fn plugins(gateway: &Gateway) -> Value {
 
 fn json_answer(status: StatusCode, value: &Value) -> Answer {
     (status, json_headers(), value.to_string().into())
+}
+
+fn json_bytes(document: Bytes) -> Answer {
+    (StatusCode::OK, json_headers(), document)
 }
 
 #[cfg(test)]

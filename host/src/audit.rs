@@ -1,4 +1,287 @@
-//! What was recorded of every exchange.
+//! The record of every exchange, in SQLite.
+//!
+//! An exchange that ends hands its facts to a queue and is done; one thread writes them in batches. Whether there is
+//! room in the queue is asked before an exchange is dispatched (`on_full: block`), so that ending one never waits.
+//! What is queued is lost only if the process is killed; whatever happens to the file, rows are kept and tried again.
 
+mod database;
+mod files;
+mod insert;
+mod period;
 pub(crate) mod query;
+mod queue;
+mod record;
+mod retention;
 mod schema;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::time::Instant;
+use tracing::{error, warn};
+
+use crate::audit::files::Files;
+use crate::audit::queue::{Item, Queue};
+use crate::audit::record::Record;
+use crate::audit::writer::Writer;
+use crate::config::{self, OnFull};
+use crate::error::{Error, ErrorKind, Result};
+use crate::exchange::Exchange;
+
+pub(crate) use queue::Place;
+
+/// How long a new exchange waits for room in the queue.
+const ADMIT_MAX: Duration = Duration::from_secs(5);
+
+/// How often it is said that rows are dropped.
+const DROPS_TOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// The audit of a process.
+pub(crate) struct Audit {
+    shared: Arc<Shared>,
+    is_running: Mutex<bool>,
+    drops_told: Mutex<Option<Instant>>,
+}
+
+/// What the audit and its writer share.
+struct Shared {
+    settings: ArcSwap<config::Audit>,
+    queue: Arc<Queue>,
+    counters: Counters,
+    retrying: Mutex<Option<String>>,
+}
+
+/// Since the start.
+#[derive(Default)]
+struct Counters {
+    written: AtomicU64,
+    dropped: AtomicU64,
+    lost: AtomicU64,
+    failures: AtomicU64,
+    rotations: AtomicU64,
+    quarantined: AtomicU64,
+}
+
+/// How the audit is doing; what is counted is counted since the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    /// Whether exchanges are recorded.
+    pub(crate) is_on: bool,
+    /// Rows that wait to be written.
+    pub(crate) queued: u64,
+    /// The bytes they take in memory.
+    pub(crate) queued_bytes: u64,
+    /// How long the oldest has waited.
+    pub(crate) lag: Duration,
+    /// Rows that were written.
+    pub(crate) written: u64,
+    /// Rows that were dropped, because the queue was full.
+    pub(crate) dropped: u64,
+    /// Rows that could not be written whatever the state of the file.
+    pub(crate) lost: u64,
+    /// Tries to write a batch that failed.
+    pub(crate) failures: u64,
+    /// Files that were closed because their time was over.
+    pub(crate) rotations: u64,
+    /// Damaged files that were put aside.
+    pub(crate) quarantined: u64,
+    /// Why nothing can be written for now.
+    pub(crate) retrying: Option<String>,
+    /// The live file.
+    pub(crate) file: PathBuf,
+}
+
+impl Audit {
+    /// One that records nothing.
+    pub(crate) fn off() -> Self {
+        Self::with(&config::Audit { is_enabled: false, ..config::Audit::default() })
+    }
+
+    /// Opens the file and starts its writer, if the settings ask for that.
+    ///
+    /// # Errors
+    /// Why the file cannot be used and what to change, in words. With `on_full: drop` only if it is somebody else's or in
+    /// use: anything else may pass, and is tried again.
+    pub(crate) fn start(settings: &config::Audit) -> Result<Self, String> {
+        Self::start_with(settings, SystemTime::now)
+    }
+
+    fn start_with(settings: &config::Audit, clock: fn() -> SystemTime) -> Result<Self, String> {
+        let audit = Self::with(settings);
+        if !settings.is_enabled {
+            return Ok(audit);
+        }
+        let mut files = Files::default();
+        let told = |reason: &str| format!("the audit cannot use `{}`: {reason}", settings.path.display());
+        match files.open(settings) {
+            Err(failure) if settings.on_full == OnFull::Block || failure.is_lasting() => {
+                return Err(told(failure.reason()));
+            }
+            Err(failure) => warn!(reason = %failure, "the audit cannot be written yet"),
+            Ok(()) => {}
+        }
+        audit.spawn(files, clock).map_err(|error| told(&error.to_string()))?;
+        Ok(audit)
+    }
+
+    fn with(settings: &config::Audit) -> Self {
+        let shared = Shared {
+            settings: ArcSwap::from_pointee(settings.clone()),
+            queue: Queue::new(),
+            counters: Counters::default(),
+            retrying: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared), is_running: Mutex::new(false), drops_told: Mutex::default() }
+    }
+
+    /// Starts the writer unless it runs.
+    fn spawn(&self, files: Files, clock: fn() -> SystemTime) -> std::io::Result<()> {
+        let mut is_running = self.is_running.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_running {
+            let writer = Writer::new(self.shared.clone(), files, clock);
+            thread::Builder::new().name("audit".to_owned()).spawn(|| writer.run())?;
+            *is_running = true;
+        }
+        Ok(())
+    }
+
+    /// Takes over other settings, for what ends from now on.
+    pub(crate) fn configure(&self, settings: &config::Audit) {
+        self.shared.settings.store(Arc::new(settings.clone()));
+        if settings.is_enabled
+            && let Err(error) = self.spawn(Files::default(), SystemTime::now)
+        {
+            error!(%error, "the audit's writer cannot be started");
+        }
+        self.shared.queue.nudge();
+    }
+
+    /// Whether exchanges are recorded.
+    pub(crate) fn is_on(&self) -> bool {
+        self.settings().is_enabled
+    }
+
+    /// The settings of now.
+    pub(crate) fn settings(&self) -> Guard<Arc<config::Audit>> {
+        self.shared.settings.load()
+    }
+
+    /// Asks for room for the row of a new exchange; none if it needs no place. Dropping the future gives up the wait.
+    ///
+    /// # Errors
+    /// `Overloaded` if there is no room in time.
+    pub(crate) async fn admit(&self) -> Result<Option<Place>> {
+        let settings = self.settings();
+        if !settings.is_enabled || settings.on_full == OnFull::Drop {
+            return Ok(None);
+        }
+        if let Some(place) = self.shared.queue.enter(&settings) {
+            return Ok(Some(place));
+        }
+        drop(settings);
+        // Hardly ever needed, and large.
+        Box::pin(self.wait_for_room(ADMIT_MAX)).await.map(Some)
+    }
+
+    async fn wait_for_room(&self, time_max: Duration) -> Result<Place> {
+        let settings = || self.shared.settings.load_full();
+        tokio::time::timeout(time_max, self.shared.queue.wait(settings)).await.map_err(|_| {
+            Error::new(ErrorKind::Overloaded, "the audit cannot keep up; try again later")
+                .with_retry_after(ADMIT_MAX)
+        })
+    }
+
+    /// Records an exchange that is over, in the place it was admitted to, if it was. Never waits.
+    pub(crate) fn record(&self, exchange: &mut Exchange) {
+        let place = exchange.place.take();
+        // What is not for the record has no recording.
+        if self.is_on() && exchange.recording.is_some() {
+            self.put(Item::Row(Box::new(Record::of(exchange))), place);
+        }
+    }
+
+    /// Adds labels to an exchange that has been recorded; those of an exchange that is not known are ignored.
+    pub(crate) fn add_labels(&self, number: i64, labels: Vec<(String, String)>) {
+        if self.is_on() && !labels.is_empty() {
+            self.put(Item::Labels { number, labels }, None);
+        }
+    }
+
+    fn put(&self, item: Item, place: Option<Place>) {
+        let queue = &self.shared.queue;
+        let place = place.or_else(|| {
+            let settings = self.settings();
+            match settings.on_full {
+                OnFull::Drop => queue.enter(&settings),
+                OnFull::Block => queue.squeeze_in(&settings),
+            }
+        });
+        match place {
+            Some(place) => queue.push(item, place),
+            None => self.note_dropped(),
+        }
+    }
+
+    fn note_dropped(&self) {
+        let dropped = self.shared.counters.dropped.fetch_add(1, Relaxed) + 1;
+        let mut told = self.drops_told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= DROPS_TOLD_EVERY) {
+            *told = Some(Instant::now());
+            warn!(dropped, "the audit's queue is full; rows are dropped");
+        }
+    }
+
+    /// Has everything written and the file closed, at the end of the process. Returns how many rows were left behind after
+    /// `time_max`.
+    pub(crate) async fn flush(&self, time_max: Duration) -> u64 {
+        let queue = &self.shared.queue;
+        queue.finish();
+        if *self.is_running.lock().unwrap_or_else(PoisonError::into_inner) {
+            // Whether it was in time shows in what is left.
+            let _ = tokio::time::timeout(time_max, queue.flushed()).await;
+        }
+        queue.depth().rows
+    }
+
+    /// How it is doing.
+    pub(crate) fn state(&self) -> State {
+        let depth = self.shared.queue.depth();
+        let counters = &self.shared.counters;
+        let settings = self.settings();
+        State {
+            is_on: settings.is_enabled,
+            queued: depth.rows,
+            queued_bytes: depth.bytes,
+            lag: depth.lag,
+            written: counters.written.load(Relaxed),
+            dropped: counters.dropped.load(Relaxed),
+            lost: counters.lost.load(Relaxed),
+            failures: counters.failures.load(Relaxed),
+            rotations: counters.rotations.load(Relaxed),
+            quarantined: counters.quarantined.load(Relaxed),
+            retrying: self.shared.retrying.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            file: settings.path.clone(),
+        }
+    }
+}
+
+impl Drop for Audit {
+    fn drop(&mut self) {
+        self.shared.queue.abandon();
+    }
+}
+
+impl Shared {
+    fn set_retrying(&self, reason: Option<&str>) {
+        *self.retrying.lock().unwrap_or_else(PoisonError::into_inner) = reason.map(str::to_owned);
+    }
+}

@@ -32,17 +32,27 @@ pub(crate) struct Caller {
 /// `Authorization: Bearer`, `x-api-key`, `x-goog-api-key`, `api-key` and `?key=` are understood, in this order; all of them and
 /// cookies are removed.
 pub(crate) fn identify(request: &mut Parts) -> Caller {
-    let from_headers = bearer(&request.headers)
-        .or_else(|| text(&request.headers, &X_API_KEY))
-        .or_else(|| text(&request.headers, &X_GOOG_API_KEY))
-        .or_else(|| text(&request.headers, &API_KEY));
+    let credential = credential(request);
     headers::strip(&mut request.headers, |name| {
         matches!(name, "authorization" | "x-api-key" | "x-goog-api-key" | "api-key" | "cookie")
     });
     // Taken out of the query in any case: it must not travel on beside a header either.
-    let from_query = take_query_key(request);
-    let credential = from_headers.or(from_query).filter(|key| !key.expose().is_empty());
+    strip_query_key(request);
     Caller { credential, ..Caller::default() }
+}
+
+/// What a request presents, in the order of [`identify`]; it stays there.
+pub(crate) fn credential(request: &Parts) -> Option<Secret> {
+    let from_query = || {
+        let mut pairs = request.uri.query()?.split('&');
+        pairs.find_map(|pair| pair.strip_prefix("key=")).map(Secret::new)
+    };
+    bearer(&request.headers)
+        .or_else(|| text(&request.headers, &X_API_KEY))
+        .or_else(|| text(&request.headers, &X_GOOG_API_KEY))
+        .or_else(|| text(&request.headers, &API_KEY))
+        .or_else(from_query)
+        .filter(|key| !key.expose().is_empty())
 }
 
 fn bearer(headers: &HeaderMap) -> Option<Secret> {
@@ -55,18 +65,19 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<Secret> {
     Some(Secret::new(headers.get(name)?.to_str().ok()?))
 }
 
-/// Removes `key` from the query and gives its value.
-fn take_query_key(request: &mut Parts) -> Option<Secret> {
-    let query = request.uri.query()?;
+/// Removes `key` from the query.
+fn strip_query_key(request: &mut Parts) {
+    let Some(query) = request.uri.query() else { return };
     let (keys, others): (Vec<&str>, Vec<&str>) = query.split('&').partition(|pair| pair.starts_with("key="));
-    let key = keys.first().map(|pair| Secret::new(&pair["key=".len()..]))?;
+    if keys.is_empty() {
+        return;
+    }
     let path = request.uri.path();
     let kept = if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) };
     let mut parts = std::mem::take(&mut request.uri).into_parts();
     parts.path_and_query =
         Some(PathAndQuery::try_from(kept).expect("a part of a valid path and query is valid"));
     request.uri = http::Uri::from_parts(parts).expect("only the query got shorter");
-    Some(key)
 }
 
 #[cfg(test)]

@@ -20,6 +20,11 @@ impl Budget {
         Arc::new(Self { held: AtomicU64::new(0) })
     }
 
+    /// How many bytes are held.
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// A share of nothing yet.
     pub(crate) fn share(self: &Arc<Self>) -> Share {
         Share { budget: self.clone(), bytes: 0 }

@@ -40,7 +40,7 @@ pub use plugin::{
     Allow, FaultPolicy, Glob, HOOKS, OnFault, Plugin, PluginConfig, PluginLimits, PluginMatch, PluginSource,
     Reuse, ReuseScope, Streaming,
 };
-pub use telemetry::{Audit, Log, LogFormat, Metrics, OnFull, Otlp, Rotation};
+pub use telemetry::{Audit, Log, LogFormat, LogKeep, Metrics, OnFull, Otlp, Rotation};
 
 /// What a configuration is loaded from, once at the start and again at every reload.
 #[derive(Clone, Debug)]

@@ -5,7 +5,6 @@
 //! Its outcome starts as `Cancelled`, so that a client that leaves at any point is recorded truthfully.
 
 use std::collections::hash_map::RandomState;
-use std::fmt;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,8 +17,12 @@ use http::{Method, Request, StatusCode};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::{Audit, Place};
 use crate::chat::{StopReason, Usage};
+use crate::config::secret::Secret;
 use crate::error::{Blame, Error, ErrorKind};
+use crate::metrics::Metrics;
+use crate::log::Log;
 use crate::recording::{self, Recording};
 
 /// The header that carries a request's id, in both directions.
@@ -51,6 +54,8 @@ pub(crate) struct Exchange {
     pub(crate) gaps: Gaps,
     /// What is kept for the record, if one is made.
     pub(crate) recording: Option<Box<Recording>>,
+    /// Its place in the audit's queue, if it was admitted to one.
+    pub(crate) place: Option<Place>,
     /// The client's id if it sent a sane one, else a new one.
     pub(crate) id: HeaderValue,
     /// The endpoint's label, or `-`.
@@ -81,6 +86,8 @@ pub(crate) struct Exchange {
     pub(crate) finish: Option<StopReason>,
     /// The labels that plugins gave it.
     pub(crate) tags: Tags,
+    /// What the caller presented, where the log is to show it if the exchange fails; it goes nowhere else.
+    pub(crate) token: Option<Secret>,
     /// Both bodies, if somebody wants them at the end.
     pub(crate) bodies: Option<Box<Bodies>>,
     /// The time each plugin took.
@@ -151,12 +158,6 @@ impl Tags {
         }
     }
 
-    /// All labels in one line, for the log; none if there are none.
-    fn in_words(&self) -> Option<String> {
-        let words: Vec<String> = self.0.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        (!words.is_empty()).then(|| words.join(" "))
-    }
-
     /// All labels.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &(String, String)> {
         self.0.iter()
@@ -220,17 +221,26 @@ pub(crate) struct Activity {
     is_over: AtomicBool,
     /// What is still told of exchanges whose clients have left.
     pub(crate) tasks: TaskTracker,
+    /// What is counted of them.
+    pub(crate) metrics: Metrics,
+    /// What is recorded of them.
+    pub(crate) audit: Audit,
+    /// Where exchanges are written down.
+    pub(crate) log: Log,
 }
 
 impl Activity {
-    /// Starts counting.
+    /// Starts counting, and tells nobody.
     pub(crate) fn new() -> Self {
         Self {
+            log: Log::off(),
             seed: RandomState::new().hash_one("witgate"),
             next: AtomicU64::new(0),
             running: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
             tasks: TaskTracker::new(),
+            metrics: Metrics::new(),
+            audit: Audit::off(),
         }
     }
 
@@ -253,6 +263,9 @@ impl Activity {
 
     /// A plugin found labels for an exchange that is over.
     pub(crate) fn label(&self, number: i64, id: &str, plugin: &str, labels: Vec<(String, String)>) {
+        if self.audit.is_on() {
+            return self.audit.add_labels(number, labels);
+        }
         let words: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let mut words = words.join(" ");
         words.truncate(words.floor_char_boundary(LABELS_BYTES_MAX));
@@ -296,6 +309,7 @@ impl Exchange {
             response_len: 0,
             gaps: Gaps::default(),
             recording: None,
+            place: None,
             id: id.unwrap_or_else(|| activity.fresh_id()),
             endpoint: "-",
             model: None,
@@ -311,6 +325,7 @@ impl Exchange {
             tenant: None,
             finish: None,
             tags: Tags::default(),
+            token: None,
             bodies: None,
             plugins: Vec::new(),
             at_end: Vec::new(),
@@ -436,70 +451,12 @@ impl Exchange {
     pub(crate) fn fail(&mut self, error: Error) {
         self.outcome = Outcome::Failed(error);
     }
-
-    /// The attempts in words, for the log.
-    fn tried(&self) -> String {
-        let words: Vec<String> = self.attempts.iter().map(ToString::to_string).collect();
-        words.join(", ")
-    }
-
-    fn record(&self) {
-        let status = self.status.map_or(0, |status| status.as_u16());
-        let upstream = self.attempts.last().map_or("-", |attempt| &attempt.upstream);
-        let id = self.id.to_str().unwrap_or("-");
-        let model = self.model.as_deref().unwrap_or("-");
-        let duration_ms = self.elapsed().as_secs_f64() * 1e3;
-        let attempts = self.attempts.len();
-        let (caller, labels) = (self.caller.as_deref(), self.tags.in_words());
-        macro_rules! line {
-            ($level:ident, $($field:tt)*) => {
-                tracing::$level!(id, endpoint = self.endpoint, model, upstream, status, attempts, duration_ms, caller, labels, $($field)*)
-            };
-        }
-        match &self.outcome {
-            Outcome::Failed(error) => {
-                let cause = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
-                let kind = error.kind.code();
-                let tried = self.tried();
-                match error.kind.blame() {
-                    Blame::Client => line!(info, kind, error = %error, cause, tried, "request refused"),
-                    Blame::Upstream | Blame::Plugin | Blame::Gateway => {
-                        line!(warn, kind, error = %error, cause, tried, "request failed")
-                    }
-                }
-            }
-            Outcome::Cancelled => line!(info, kind = ErrorKind::Cancelled.code(), "client left"),
-            Outcome::Complete => {
-                let usage = self.usage.unwrap_or_default();
-                let first_token_ms = self.first_token.map(|time| time.as_secs_f64() * 1e3);
-                line!(
-                    debug,
-                    tokens_in = usage.input,
-                    tokens_out = usage.output,
-                    first_token_ms,
-                    "request complete"
-                );
-            }
-        }
-    }
 }
 
 impl Attempt {
     /// Whether it came to nothing yet.
     fn is_open(&self) -> bool {
         self.status.is_none() && self.error.is_none()
-    }
-}
-
-impl fmt::Display for Attempt {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: ", self.upstream)?;
-        match (&self.status, &self.error) {
-            (Some(status), _) => write!(formatter, "status {}", status.as_u16())?,
-            (None, Some(error)) => formatter.write_str(error.kind.code())?,
-            (None, None) => formatter.write_str("aborted")?,
-        }
-        write!(formatter, " after {} ms", self.took.as_millis())
     }
 }
 
@@ -511,10 +468,13 @@ impl Drop for Exchange {
         if let Some(last) = self.attempts.last_mut().filter(|last| last.is_open()) {
             last.took = elapsed.saturating_sub(last.began);
         }
-        self.record();
+        self.activity.metrics.record(self);
+        self.activity.log.record(self);
         for notice in std::mem::take(&mut self.at_end) {
             notice(self);
         }
+        let activity = self.activity.clone();
+        activity.audit.record(self);
     }
 }
 

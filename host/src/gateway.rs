@@ -17,6 +17,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use crate::admin::audit::Searches;
 use crate::auth::{self, Caller};
 use crate::budget::{Budget, Share};
 use crate::config::{ErrorCompat, Server};
@@ -25,6 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::{Activity, Exchange, REQUEST_ID};
 use crate::headers;
 use crate::health;
+use crate::metrics;
 use crate::models;
 use crate::plugin::call::Facts;
 use crate::plugin::chain::{Chain, Flow, Principal, Synthetic, View};
@@ -69,6 +71,8 @@ pub(crate) struct Gateway {
     pub(crate) health: health::State,
     /// Where the admin listener is.
     pub(crate) admin_address: SocketAddr,
+    /// The searches of the audit that run for it.
+    pub(crate) searches: Searches,
 }
 
 /// What the steps of a request come to.
@@ -149,12 +153,22 @@ impl Gateway {
             let (status, headers, body) = page.render(snapshot, self);
             return Ok(Answer::Own(status, headers, body));
         }
+        if snapshot.config.server.metrics_on_main && head.uri.path() == "/metrics" {
+            exchange.pass_by("health");
+            allow_method(health::METHODS, &head.method)?;
+            let (status, headers, body) = metrics::answer(self, &head.headers);
+            return Ok(Answer::Own(status, headers, body));
+        }
+        exchange.place = self.activity.audit.admit().await?;
         let mut chain = Chain::begin(&snapshot.plugins);
         if chain.has(Hook::OnComplete) {
             complete::watch(&snapshot.plugins, exchange);
         }
         let endpoint = Endpoint::of(head.uri.path()).map(|(endpoint, _)| endpoint);
         exchange.endpoint = endpoint.map_or("-", Endpoint::label);
+        if self.activity.log.keeps_tokens() {
+            exchange.token = auth::credential(&head);
+        }
         let caller = if chain.has(Hook::Authenticate) {
             Box::pin(authenticate(&mut chain, endpoint, &mut head, client, exchange)).await?
         } else {

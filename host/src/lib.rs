@@ -30,6 +30,7 @@
 //! | `gateway` | the life of one request; the only module that knows all others |
 //! | `stream` | bodies of responses |
 //! | `exchange` | the facts of one request |
+//! | `metrics` | what is counted of everything, and the page that tells it |
 //! | `snapshot`, `reload` | everything built from one configuration, and how it is replaced while serving |
 //! | [`route`] | model and prompt -> ranked upstreams; pure |
 //! | `auth`, `cors`, `headers`, `health`, `models`, `admin`, `tls` | what their names say |
@@ -93,6 +94,7 @@
 //! **The YAML tree is built from parser events** (saphyr-parser) and not through serde: positions, quoting and all
 //! problems at once need the tree.
 
+#[doc(hidden)]
 mod admin;
 mod audit;
 mod auth;
@@ -107,8 +109,11 @@ mod exchange;
 mod gateway;
 mod headers;
 mod health;
+mod log;
+mod metrics;
 mod models;
 mod plugin;
+pub use crate::metrics::recording as metrics_recording;
 mod recording;
 mod reload;
 pub mod route;

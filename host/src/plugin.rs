@@ -20,7 +20,7 @@ pub(crate) mod call;
 pub(crate) mod chain;
 pub(crate) mod complete;
 mod component;
-mod counters;
+pub(crate) mod counters;
 mod engine;
 mod fault;
 mod grants;
@@ -30,7 +30,7 @@ mod instance;
 mod kv;
 mod load;
 mod logs;
-mod metrics;
+pub(crate) mod metrics;
 mod outbound;
 mod quarantine;
 pub(crate) mod stages;
@@ -236,13 +236,28 @@ impl Core {
         }
     }
 
+    /// What is counted of its calls.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Its own metrics.
+    pub(crate) fn own_metrics(&self) -> metrics::Snapshot {
+        self.grants.metrics.snapshot()
+    }
+
+    /// Whether it is called: `healthy`, `quarantined` or `probing`.
+    pub(crate) fn condition(&self) -> &'static str {
+        self.quarantine.condition(Instant::now()).label()
+    }
+
     /// Whether a hook's fault is passed over; otherwise it ends the exchange.
     pub(crate) fn skips_fault(&self, hook: Hook) -> bool {
         self.settings.on_fault.skips(hook.name())
     }
 
     /// How many instances there are, idle ones included.
-    fn instances(&self) -> usize {
+    pub(crate) fn instances(&self) -> usize {
         self.settings.limits.instances_max as usize - self.places.available_permits()
     }
 }
@@ -262,7 +277,7 @@ impl Plugin {
             "generation": self.generation,
             "hooks": hooks,
             "imports": self.code.imports,
-            "condition": self.quarantine.condition(Instant::now()).label(),
+            "condition": self.condition(),
             "pooled": self.code.is_pooled,
             "memory_initial": self.code.memory_initial,
             "instances": self.instances(),

@@ -44,6 +44,18 @@ struct Status {
     rejected: u64,
 }
 
+/// How often the configuration was read again.
+pub(crate) struct Tally {
+    /// Times that it was replaced.
+    pub(crate) replaced: u64,
+    /// Times that it was refused.
+    pub(crate) refused: u64,
+    /// When it was read last.
+    pub(crate) at: SystemTime,
+    /// Whether it was good then.
+    pub(crate) is_good: bool,
+}
+
 impl Reloader {
     /// Remembers where `config` came from.
     pub(crate) fn new(source: config::Input, config: &Config, plugins: Arc<Runtime>) -> Self {
@@ -86,7 +98,10 @@ impl Reloader {
                 status.problems = None;
                 status.reloads += 1;
                 warn_of_fixed_settings(&gateway.snapshots.current().config, &next.config);
+                gateway.activity.log.configure(&next.config.log);
                 tracing::info!(upstreams = next.upstreams.len(), "configuration reloaded");
+                gateway.activity.audit.configure(&next.config.audit);
+                gateway.activity.metrics.configure(&next.config);
                 gateway.snapshots.swap(next);
                 Ok(true)
             }
@@ -164,6 +179,17 @@ impl Reloader {
         })
     }
 
+    /// How often it was reloaded, for the metrics.
+    pub(crate) fn tally(&self) -> Tally {
+        let status = self.status();
+        Tally {
+            replaced: status.reloads,
+            refused: status.rejected,
+            at: status.at,
+            is_good: status.problems.is_none(),
+        }
+    }
+
     fn status(&self) -> MutexGuard<'_, Status> {
         self.status.lock().expect("no code panics while it holds this lock")
     }
@@ -198,8 +224,11 @@ fn build(source: &config::Input, before: &Snapshot, plugins: &Runtime) -> (Optio
 }
 
 fn warn_of_fixed_settings(before: &Config, after: &Config) {
+    let logs = (&before.log, &after.log);
     let (before, after) = (&before.server, &after.server);
     let fixed = [
+        ("log.format", logs.0.format != logs.1.format),
+        ("log.dir", logs.0.dir != logs.1.dir),
         ("server.listen", before.listen != after.listen),
         ("server.admin", before.admin != after.admin),
         ("server.connections_max", before.connections_max != after.connections_max),

@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin;
 use crate::gateway::Gateway;
+use crate::metrics::Listener;
 use crate::stream::Body;
 
 /// How long a connection may be idle between two requests.
@@ -42,6 +43,16 @@ pub(crate) enum Surface {
     Main,
     /// The operators' side.
     Admin,
+}
+
+impl Surface {
+    /// Its name in metrics.
+    fn listener(self) -> Listener {
+        match self {
+            Self::Main => Listener::Main,
+            Self::Admin => Listener::Admin,
+        }
+    }
 }
 
 /// How connections are told to end.
@@ -100,6 +111,7 @@ pub(crate) async fn serve(
         let (gateway, stop) = (gateway.clone(), stop.clone());
         tasks.spawn(async move {
             let _permit = permit;
+            let _connected = gateway.activity.metrics.connected(surface.listener());
             if let Err(error) = connection(stream, client, surface, gateway, stop).await {
                 tracing::debug!(error, "connection ended");
             }

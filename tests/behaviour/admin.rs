@@ -275,10 +275,12 @@ fn an_explanation_says_where_the_request_then_goes() {
             json!([{"upstream": "other", "reason": "it does not take this model"}])
         );
     }
+    let drawn = get(&gateway, "/admin/explain?model=m");
+    assert_eq!(drawn["no_anchor"], json!("there is no text, so that every request is a draw"));
     adjust(&gateway, "one", &json!({"enabled": false}));
-    let explained = get(&gateway, "/admin/explain?model=m");
+    let explained = get(&gateway, "/admin/explain?model=m&text=hi");
     assert_eq!(explained["choice"], json!("two/é"));
-    assert_eq!(explained["no_anchor"], json!("there is no text, so that every request is a draw"));
+    assert_eq!(explained["no_anchor"], json!("the choice does not depend on the text"));
     assert_eq!(explained["others"][0], json!({"upstream": "one", "reason": "it is disabled"}));
     let refused = |target: &str, word: &str| {
         let answer = gateway.send_admin(&Request::get(target)).expect(400);
@@ -304,19 +306,28 @@ fn an_explanation_takes_no_turn() {
 }
 
 /// Every path, with a method that it has and one that it has not.
-const ROUTES: [(&str, &str, &str); 11] = [
+const ROUTES: [(&str, &str, &str); 17] = [
+    ("/", "GET", "POST"),
+    ("/page.js", "GET", "DELETE"),
+    ("/page.css", "GET", "PUT"),
     ("/healthz", "GET", "POST"),
     ("/readyz", "GET", "POST"),
+    ("/stats", "GET", "POST"),
+    ("/metrics", "GET", "POST"),
     ("/admin/config", "GET", "POST"),
     ("/admin/reload", "POST", "GET"),
     ("/admin/upstreams", "GET", "DELETE"),
     ("/admin/upstreams/one", "POST", "GET"),
     ("/admin/plugins", "GET", "POST"),
     ("/admin/plugins/reload", "POST", "GET"),
+    ("/admin/audit?limit=1", "GET", "POST"),
     ("/admin/explain?model=m", "GET", "PUT"),
     ("/admin/explain", "POST", "PATCH"),
     ("/admin/openapi.json", "GET", "POST"),
 ];
+
+/// Those that go without a token.
+const OPEN: [&str; 5] = ["/", "/page.js", "/page.css", "/healthz", "/readyz"];
 
 /// A request that a route of [`ROUTES`] takes.
 fn valid(method: &str, target: &str) -> Request {
@@ -351,7 +362,7 @@ fn every_route_knows_its_methods_and_says_no_more_than_it_must() {
             connection.shut_write();
             assert_eq!(connection.wait_closed(), b"", "HEAD {target} has no body");
         }
-        if target.starts_with("/admin/") {
+        if !OPEN.contains(&target) {
             let unknown = format!("{target}{}colour=red", if target.contains('?') { '&' } else { '?' });
             let answer = gateway.send_admin(&valid(method, &unknown)).expect(400);
             assert!(answer.error_message().contains("`colour`"), "{target}");
@@ -396,7 +407,7 @@ fn with_a_token_only_probes_go_without_it() {
     );
     let status = |answer: Answer| (answer.status(), answer.header("www-authenticate").map(str::to_owned));
     for (target, method, wrong) in ROUTES {
-        let is_open = !target.starts_with("/admin/");
+        let is_open = OPEN.contains(&target);
         let request = valid(method, target);
         let expected = if is_open { (200, None) } else { (401, Some("Bearer".to_owned())) };
         assert_eq!(status(gateway.send_admin(&request)), expected, "{target}");
@@ -415,4 +426,52 @@ fn with_a_token_only_probes_go_without_it() {
     let config = gateway.send_admin(&Request::get("/admin/config").header("authorization", "Bearer t0ken"));
     assert!(!config.expect(200).text().contains("t0ken"));
     assert!(!gateway.stderr().contains("t0ken"));
+}
+
+#[test]
+fn searches_of_the_audit_are_checked_and_off_when_it_is_off() {
+    let on = Gateway::start("upstreams: [{ name: one, base_url: 'builtin:echo' }]\n");
+    let refused = |target: &str, word: &str| {
+        let answer = on.send_admin(&Request::get(target)).expect(400);
+        assert!(answer.error_message().contains(word), "{target}: {}", answer.text());
+    };
+    refused("/admin/audit?limit=0", "`limit`");
+    refused("/admin/audit?since=yesterday", "`since`");
+    refused("/admin/audit?outcome=good", "`outcome`");
+    refused("/admin/audit?model=%zz", "percent-encoded");
+    refused("/admin/audit/1?full=yes", "`full`");
+    assert_eq!(on.send_admin(&Request::get("/admin/audit/nothing")).expect(404).error_code(), "unknown_path");
+    let off =
+        Gateway::start("audit: { enabled: false }\nupstreams: [{ name: one, base_url: 'builtin:echo' }]\n");
+    for target in ["/admin/audit", "/admin/audit/1"] {
+        let answer = off.send_admin(&Request::get(target)).expect(404);
+        assert!(answer.error_message().contains("`audit.enabled`"), "{}", answer.text());
+    }
+}
+
+#[test]
+fn a_body_that_does_not_come_is_not_waited_for() {
+    let gateway = Gateway::start("upstreams: [{ name: one, base_url: 'builtin:echo' }]\n");
+    let mut connection = Connection::open(gateway.admin());
+    let head = format!(
+        "POST /admin/upstreams/one HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{{",
+        gateway.admin()
+    );
+    connection.write(head.as_bytes());
+    assert_eq!(connection.answer().status(), 408);
+}
+
+#[test]
+fn changes_under_load_fail_no_request() {
+    let upstreams = echoes();
+    let gateway = Gateway::start(&two(&upstreams));
+    std::thread::scope(|scope| {
+        let load = || (0..200).for_each(|_| drop(gateway.send(&Request::chat("load")).expect(200)));
+        let clients = [scope.spawn(load), scope.spawn(load)];
+        for number in (0..).take_while(|_| !clients.iter().all(|client| client.is_finished())) {
+            let is_enabled = if number % 2 == 0 { json!(false) } else { Value::Null };
+            adjust(&gateway, "one", &json!({"enabled": is_enabled, "weight": number}));
+        }
+    });
+    assert!(upstreams.iter().all(|upstream| upstream.count() > 0), "both had their turns");
 }

@@ -189,7 +189,7 @@ fn the_grace_period_may_come_from_the_environment() {
 #[test]
 fn variables_of_features_to_come_are_said_to_have_no_effect() {
     let names = [
-        ["LOG_FILE", "REQUEST_LOG_ENABLED", "METRICS_ENABLED", "LOG_FULL_TOKEN_ON_ERROR"],
+        ["LOG_FILE", "METRICS_ENABLED"],
         ["RECD_PATH", "DB_ROTATION_CHECK_INTERVAL_SEC", "MAX_TOKENS", "USER_HEADER"],
         ["REDIS_URL", "RATE_LIMIT_WINDOW_MIN", "ENABLE_RATE_LIMITING", "CIRCUIT_BREAKER_ENABLED"],
     ];

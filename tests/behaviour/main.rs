@@ -5,6 +5,8 @@ mod audit;
 mod departure;
 mod environment;
 mod fuzz;
+mod logs;
+mod metrics;
 mod models;
 mod page;
 mod plugins;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use witgate_tests::upstream::reply::{Step, chunk};
 use witgate_tests::{Gateway, Received, Reply, Upstream};
 
+mod openapi;
 mod plugins;
 
 const OPENAI_PYTHON: &str = "3.52.0";

@@ -54,6 +54,11 @@ impl Query {
         Ok(value)
     }
 
+    /// All parameters, for whoever checks them.
+    pub(super) fn into_pairs(self) -> Vec<(String, String)> {
+        self.0
+    }
+
     /// Checks that nothing is left.
     ///
     /// # Errors

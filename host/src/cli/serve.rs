@@ -1,6 +1,5 @@
 //! `witgate serve`: listens until it is told to stop.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +8,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::audit::Searches;
+use crate::audit::Audit;
 use crate::budget::Budget;
-use crate::config::defaults::log_filter;
-use crate::config::{Config, Input, LogFormat, Origin, Target};
+use crate::config::{Config, Input, Origin, Target};
 use crate::exchange::Activity;
 use crate::gateway::Gateway;
 use crate::health;
+use crate::log::Log;
 use crate::plugin::Runtime;
 use crate::reload::Reloader;
 use crate::server::{self, Stop, Surface};
@@ -28,6 +29,10 @@ const CUT_OFF_TIME_MAX: Duration = Duration::from_secs(1);
 const LEFT_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long plugins may take for the records of exchanges that are over.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long the audit may take for what is still queued.
+const RECORD_TIME_MAX: Duration = Duration::from_secs(15);
+/// How long the last lines of the log may take.
+const LOG_TIME_MAX: Duration = Duration::from_secs(2);
 /// The status of a process that was told twice to stop. Source: the shells' 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
 
@@ -38,11 +43,13 @@ const INTERRUPTED: i32 = 130;
 /// A message when it cannot start.
 pub(super) fn run(input: Input) -> Result<(), String> {
     let (config, warnings) = input.load().map_err(|problems| problems.to_string())?;
-    log_to_stderr(config.log.format, log_filter(&input.environment));
+    let log = Log::start(&config.log, &input.environment)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    runtime()?.block_on(serve(input, config))
+    let ended = runtime()?.block_on(serve(input, config, &log));
+    log.flush(LOG_TIME_MAX);
+    ended
 }
 
 /// One thread where there is one processor: handing tasks from thread to thread would only cost.
@@ -55,7 +62,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
     builder.enable_all().build().map_err(|error| format!("the runtime cannot start: {error}"))
 }
 
-async fn serve(input: Input, config: Config) -> Result<(), String> {
+async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     // Before anybody can know that it runs: a signal without a handler would end it.
     let mut signals = Signals::new()?;
     let main = server::bind(config.server.listen, "--listen").await?;
@@ -65,14 +72,18 @@ async fn serve(input: Input, config: Config) -> Result<(), String> {
     let built = tokio::task::spawn_blocking(move || Snapshot::build(config, None, &shared)).await;
     let snapshot = built.map_err(|_| "the gateway failed while it started".to_owned())??;
     let config = snapshot.config.clone();
+    let audit = Audit::start(&config.audit)?;
+    let activity = Activity { audit, log: log.clone(), ..Activity::new() };
     let gateway = Arc::new(Gateway {
         reloader: Reloader::new(input, &config, plugins),
         snapshots: Snapshots::new(snapshot),
-        activity: Arc::new(Activity::new()),
+        activity: Arc::new(activity),
         budget: Budget::new(),
         health: health::State::new(),
         admin_address: address(&admin)?,
+        searches: Searches::new(),
     });
+    gateway.activity.metrics.configure(&config);
     print_banner(&config, &main, &admin)?;
     let (tasks, stop) = (TaskTracker::new(), Stop::default());
     // The operators' side goes on to the end, so that they can see the drain.
@@ -106,6 +117,10 @@ async fn serve(input: Input, config: Config) -> Result<(), String> {
     let _ = tokio::time::timeout(LEFT_TIME_MAX, gateway.activity.tasks.wait()).await;
     if tokio::time::timeout(FLUSH_TIME_MAX, gateway.reloader.plugins.flush()).await.is_err() {
         tracing::warn!("not every plugin took its records in time");
+    }
+    let rows = gateway.activity.audit.flush(RECORD_TIME_MAX).await;
+    if rows > 0 {
+        tracing::error!(rows, "not every exchange could be recorded in time; these rows are lost");
     }
     tracing::info!("stopped");
     Ok(())
@@ -185,6 +200,9 @@ fn print_banner(config: &Config, main: &TcpListener, admin: &TcpListener) -> Res
         let found = upstream.found_by.map(|variable| format!(" ({variable})")).unwrap_or_default();
         println!("upstream {}: {place}{found}", upstream.name);
     }
+    if config.audit.is_enabled {
+        println!("audit {} (read it with `witgate audit`)", config.audit.path.display());
+    }
     println!("listening on {scheme}://{main}");
     println!("admin on http://{}", address(admin)?);
     let has_echo = config.upstreams.iter().any(|upstream| upstream.target == Target::Echo);
@@ -204,18 +222,5 @@ fn warn_if_open(config: &Config) {
             listen = %config.server.listen,
             "anybody who reaches this address can use the upstreams' keys: bind to loopback or put an authenticating proxy before it"
         );
-    }
-}
-
-fn log_to_stderr(format: LogFormat, filter: String) {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match format {
-        LogFormat::Text => builder.with_target(false).init(),
-        LogFormat::Json => builder.json().with_target(false).flatten_event(true).init(),
     }
 }

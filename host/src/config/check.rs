@@ -130,7 +130,7 @@ impl Reader<'_> {
                 _ => ErrorCompat::OpenAi,
             },
             audit: self.audit(root.get("audit"), &defaults.audit),
-            log: self.log(root.get("log")),
+            log: self.log(root.get("log"), &defaults.log),
             metrics: Metrics {
                 is_compat: root.get("metrics").and_then(|metrics| flag(metrics, "compat")).unwrap_or(false),
             },

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::config::check::values;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::env::Environment;
-use crate::config::{Audit, Retry, RetryOn, Server, Timeouts};
+use crate::config::{Audit, Log, Retry, RetryOn, Server, Timeouts};
 
 /// The values of everything that a file leaves out.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,8 @@ pub struct Defaults {
     pub models_cache_ttl: Duration,
     /// The record of every exchange.
     pub audit: Audit,
+    /// The log.
+    pub log: Log,
 }
 
 impl Default for Defaults {
@@ -71,6 +73,7 @@ impl Default for Defaults {
             },
             models_cache_ttl: Duration::from_secs(600),
             audit: Audit::default(),
+            log: Log::default(),
         }
     }
 }
@@ -95,7 +98,7 @@ impl Defaults {
         variables.retry(&mut defaults.retry);
         defaults.server.cache_dir = cache_dir(environment);
         variables.audit(&mut defaults.audit);
-        variables.log_level();
+        variables.log(&mut defaults.log);
         variables.later();
         defaults
     }
@@ -145,8 +148,12 @@ impl Variables<'_> {
         }
     }
 
-    fn log_level(&mut self) {
+    fn log(&mut self, log: &mut Log) {
         self.parse("LOG_LEVEL", "`debug`, `info`, `warning` or `error`", level);
+        if let Some(is_access) = self.parse("REQUEST_LOG_ENABLED", "`true` or `false`", flag) {
+            log.is_access = is_access;
+        }
+        self.parse(FULL_TOKEN, "`true` or `false`", flag);
     }
 
     fn later(&mut self) {
@@ -209,10 +216,16 @@ const LATER: &[&str] = &[
     "CIRCUIT_BREAKER_THRESHOLD",
     "CIRCUIT_BREAKER_TIMEOUT",
     "LOG_FILE",
-    "REQUEST_LOG_ENABLED",
     "METRICS_ENABLED",
-    "LOG_FULL_TOKEN_ON_ERROR",
 ];
+
+/// Asks for the token of a request that failed to be logged.
+const FULL_TOKEN: &str = "LOG_FULL_TOKEN_ON_ERROR";
+
+/// Whether the log is to show the tokens of requests that fail: `LOG_FULL_TOKEN_ON_ERROR`, by default not.
+pub fn logs_full_token(environment: &Environment) -> bool {
+    environment.filled(FULL_TOKEN).and_then(flag).unwrap_or(false)
+}
 
 /// The filter of the log: `RUST_LOG` in its own syntax, else `LOG_LEVEL`, else `info`.
 pub fn log_filter(environment: &Environment) -> String {
@@ -220,6 +233,15 @@ pub fn log_filter(environment: &Environment) -> String {
     match environment.filled("RUST_LOG") {
         Some(filter) => filter.to_owned(),
         None => by_level().unwrap_or("info").to_owned(),
+    }
+}
+
+/// A switch by the words that the earlier systems took.
+fn flag(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
     }
 }
 

@@ -9,8 +9,8 @@ use crate::config::env::Environment;
 use crate::config::files::{Digest, Files};
 use crate::config::secret::Secret;
 use crate::config::{
-    Clean, Config, ErrorCompat, Glob, Log, Metrics, ModelMatch, Origin, Otlp, Overrides, Plugin,
-    PluginSource, PriorityMode, Routing, Strategy, Target, ThinkingFormat, Upstream, UpstreamTls,
+    Clean, Config, ErrorCompat, Glob, Metrics, ModelMatch, Origin, Otlp, Overrides, Plugin, PluginSource,
+    PriorityMode, Routing, Strategy, Target, ThinkingFormat, Upstream, UpstreamTls,
 };
 
 /// Builds the embedded default; what is wrong with the variables it reads is added to `found`.
@@ -42,7 +42,7 @@ pub fn config(
         models_cache_ttl: defaults.models_cache_ttl,
         error_compat: ErrorCompat::OpenAi,
         audit: defaults.audit,
-        log: Log::default(),
+        log: defaults.log,
         metrics: Metrics::default(),
         otlp: Otlp::default(),
     }

@@ -62,12 +62,20 @@ impl Config {
             "log": {
                 "format": self.log.format.name(),
                 "access": self.log.is_access,
+                "access_format": self.log.access_format.name(),
                 "dir": self.log.dir,
+                "size_max": self.log.size_max,
+                "keep": {
+                    "info": self.log.keep.info,
+                    "error": self.log.keep.error,
+                    "system": self.log.keep.system,
+                },
             },
             "metrics": { "compat": self.metrics.is_compat },
             "otlp": {
                 "endpoint": self.otlp.endpoint.as_ref().map(ToString::to_string),
                 "headers": self.otlp.headers.iter().map(header).collect::<serde_json::Map<_, _>>(),
+                "sample": self.otlp.sample,
             },
         })
     }

@@ -98,13 +98,43 @@ pub struct Log {
     pub format: LogFormat,
     /// Whether every exchange has a line. Default true.
     pub is_access: bool,
+    /// How those lines are written. Default as `format`.
+    pub access_format: LogFormat,
     /// The folder of log files; none writes to standard error.
     pub dir: Option<PathBuf>,
+    /// The most bytes of one log file; zero means no bound. Default 100 MiB.
+    pub size_max: u64,
+    /// How long log files are kept.
+    pub keep: LogKeep,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Text, is_access: true, dir: None }
+        Self {
+            format: LogFormat::Text,
+            is_access: true,
+            access_format: LogFormat::Text,
+            dir: None,
+            size_max: 100 << 20,
+            keep: LogKeep::default(),
+        }
+    }
+}
+
+/// For how many days log files are kept, the current one included; zero means for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogKeep {
+    /// Exchanges that went well. Default 10.
+    pub info: u32,
+    /// Exchanges that did not. Default 30.
+    pub error: u32,
+    /// What the gateway says of itself. Default 10.
+    pub system: u32,
+}
+
+impl Default for LogKeep {
+    fn default() -> Self {
+        Self { info: 10, error: 30, system: 10 }
     }
 }
 
@@ -129,12 +159,20 @@ impl LogFormat {
 }
 
 /// The export of traces by the OpenTelemetry protocol.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Otlp {
     /// Where a collector takes OTLP over HTTP, such as `http://127.0.0.1:4318`; none exports nothing.
     pub endpoint: Option<Uri>,
     /// Headers of every export.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The share of requests that are traced where the caller does not say, from 0 to 1. Default 1.
+    pub sample: f64,
+}
+
+impl Default for Otlp {
+    fn default() -> Self {
+        Self { endpoint: None, headers: Vec::new(), sample: 1.0 }
+    }
 }
 
 /// What metrics are told.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::config::check::values;
-use crate::config::defaults::log_filter;
+use crate::config::defaults::{log_filter, logs_full_token};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::env::{Environment, ExpandFault, expand};
 use crate::config::{
-    Config, FaultPolicy, HOOKS, ModelMatch, Origin, Overrides, Plugin, PluginConfig, PluginSource,
-    PriorityMode, ReuseScope, Strategy, Streaming, Target, load, load_text, locate,
+    Config, FaultPolicy, HOOKS, Log, LogFormat, LogKeep, ModelMatch, Origin, Overrides, Plugin, PluginConfig,
+    PluginSource, PriorityMode, ReuseScope, Strategy, Streaming, Target, load, load_text, locate,
 };
 use crate::wire::Endpoint;
 
@@ -991,6 +991,8 @@ fn a_malformed_variable_is_named() {
         ("MAX_RETRIES", "0"),
         ("RETRY_DELAY", "-1"),
         ("LOG_LEVEL", "loud"),
+        ("REQUEST_LOG_ENABLED", "maybe"),
+        ("LOG_FULL_TOKEN_ON_ERROR", "sometimes"),
         ("UPSTREAM_URL", "localhost:8000"),
         ("OPENAI_PORT", "x"),
         ("OPENAI_TLS", "perhaps"),
@@ -1020,6 +1022,52 @@ fn the_log_filter_prefers_the_more_precise_variable() {
     assert_eq!(
         log_filter(&environment(&[("LOG_LEVEL", "DEBUG"), ("RUST_LOG", "witgate=trace")])),
         "witgate=trace"
+    );
+}
+
+// parity: 148
+#[test]
+fn tokens_are_logged_only_where_somebody_asks_for_it() {
+    for (value, is_asked) in
+        [("1", true), ("TRUE", true), ("yes", true), ("on", true), ("0", false), ("", false)]
+    {
+        let environment = environment(&[("LOG_FULL_TOKEN_ON_ERROR", value)]);
+        assert_eq!(logs_full_token(&environment), is_asked, "{value}");
+    }
+    assert!(!logs_full_token(&environment(&[])));
+}
+
+// parity: 48, 150
+#[test]
+fn the_access_log_is_as_the_file_says_or_the_variable() {
+    let log =
+        |text: &str, variables: &[(&str, &str)]| read(&format!("{UPSTREAM}{text}"), variables).unwrap().0.log;
+    assert_eq!(log("", &[]), Log::default());
+    assert!(!log("", &[("REQUEST_LOG_ENABLED", "false")]).is_access);
+    assert!(log("log: { access: true }\n", &[("REQUEST_LOG_ENABLED", "false")]).is_access);
+    let json = log("log: { format: json }\n", &[]);
+    assert_eq!((json.format, json.access_format), (LogFormat::Json, LogFormat::Json));
+    let mixed = log("log: { format: json, access_format: text }\n", &[]);
+    assert_eq!((mixed.format, mixed.access_format), (LogFormat::Json, LogFormat::Text));
+    let files = log("log: { dir: logs, size_max: 1MiB, keep: { error: 0 } }\n", &[]);
+    assert_eq!(files.dir.as_deref(), Some(Path::new("logs")));
+    assert_eq!((files.size_max, files.keep), (1 << 20, LogKeep { error: 0, ..LogKeep::default() }));
+    assert_eq!(log("log: { dir: '' }\n", &[]).dir, None);
+}
+
+#[test]
+fn what_is_wrong_with_the_log_is_said() {
+    refused_after_upstream(
+        "log: { keep: { info: -1, warn: 3 } }",
+        r"
+c.yaml:4:22: `info` must be a whole number from 0 to 36500, not `-1`
+  | log: { keep: { info: -1, warn: 3 } }
+  |                      ^^
+c.yaml:4:26: `warn` is not a key of `keep`
+  | log: { keep: { info: -1, warn: 3 } }
+  |                          ^^^^
+  = known are `info`, `error`, `system`
+",
     );
 }
 

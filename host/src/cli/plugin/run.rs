@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use self::upstream::Script;
 use super::{RunArguments, read, trial};
+use crate::admin::audit::Searches;
 use crate::budget::Budget;
 use crate::cli::serve;
 use crate::config::env::Environment;
@@ -148,6 +149,7 @@ async fn gateway(
         budget: Budget::new(),
         health: health::State::new(),
         admin_address: address,
+        searches: Searches::new(),
     }))
 }
 

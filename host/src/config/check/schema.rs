@@ -223,8 +223,15 @@ const MODELS_CACHE: &[Field] = &[key("ttl", Shape::Duration), key("ttl_seconds",
 const LOG: &[Field] = &[
     key("format", Shape::OneOf(&["text", "json"], &[])),
     key("access", Shape::Bool),
+    key("access_format", Shape::OneOf(&["text", "json"], &[])),
     key("dir", Shape::Text),
+    key("size_max", Shape::Size),
+    key("keep", Shape::Mapping(LOG_KEEP)),
 ];
+
+const LOG_KEEP: &[Field] = &[key("info", DAYS), key("error", DAYS), key("system", DAYS)];
+
+const DAYS: Shape = Shape::Integer(0, 36_500);
 
 const COMMIT: &[Field] =
     &[key("events_max", SMALL), key("bytes_max", Shape::Size), key("wait_max", Shape::Duration)];
@@ -331,7 +338,8 @@ const AUDIT: &[Field] = &[
 ];
 
 const METRICS: &[Field] = &[key("compat", Shape::Bool)];
-const OTLP: &[Field] = &[key("endpoint", Shape::Text), key("headers", Shape::TextMap)];
+const OTLP: &[Field] =
+    &[key("endpoint", Shape::Text), key("headers", Shape::TextMap), key("sample", Shape::Percent)];
 
 /// Holds a tree against the schema and reports everything that does not fit.
 pub(super) fn walk(root: &Node, problems: &mut Vec<Problem>) {

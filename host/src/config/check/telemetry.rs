@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use super::{Reader, duration, flag, integer, size, text, texts, values};
 use crate::config::file::Node;
-use crate::config::{Audit, Log, LogFormat, OnFull, Otlp, Rotation};
+use crate::config::{Audit, Log, LogFormat, LogKeep, OnFull, Otlp, Rotation};
 
 impl Reader<'_> {
     pub(super) fn audit(&mut self, node: Option<&Node>, defaults: &Audit) -> Audit {
@@ -55,12 +55,27 @@ impl Reader<'_> {
         texts(Some(list)).iter().filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()).collect()
     }
 
-    pub(super) fn log(&mut self, node: Option<&Node>) -> Log {
-        let Some(node) = node else { return Log::default() };
+    pub(super) fn log(&mut self, node: Option<&Node>, defaults: &Log) -> Log {
+        let Some(node) = node else { return defaults.clone() };
+        let written = |key| match text(node, key) {
+            Some("json") => Some(LogFormat::Json),
+            Some("text") => Some(LogFormat::Text),
+            _ => None,
+        };
+        let format = written("format").unwrap_or(defaults.format);
+        let keep = node.get("keep");
+        let days = |kind, default| keep.and_then(|keep| integer(keep, kind)).unwrap_or(default);
         Log {
-            format: if text(node, "format") == Some("json") { LogFormat::Json } else { LogFormat::Text },
-            is_access: flag(node, "access").unwrap_or(true),
+            format,
+            is_access: flag(node, "access").unwrap_or(defaults.is_access),
+            access_format: written("access_format").unwrap_or(format),
             dir: text(node, "dir").filter(|dir| !dir.is_empty()).map(|dir| self.folder.join(dir)),
+            size_max: size(node, "size_max").unwrap_or(defaults.size_max),
+            keep: LogKeep {
+                info: days("info", defaults.keep.info),
+                error: days("error", defaults.keep.error),
+                system: days("system", defaults.keep.system),
+            },
         }
     }
 
@@ -79,6 +94,7 @@ impl Reader<'_> {
                 }
             }),
             headers: self.headers(node.get("headers")),
+            sample: text(node, "sample").and_then(values::percent).map_or(1.0, |percent| percent / 100.0),
         }
     }
 }

@@ -1,0 +1,286 @@
+//! The calendar of the audit: what time a row's number says, and which file that time belongs to. All in UTC.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::config::Rotation;
+
+/// How many numbers there are for each microsecond.
+const NUMBERS_PER_US: i64 = 1024;
+const US_PER_SECOND: i64 = 1_000_000;
+const US_PER_DAY: i64 = 86_400 * US_PER_SECOND;
+
+/// The numbers of rows that belong into one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Period {
+    /// The digits of the file's name: `202611` for a month, `20261121` for a day, 0 for all time.
+    digits: u32,
+    /// The first number.
+    first: i64,
+    /// The first number after it.
+    end: i64,
+}
+
+impl Period {
+    /// The period that a row of this number belongs to.
+    pub(super) fn of(number: i64, rotation: Rotation) -> Self {
+        let day = number.div_euclid(NUMBERS_PER_US).div_euclid(US_PER_DAY);
+        let (year, month, day_of_month) = date(day);
+        let months = year * 100 + month;
+        match rotation {
+            Rotation::Never => Self { digits: 0, first: i64::MIN, end: i64::MAX },
+            Rotation::Daily => Self::between(months * 100 + day_of_month, day, day + 1),
+            Rotation::Monthly => {
+                Self::between(months, day_number(year, month, 1), day_number(year, month + 1, 1))
+            }
+        }
+    }
+
+    /// The period with these digits in its name, if they are a month or a day.
+    fn named(digits: &str) -> Option<Self> {
+        if !matches!(digits.len(), 6 | 8) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let part = |range: std::ops::Range<usize>| digits[range].parse().ok();
+        let (year, month): (i64, i64) = (part(0..4)?, part(4..6)?);
+        let (rotation, day) =
+            if digits.len() == 8 { (Rotation::Daily, part(6..8)?) } else { (Rotation::Monthly, 1) };
+        let period = Self::of(day_number(year, month, day) * US_PER_DAY * NUMBERS_PER_US, rotation);
+        // What is no date comes out as another one.
+        (period.digits.to_string() == digits).then_some(period)
+    }
+
+    fn between(digits: i64, first_day: i64, end_day: i64) -> Self {
+        let number = |day: i64| day.saturating_mul(US_PER_DAY).saturating_mul(NUMBERS_PER_US);
+        let digits = u32::try_from(digits).unwrap_or_default();
+        Self { digits, first: number(first_day), end: number(end_day) }
+    }
+
+    /// Whether a row of this number belongs to it.
+    pub(super) fn contains(&self, number: i64) -> bool {
+        (self.first..self.end).contains(&number)
+    }
+
+    /// Whether it is over before another one begins.
+    pub(super) fn is_before(&self, other: &Self) -> bool {
+        self.end <= other.first
+    }
+
+    /// Whether it is over at a time.
+    pub(super) fn is_over(&self, now: SystemTime) -> bool {
+        self.end <= first_number(now)
+    }
+
+    /// What the file says of it: the digits of its name, or `all`.
+    pub(super) fn word(&self) -> String {
+        if self.digits == 0 { "all".to_owned() } else { self.digits.to_string() }
+    }
+
+    /// The name of its closed file beside the live one: `record_202611.db`, the second one `record_202611_2.db`.
+    pub(super) fn file(&self, live: &Path, copy: u32) -> PathBuf {
+        let (stem, extension) = name_parts(live);
+        let suffix = if copy > 1 { format!("_{copy}") } else { String::new() };
+        live.with_file_name(format!("{stem}_{}{suffix}{extension}", self.word()))
+    }
+}
+
+/// The closed files beside a live one with their periods, oldest first. A folder that cannot be listed has none.
+pub(super) fn closed_files(live: &Path) -> Vec<(Period, PathBuf)> {
+    let folder = live.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let Ok(entries) = std::fs::read_dir(folder.unwrap_or(Path::new("."))) else { return Vec::new() };
+    let (stem, extension) = name_parts(live);
+    let mut files: Vec<(Period, u32, PathBuf)> = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let middle = name.to_str()?.strip_prefix(&stem)?.strip_prefix('_')?.strip_suffix(&extension)?;
+            let (digits, copy) = middle.split_once('_').unwrap_or((middle, "1"));
+            Some((Period::named(digits)?, copy.parse().ok()?, live.with_file_name(&name)))
+        })
+        .collect();
+    files.sort_by_key(|(period, copy, _)| (period.end, *copy));
+    files.into_iter().map(|(period, _, path)| (period, path)).collect()
+}
+
+/// The two parts of a file's name: before the dot of its extension, and from there on.
+pub(super) fn name_parts(path: &Path) -> (String, String) {
+    let text = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let extension = text(path.extension());
+    (text(path.file_stem()), if extension.is_empty() { extension } else { format!(".{extension}") })
+}
+
+/// The lowest number that an exchange which begins at a time can have.
+pub(super) fn first_number(time: SystemTime) -> i64 {
+    let us = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_micros();
+    i64::try_from(us * NUMBERS_PER_US as u128).unwrap_or(i64::MAX)
+}
+
+/// The time that a number says, as `2026-11-21 16:16:00.123456`.
+pub(super) fn started(number: i64) -> [u8; 26] {
+    let us = number.div_euclid(NUMBERS_PER_US);
+    let (year, month, day) = date(us.div_euclid(US_PER_DAY));
+    let time = us.rem_euclid(US_PER_DAY);
+    let (seconds, fraction) = (time / US_PER_SECOND, time % US_PER_SECOND);
+    let mut text = *b"0000-00-00 00:00:00.000000";
+    let mut put = |mut value: i64, range: std::ops::Range<usize>| {
+        for place in text[range].iter_mut().rev() {
+            *place = b'0' + (value % 10) as u8;
+            value /= 10;
+        }
+    };
+    put(year, 0..4);
+    put(month, 5..7);
+    put(day, 8..10);
+    put(seconds / 3600, 11..13);
+    put(seconds / 60 % 60, 14..16);
+    put(seconds % 60, 17..19);
+    put(fraction, 20..26);
+    text
+}
+
+/// Year, month and day of a day since 1970-01-01.
+/// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days` (public domain).
+fn date(day: i64) -> (i64, i64, i64) {
+    let shifted = day + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day_of_month)
+}
+
+/// The day since 1970-01-01 of a date; the month may be 13.
+/// Source: Howard Hinnant, as above, `days_from_civil`.
+fn day_number(year: i64, month: i64, day: i64) -> i64 {
+    let (year, month) = if month > 12 { (year + 1, month - 12) } else { (year, month) };
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let shifted_month = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+/// The lowest number of a time that is written as [`started`] writes it, or of its date alone.
+#[cfg(test)]
+pub(super) fn number_at(text: &str) -> i64 {
+    let part = |range: std::ops::Range<usize>| text.get(range).map_or(0, |digits| digits.parse().unwrap());
+    let day = day_number(part(0..4), part(5..7), part(8..10));
+    let seconds = (part(11..13) * 60 + part(14..16)) * 60 + part(17..19);
+    ((day * 86_400 + seconds) * US_PER_SECOND + part(20..26)) * NUMBERS_PER_US
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(time: &str, month: &str, day: &str) {
+        let number = number_at(time);
+        assert_eq!(str::from_utf8(&started(number)), Ok(time));
+        assert_eq!(Period::of(number, Rotation::Monthly).word(), month, "{time}");
+        assert_eq!(Period::of(number, Rotation::Daily).word(), day, "{time}");
+        assert_eq!(Period::of(number, Rotation::Never).word(), "all", "{time}");
+    }
+
+    #[test]
+    fn a_row_belongs_to_the_month_and_day_of_its_start() {
+        // parity: 145
+        check("1970-01-01 00:00:00.000000", "197001", "19700101");
+        check("2024-02-29 23:59:59.999999", "202402", "20240229");
+        check("2024-03-01 00:00:00.000000", "202403", "20240301");
+        check("2026-11-21 16:16:00.123456", "202611", "20261121");
+        check("2026-12-31 23:59:59.999999", "202612", "20261231");
+        check("2027-01-01 00:00:00.000000", "202701", "20270101");
+        check("2100-02-28 12:00:00.000001", "210002", "21000228");
+    }
+
+    #[test]
+    fn the_date_command_agrees() {
+        assert_eq!(number_at("2026-11-21 16:16:00"), 1_795_277_760 * 1_000_000 * 1024);
+        assert_eq!(number_at("2000-03-01"), 951_868_800 * 1_000_000 * 1024);
+    }
+
+    #[test]
+    fn only_names_of_the_scheme_are_closed_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let live = folder.path().join("record.db");
+        let closed = [
+            "record_202609.db",
+            "record_202610.db",
+            "record_202610_2.db",
+            "record_202610_10.db",
+            "record_20261101.db",
+        ];
+        let others = [
+            "record.db",
+            "record_202613.db",
+            "record_20261131.db",
+            "record_202610.db-wal",
+            "record_202610_x.db",
+            "record_2026.db",
+            "other_202610.db",
+            "record_202610.sqlite",
+            "record.corrupt-1.db",
+        ];
+        for name in closed.iter().chain(&others) {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let found: Vec<String> = closed_files(&live)
+            .iter()
+            .map(|(_, path)| path.file_name().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(found, closed);
+        assert_eq!(closed_files(Path::new("/nowhere/record.db")), []);
+    }
+
+    #[test]
+    fn a_closed_file_is_named_after_the_live_one() {
+        let month = Period::of(number_at("2026-11-21"), Rotation::Monthly);
+        for (live, copy, closed) in [
+            ("data/record.db", 1, "data/record_202611.db"),
+            ("record.db", 2, "record_202611_2.db"),
+            ("/a/audit", 1, "/a/audit_202611"),
+        ] {
+            assert_eq!(month.file(Path::new(live), copy), Path::new(closed));
+        }
+    }
+
+    #[test]
+    fn a_month_is_over_when_the_next_one_begins() {
+        let month = Period::of(number_at("2026-11-21"), Rotation::Monthly);
+        let end = UNIX_EPOCH + Duration::from_secs(1_796_083_200); // 2026-12-01
+        assert!(month.is_over(end) && !month.is_over(end - Duration::from_micros(1)));
+        assert!(month.is_before(&Period::of(first_number(end), Rotation::Monthly)));
+    }
+
+    proptest! {
+        #[test]
+        fn days_come_out_as_they_went_in(day in -1_000_000..3_000_000_i64) {
+            let (year, month, day_of_month) = date(day);
+            prop_assert_eq!(day_number(year, month, day_of_month), day);
+        }
+
+        #[test]
+        fn periods_leave_no_gap(number: i64) {
+            for rotation in [Rotation::Daily, Rotation::Monthly] {
+                let period = Period::of(number, rotation);
+                // The very ends of the range are cut off.
+                prop_assert!(period.contains(number) || period.end == i64::MAX || period.first == i64::MIN);
+                prop_assert!(Period::of(period.end, rotation).first == period.end || period.end == i64::MAX);
+            }
+            started(number);
+        }
+
+        #[test]
+        fn no_name_panics(digits in "\\PC{0,9}") {
+            Period::named(&digits);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The facts of one exchange that become its row, taken when it ends so that the rest can happen elsewhere and later.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode};
+
+use crate::chat::{StopReason, Usage};
+use crate::error::{Error, ErrorKind};
+use crate::exchange::{Attempt, Exchange, Outcome};
+use crate::recording::{Answer, Recording};
+
+/// What a row costs in memory besides its texts: the record, its place in the queue, allocations. In bytes.
+const ROW_BYTES: u64 = 768;
+
+/// What is known of an exchange that is over.
+pub(super) struct Record {
+    pub(super) number: i64,
+    pub(super) request_id: HeaderValue,
+    pub(super) caller: Option<String>,
+    pub(super) key: Option<Arc<str>>,
+    pub(super) tenant: Option<Arc<str>>,
+    pub(super) client: IpAddr,
+    pub(super) method: Method,
+    pub(super) target: String,
+    pub(super) endpoint: &'static str,
+    pub(super) model: Option<Arc<str>>,
+    pub(super) is_stream: bool,
+    pub(super) status: Option<StatusCode>,
+    pub(super) outcome: &'static str,
+    pub(super) fault: Option<Fault>,
+    pub(super) finish: Option<StopReason>,
+    pub(super) usage: Option<Usage>,
+    pub(super) first_token: Option<Duration>,
+    pub(super) duration: Duration,
+    pub(super) overhead: Duration,
+    pub(super) request_len: u64,
+    pub(super) response_len: u64,
+    pub(super) labels: Vec<(String, String)>,
+    pub(super) plugins: Vec<(Arc<str>, Duration)>,
+    pub(super) recording: Option<Box<Recording>>,
+    pub(super) attempts: Vec<Tried>,
+}
+
+/// What went wrong, in words.
+pub(super) struct Fault {
+    pub(super) kind: String,
+    /// The message and its cause.
+    pub(super) message: String,
+}
+
+/// One attempt.
+pub(super) struct Tried {
+    pub(super) upstream: Arc<str>,
+    pub(super) model: Arc<str>,
+    pub(super) status: Option<StatusCode>,
+    pub(super) fault: Option<Fault>,
+    pub(super) began: Duration,
+    pub(super) took: Duration,
+}
+
+impl Record {
+    /// Takes the facts of an exchange that is over. Its recording is gone then, the rest is still there.
+    pub(super) fn of(exchange: &mut Exchange) -> Self {
+        let (status, fault) = match exchange.outcome() {
+            // Of what was broken off before there was a status, the record says that the client closed it.
+            Outcome::Cancelled => {
+                (exchange.status.or(Some(ErrorKind::Cancelled.status())), Some(Fault::cancelled()))
+            }
+            Outcome::Failed(error) => (exchange.status, Some(Fault::of(error))),
+            Outcome::Complete => (exchange.status, None),
+        };
+        Self {
+            number: exchange.number,
+            request_id: exchange.id.clone(),
+            caller: exchange.caller.clone(),
+            key: exchange.key.clone(),
+            tenant: exchange.tenant.clone(),
+            client: exchange.client,
+            method: exchange.method.clone(),
+            target: exchange.target.clone(),
+            endpoint: exchange.endpoint,
+            model: exchange.model.clone(),
+            is_stream: exchange.is_stream,
+            status,
+            outcome: exchange.outcome_word(),
+            fault,
+            finish: exchange.finish,
+            usage: exchange.usage,
+            first_token: exchange.first_token,
+            duration: exchange.elapsed(),
+            overhead: exchange.overhead,
+            request_len: exchange.request_len,
+            response_len: exchange.response_len,
+            labels: exchange.tags.iter().cloned().collect(),
+            plugins: exchange.plugins().cloned().collect(),
+            recording: exchange.recording.take(),
+            attempts: exchange.attempts.iter().map(Tried::of).collect(),
+        }
+    }
+
+    /// The memory it takes, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        let labels: usize = self.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let recording = self.recording.as_deref().map_or(0, recorded_bytes);
+        ROW_BYTES + (labels + self.target.len() + recording) as u64
+    }
+}
+
+fn recorded_bytes(recording: &Recording) -> usize {
+    let answer = match &recording.answer {
+        Answer::None => 0,
+        Answer::Whole(pieces) => pieces.iter().map(|piece| piece.len() + size_of::<Bytes>()).sum(),
+        Answer::Other(content_type) => content_type.len(),
+    };
+    recording.headers.len() + recording.request.as_ref().map_or(0, Bytes::len) + answer
+}
+
+impl Fault {
+    fn cancelled() -> Self {
+        Self {
+            kind: ErrorKind::Cancelled.code().to_owned(),
+            message: "the client left before the end".to_owned(),
+        }
+    }
+
+    fn of(error: &Error) -> Self {
+        let message = match &error.source {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        };
+        Self { kind: error.kind.code().to_owned(), message }
+    }
+}
+
+impl Tried {
+    fn of(attempt: &Attempt) -> Self {
+        Self {
+            upstream: attempt.upstream.clone(),
+            model: attempt.model.clone(),
+            status: attempt.status,
+            fault: attempt.error.as_ref().map(Fault::of),
+            began: attempt.began,
+            took: attempt.took,
+        }
+    }
+}

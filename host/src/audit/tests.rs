@@ -1,0 +1,997 @@
+//! The audit against real files.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
+use rusqlite::Connection;
+use rusqlite::types::Value;
+use tempfile::TempDir;
+
+use super::*;
+use crate::audit::database::{self, Database, Failure};
+use crate::audit::period::{first_number, number_at};
+use crate::audit::record::{Fault, Record, Tried};
+use crate::chat::{StopReason, Usage};
+use crate::config::Rotation;
+use crate::recording::{Answer, Recording};
+
+/// Long enough for a crowded machine; nothing waits so long that works.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An audit in a folder of its own.
+struct Subject {
+    folder: TempDir,
+    settings: config::Audit,
+    audit: Audit,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Subject {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut config::Audit)) -> Self {
+        // Before any row, so that no period is over by the clock alone.
+        Self::at("1970-01-01", change)
+    }
+
+    /// One whose clock stands still.
+    fn at(today: &'static str, change: impl FnOnce(&mut config::Audit)) -> Self {
+        Self::in_folder(tempfile::tempdir().unwrap(), today, change)
+    }
+
+    fn in_folder(folder: TempDir, today: &'static str, change: impl FnOnce(&mut config::Audit)) -> Self {
+        let mut settings =
+            config::Audit { path: folder.path().join("data/record.db"), ..config::Audit::default() };
+        change(&mut settings);
+        let clock = match today {
+            "1970-01-01" => || UNIX_EPOCH,
+            "2026-11-21" => || time("2026-11-21"),
+            "2026-12-01" => || time("2026-12-01"),
+            "never" => || panic!("there is no such day"),
+            other => panic!("no test has asked for {other} yet"),
+        };
+        let audit = Audit::start_with(&settings, clock).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        Self { folder, settings, audit, runtime }
+    }
+
+    fn put(&self, record: Record) {
+        self.audit.put(Item::Row(Box::new(record)), None);
+    }
+
+    fn put_at(&self, times: &[&str]) {
+        for time in times {
+            self.put(record(number_at(time)));
+        }
+    }
+
+    /// Has everything written and the files closed.
+    #[track_caller]
+    fn flush(&self) {
+        assert_eq!(self.runtime.block_on(self.audit.flush(PATIENCE)), 0, "{:?}", self.audit.state());
+    }
+
+    #[track_caller]
+    fn wait(&self, what: &str, mut is_so: impl FnMut(State) -> bool) {
+        let start = Instant::now();
+        while !is_so(self.audit.state()) {
+            assert!(start.elapsed() < PATIENCE, "{what}: {:?}", self.audit.state());
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn file(&self) -> &Path {
+        &self.settings.path
+    }
+
+    fn beside(&self, name: &str) -> PathBuf {
+        self.file().with_file_name(name)
+    }
+
+    /// The names of the databases and how many rows each has.
+    fn files(&self) -> Vec<(String, i64)> {
+        let mut files: Vec<_> = fs::read_dir(self.file().parent().unwrap())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| !name.ends_with(".lock"))
+            .map(|name| {
+                let rows = count(&self.beside(&name));
+                (name, rows)
+            })
+            .collect();
+        files.sort();
+        files
+    }
+}
+
+fn time(text: &str) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(number_at(text).div_euclid(1024) as u64)
+}
+
+fn record(number: i64) -> Record {
+    Record {
+        number,
+        request_id: HeaderValue::from_str(&format!("id-{number}")).unwrap(),
+        caller: None,
+        key: None,
+        tenant: None,
+        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        method: Method::POST,
+        target: "/v1/chat/completions".to_owned(),
+        endpoint: "chat.completions",
+        model: Some("gpt-4o".into()),
+        is_stream: false,
+        status: Some(StatusCode::OK),
+        outcome: "complete",
+        fault: None,
+        finish: Some(StopReason::Stop),
+        usage: Some(Usage { input: 10, output: 20, ..Usage::default() }),
+        first_token: None,
+        duration: Duration::from_millis(1500),
+        overhead: Duration::from_micros(250),
+        request_len: 11,
+        response_len: 12,
+        labels: Vec::new(),
+        plugins: Vec::new(),
+        recording: None,
+        attempts: vec![Tried {
+            upstream: "one".into(),
+            model: "gpt-4o-mini".into(),
+            status: Some(StatusCode::OK),
+            fault: None,
+            began: Duration::from_millis(1),
+            took: Duration::from_millis(1400),
+        }],
+    }
+}
+
+fn recording(request: &[u8], answer: Answer) -> Box<Recording> {
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("a/b"))]);
+    let mut recording = Recording::begin(&headers, &[], Some(1 << 20));
+    recording.note_request(&Bytes::copy_from_slice(request));
+    recording.answer = answer;
+    Box::new(recording)
+}
+
+fn count(file: &Path) -> i64 {
+    query(file, "SELECT count(*) FROM exchanges")
+}
+
+#[track_caller]
+fn query<T: rusqlite::types::FromSql>(file: &Path, sql: &str) -> T {
+    let connection = Connection::open(file).unwrap();
+    connection.busy_timeout(PATIENCE).unwrap();
+    connection.query_row(sql, [], |row| row.get(0)).unwrap_or_else(|error| panic!("{sql}: {error}"))
+}
+
+fn text(value: &str) -> Value {
+    Value::Text(value.to_owned())
+}
+
+#[test]
+fn a_row_has_every_fact_in_its_column() {
+    // parity: 142
+    let subject = Subject::new();
+    let number = number_at("2026-11-21 16:16:00.123456") + 7;
+    let fault = || Fault { kind: "upstream_timeout".to_owned(), message: "too slow: really".to_owned() };
+    subject.put(Record {
+        caller: Some("ann".to_owned()),
+        key: Some("key-1".into()),
+        tenant: Some("team".into()),
+        is_stream: true,
+        outcome: "failed",
+        fault: Some(fault()),
+        usage: Some(Usage { input: 1, output: 2, cached: 3, reasoning: 4, is_estimated: true }),
+        first_token: Some(Duration::from_millis(80)),
+        labels: vec![("team".to_owned(), "\"a\"".to_owned())],
+        plugins: vec![("redact".into(), Duration::from_micros(1250))],
+        recording: Some(recording(b"{}", Answer::Whole(vec!["a".into(), "b".into()]))),
+        attempts: vec![
+            Tried { fault: Some(fault()), status: None, ..record(0).attempts.remove(0) },
+            record(0).attempts.remove(0),
+        ],
+        ..record(number)
+    });
+    subject.flush();
+    let connection = Connection::open(subject.file()).unwrap();
+    let expected = [
+        ("id", Value::Integer(number)),
+        ("request_id", text(&format!("id-{number}"))),
+        ("started", text("2026-11-21 16:16:00.123456")),
+        ("caller", text("ann")),
+        ("key", text("key-1")),
+        ("tenant", text("team")),
+        ("ip", text("127.0.0.1")),
+        ("method", text("POST")),
+        ("path", text("/v1/chat/completions")),
+        ("endpoint", text("chat.completions")),
+        ("model", text("gpt-4o")),
+        ("upstream_model", text("gpt-4o-mini")),
+        ("upstream", text("one")),
+        ("stream", Value::Integer(1)),
+        ("status", Value::Integer(200)),
+        ("outcome", text("failed")),
+        ("error_kind", text("upstream_timeout")),
+        ("error", text("too slow: really")),
+        ("finish", text("stop")),
+        ("input_tokens", Value::Integer(1)),
+        ("output_tokens", Value::Integer(2)),
+        ("cached_tokens", Value::Integer(3)),
+        ("reasoning_tokens", Value::Integer(4)),
+        ("estimated", Value::Integer(1)),
+        ("ttft_ms", Value::Real(80.0)),
+        ("duration_ms", Value::Real(1500.0)),
+        ("gateway_ms", Value::Real(0.25)),
+        ("request_bytes", Value::Integer(11)),
+        ("response_bytes", Value::Integer(12)),
+        ("request_cut", Value::Integer(0)),
+        ("response_cut", Value::Integer(0)),
+        ("labels", text(r#"{"team":"\"a\""}"#)),
+        ("plugins", text(r#"{"redact":1.25}"#)),
+        ("headers", text(r#"{"content-type":"a/b"}"#)),
+        ("request", text("{}")),
+        ("response", text("ab")),
+    ];
+    let sql = "SELECT * FROM exchanges";
+    let row: Vec<(String, Value)> = connection
+        .query_row(sql, [], |row| {
+            (0..row.as_ref().column_count())
+                .map(|place| Ok((row.as_ref().column_name(place)?.to_owned(), row.get(place)?)))
+                .collect()
+        })
+        .unwrap();
+    assert_eq!(row.len(), expected.len());
+    for ((name, value), (expected_name, expected)) in row.iter().zip(&expected) {
+        assert_eq!((&**name, value), (*expected_name, expected));
+    }
+    let attempts: Vec<String> = connection
+        .prepare("SELECT concat_ws('|', exchange, number, upstream, model, status, error_kind, error, began_ms, took_ms) FROM attempts")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(
+        attempts,
+        [
+            format!("{number}|1|one|gpt-4o-mini|upstream_timeout|too slow: really|1.0|1400.0"),
+            format!("{number}|2|one|gpt-4o-mini|200|1.0|1400.0")
+        ]
+    );
+    let old: String = query(
+        subject.file(),
+        "SELECT concat_ws('|', id, Time, IP, Model, Type, CompletionTokens, PromptTokens, TotalTokens, Tool, \
+         Multimodal, Headers, Request, Response) FROM records",
+    );
+    assert_eq!(
+        old,
+        format!(
+            "{number}|2026-11-21 16:16:00.123456|127.0.0.1|gpt-4o-mini|chat.completions|2|1|3|0|0|\
+             {{\"content-type\":\"a/b\"}}|{{}}|ab"
+        )
+    );
+}
+
+#[test]
+fn what_is_not_known_is_null() {
+    let subject = Subject::new();
+    subject.put(Record {
+        usage: None,
+        status: None,
+        finish: None,
+        model: None,
+        attempts: Vec::new(),
+        ..record(1024)
+    });
+    subject.flush();
+    let nulls = "caller, key, tenant, model, upstream_model, upstream, status, error_kind, error, finish, \
+                 input_tokens, output_tokens, cached_tokens, reasoning_tokens, ttft_ms, labels, plugins, headers, \
+                 request, response";
+    assert_eq!(
+        query::<Option<Value>>(subject.file(), &format!("SELECT coalesce({nulls}) FROM exchanges")),
+        None
+    );
+    assert_eq!(query::<i64>(subject.file(), "SELECT TotalTokens FROM records"), 0);
+}
+
+#[track_caller]
+fn check_bodies(recording: Recording, request: Option<&str>, response: Option<&str>, cut: (bool, bool)) {
+    let subject = Subject::new();
+    subject.put(Record { recording: Some(Box::new(recording)), ..record(1024) });
+    subject.flush();
+    let stored =
+        |column: &str| query::<Option<String>>(subject.file(), &format!("SELECT {column} FROM exchanges"));
+    let is_cut = |column: &str| query::<bool>(subject.file(), &format!("SELECT {column} FROM exchanges"));
+    assert_eq!((stored("request").as_deref(), stored("response").as_deref()), (request, response));
+    assert_eq!((is_cut("request_cut"), is_cut("response_cut")), cut);
+}
+
+#[test]
+fn bodies_are_stored_as_text_or_described() {
+    let whole = |pieces: &[&'static [u8]]| {
+        Answer::Whole(pieces.iter().map(|piece| Bytes::from_static(piece)).collect())
+    };
+    let cut = |request: &'static [u8], answer: Answer| {
+        let mut recording = *recording(request, answer);
+        (recording.is_request_cut, recording.is_answer_cut) = (true, true);
+        recording
+    };
+    check_bodies(*recording(b"a", Answer::None), Some("a"), None, (false, false));
+    check_bodies(*recording(b"", whole(&[])), Some(""), Some(""), (false, false));
+    check_bodies(*recording(b"a", whole(&[b"\xc3", b"\xa9"])), Some("a"), Some("é"), (false, false));
+    check_bodies(cut(b"a\xc3", whole(&[b"b\xe2\x82"])), Some("a"), Some("b"), (true, true));
+    check_bodies(
+        *recording(b"\xff", Answer::Other("audio/mpeg".to_owned())),
+        Some(r#"{"bytes":11,"content_type":"a/b"}"#),
+        Some(r#"{"bytes":12,"content_type":"audio/mpeg"}"#),
+        (false, false),
+    );
+    // Broken in the middle: not a character that was cut.
+    check_bodies(
+        cut(b"a\xc3b", whole(&[b"\xff"])),
+        Some(r#"{"bytes":11,"content_type":"a/b"}"#),
+        Some(r#"{"bytes":12,"content_type":null}"#),
+        (false, false),
+    );
+    let mut none = Recording::begin(&HeaderMap::new(), &[], None);
+    none.note_request(&Bytes::from_static(b"a"));
+    check_bodies(none, None, None, (false, false));
+}
+
+#[test]
+fn a_burst_is_written_whole_and_at_once() {
+    // parity: 143
+    let subject = Subject::new();
+    let first = number_at("2026-11-21");
+    for number in 0..5000 {
+        subject.put(record(first + number));
+    }
+    subject.flush();
+    assert_eq!(subject.files(), [("record.db".to_owned(), 5000)]);
+    assert_eq!(query::<i64>(subject.file(), "SELECT count(*) FROM attempts"), 5000);
+    assert_eq!(query::<String>(subject.file(), "PRAGMA integrity_check"), "ok");
+    assert_eq!(query::<String>(subject.file(), "PRAGMA journal_mode"), "wal");
+    let state = subject.audit.state();
+    assert_eq!((state.written, state.dropped, state.lost, state.queued), (5000, 0, 0, 0));
+    assert_eq!((state.queued_bytes, state.lag), (0, Duration::ZERO));
+}
+
+#[test]
+fn a_row_is_there_without_being_asked_for() {
+    let subject = Subject::new();
+    subject.put(record(number_at("2026-11-21")));
+    subject.wait("the row", |state| state.written == 1);
+    // Another connection sees it while the writer has the file open.
+    assert_eq!(count(subject.file()), 1);
+}
+
+#[test]
+fn with_block_new_exchanges_wait_for_room() {
+    // parity: 143
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let settings = config::Audit { queue: 2, ..config::Audit::default() };
+        // Nobody writes, so that nothing becomes free by itself.
+        let audit = Audit::with(&settings);
+        let first = audit.admit().await.unwrap();
+        let second = audit.admit().await.unwrap();
+        assert!(first.is_some() && second.is_some());
+        let refused = audit.wait_for_room(Duration::from_millis(5)).await.err().unwrap();
+        assert_eq!((refused.kind, refused.retry_after), (ErrorKind::Overloaded, Some(ADMIT_MAX)));
+        let wait = || audit.wait_for_room(PATIENCE);
+        let free = async {
+            drop((first, second));
+        };
+        let (third, fourth, ()) = tokio::join!(wait(), wait(), free);
+        assert!(third.is_ok() && fourth.is_ok(), "both waiters are told of two places");
+    });
+}
+
+#[test]
+fn with_block_the_bytes_that_wait_count_too() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let settings = config::Audit { queue_bytes: 1000, ..config::Audit::default() };
+        let audit = Audit::with(&settings);
+        let places = [audit.admit().await.unwrap(), audit.admit().await.unwrap()];
+        for place in places {
+            // What was admitted may end, however large it is.
+            let target = "x".repeat(2000);
+            audit.put(Item::Row(Box::new(Record { target, ..record(1) })), place);
+        }
+        assert!(audit.wait_for_room(Duration::from_millis(5)).await.is_err());
+        let mut taken = Vec::new();
+        let waiters = async { tokio::join!(audit.wait_for_room(PATIENCE), audit.wait_for_room(PATIENCE)) };
+        let writer = async {
+            audit.shared.queue.take(&mut taken, Duration::ZERO);
+            taken.clear();
+        };
+        let ((first, second), ()) = tokio::join!(waiters, writer);
+        assert!(first.is_ok() && second.is_ok());
+    });
+}
+
+#[test]
+fn what_nobody_asked_room_for_is_bounded_too() {
+    let audit = Audit::with(&config::Audit { queue: 10, ..config::Audit::default() });
+    for number in 0..50 {
+        audit.put(Item::Row(Box::new(record(number))), None);
+    }
+    let state = audit.state();
+    assert_eq!((state.queued, state.dropped), (20, 30));
+}
+
+#[test]
+fn with_drop_a_full_queue_drops_and_counts() {
+    // parity: 143
+    let settings = config::Audit { queue: 10, on_full: OnFull::Drop, ..config::Audit::default() };
+    let audit = Audit::with(&settings);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert!(runtime.block_on(audit.admit()).unwrap().is_none());
+    for number in 0..50 {
+        audit.put(Item::Row(Box::new(record(number))), None);
+    }
+    let state = audit.state();
+    assert_eq!((state.queued, state.dropped), (10, 40));
+}
+
+#[test]
+fn one_that_is_off_records_nothing() {
+    let audit = Audit::off();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    assert!(!audit.is_on() && runtime.block_on(audit.admit()).unwrap().is_none());
+    audit.add_labels(1, vec![("a".to_owned(), "b".to_owned())]);
+    assert_eq!(audit.state().queued, 0);
+    assert_eq!(runtime.block_on(audit.flush(PATIENCE)), 0);
+}
+
+#[test]
+fn labels_found_later_are_merged() {
+    let subject = Subject::new();
+    let label = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    let number = number_at("2026-11-21");
+    subject.put(Record { labels: label("a", "1"), ..record(number) });
+    subject.put(record(number + 1));
+    subject.audit.add_labels(number, label("b", "2"));
+    subject.flush();
+    subject.audit.add_labels(number, label("a", "3"));
+    subject.audit.add_labels(number + 1, label("c", "4"));
+    subject.audit.add_labels(number + 2, label("nobody", "5"));
+    subject.flush();
+    let sql = "SELECT group_concat(labels, ' ' ORDER BY id) FROM exchanges";
+    assert_eq!(query::<String>(subject.file(), sql), r#"{"a":"3","b":"2"} {"c":"4"}"#);
+    assert_eq!(subject.audit.state().written, 2);
+}
+
+#[track_caller]
+fn check_rotation(rotate: Rotation, flushes: &[&[&str]], expected: &[(&str, i64)]) {
+    let subject = Subject::with(|settings| settings.rotate = rotate);
+    for times in flushes {
+        subject.put_at(times);
+        subject.flush();
+    }
+    let expected: Vec<(String, i64)> =
+        expected.iter().map(|(name, rows)| ((*name).to_owned(), *rows)).collect();
+    assert_eq!(subject.files(), expected, "{flushes:?}");
+}
+
+#[test]
+fn a_row_goes_into_the_file_of_its_period() {
+    // parity: 145
+    let (october, november) = ("2026-10-31 23:59:59.999999", "2026-11-01 00:00:00.000000");
+    check_rotation(Rotation::Monthly, &[&[october]], &[("record.db", 1)]);
+    check_rotation(
+        Rotation::Monthly,
+        &[&[october], &[november]],
+        &[("record.db", 1), ("record_202610.db", 1)],
+    );
+    // In one batch.
+    check_rotation(Rotation::Monthly, &[&[november, october]], &[("record.db", 1), ("record_202610.db", 1)]);
+    // An exchange that began before the end of the month and ended after it.
+    check_rotation(
+        Rotation::Monthly,
+        &[&[october], &[november], &["2026-10-31 23:00:00"], &["2026-11-02"]],
+        &[("record.db", 2), ("record_202610.db", 2)],
+    );
+    // A period whose file was never made.
+    check_rotation(
+        Rotation::Monthly,
+        &[&[november], &["2026-09-01"]],
+        &[("record.db", 1), ("record_202609.db", 1)],
+    );
+    check_rotation(
+        Rotation::Monthly,
+        &[&["2026-08-01"], &["2026-11-01"], &["2027-01-01"]],
+        &[("record.db", 1), ("record_202608.db", 1), ("record_202611.db", 1)],
+    );
+    check_rotation(
+        Rotation::Daily,
+        &[&["2026-11-20"], &["2026-11-21", "2026-11-21 23:00:00"]],
+        &[("record.db", 2), ("record_20261120.db", 1)],
+    );
+    check_rotation(
+        Rotation::Never,
+        &[&["2026-01-01"], &["2027-11-21"], &["2026-01-01 01:00:00"]],
+        &[("record.db", 3)],
+    );
+}
+
+#[test]
+fn no_row_is_lost_where_a_busy_month_ends() {
+    // parity: 145
+    let subject = Subject::with(|settings| settings.rotate = Rotation::Monthly);
+    let boundary = number_at("2026-11-01");
+    // Both months in every batch, in no order, while somebody reads.
+    let reader = Connection::open(subject.file()).unwrap();
+    for number in 0..4000_i64 {
+        subject.put(record(boundary + (number * 2657) % 4000 - 2000));
+        if number % 500 == 0 {
+            reader.query_row("SELECT count(*) FROM exchanges", [], |_| Ok(())).unwrap();
+            subject.wait("some rows", |state| state.written >= number as u64 / 2);
+        }
+    }
+    subject.flush();
+    assert_eq!(count(subject.file()), 2000);
+    assert_eq!(count(&subject.beside("record_202610.db")), 2000);
+    for file in [subject.file(), &subject.beside("record_202610.db")] {
+        assert_eq!(query::<String>(file, "PRAGMA integrity_check"), "ok");
+    }
+    assert_eq!(query::<i64>(subject.file(), "SELECT min(id) FROM exchanges"), boundary);
+    assert_eq!(subject.audit.state().rotations, 1);
+}
+
+#[test]
+fn a_reader_does_not_hold_up_the_end_of_a_month() {
+    // parity: 145
+    let subject = Subject::new();
+    subject.put_at(&["2026-10-01", "2026-10-02"]);
+    subject.wait("October", |state| state.written == 2);
+    let reader = Connection::open(subject.file()).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    let rows = |reader: &Connection| {
+        reader.query_row("SELECT count(*) FROM exchanges", [], |row| row.get::<_, i64>(0))
+    };
+    assert_eq!(rows(&reader), Ok(2));
+    subject.put_at(&["2026-10-03", "2026-11-01"]);
+    subject.wait("November", |state| state.written == 4);
+    assert_eq!(rows(&reader), Ok(2), "its view of the file has not changed");
+    reader.execute_batch("COMMIT").unwrap();
+    assert_eq!(rows(&reader), Ok(3));
+    drop(reader);
+    subject.flush();
+    assert_eq!(subject.files(), [("record.db".to_owned(), 1), ("record_202610.db".to_owned(), 3)]);
+}
+
+#[test]
+fn a_name_that_is_taken_gets_a_number() {
+    // parity: 145
+    let subject = Subject::new();
+    subject.put_at(&["2026-10-01"]);
+    subject.flush();
+    // What an earlier gateway has left there.
+    let taken = Connection::open(subject.beside("record_202610.db")).unwrap();
+    taken.execute_batch("CREATE TABLE records (id INTEGER PRIMARY KEY)").unwrap();
+    drop(taken);
+    fs::write(subject.beside("record_202610_2.db"), "not a database").unwrap();
+    subject.put_at(&["2026-11-01"]);
+    subject.flush();
+    subject.put_at(&["2026-10-02"]);
+    subject.flush();
+    assert_eq!(count(&subject.beside("record_202610_3.db")), 2);
+    assert_eq!(fs::read(subject.beside("record_202610_2.db")).unwrap(), b"not a database");
+    assert_eq!(query::<i64>(&subject.beside("record_202610.db"), "SELECT count(*) FROM records"), 0);
+}
+
+#[test]
+fn a_month_that_ended_meanwhile_is_closed_at_the_start() {
+    // parity: 145
+    let subject = Subject::new();
+    subject.put_at(&["2026-11-21"]);
+    subject.flush();
+    let Subject { folder, audit, .. } = subject;
+    drop(audit);
+    let subject = Subject::in_folder(folder, "2026-12-01", |_| {});
+    subject.wait("a rotation", |state| state.rotations == 1);
+    subject.flush();
+    assert_eq!(subject.files(), [("record.db".to_owned(), 0), ("record_202611.db".to_owned(), 1)]);
+}
+
+#[test]
+fn labels_reach_a_row_in_a_closed_file() {
+    let subject = Subject::new();
+    subject.put_at(&["2026-10-01", "2026-11-01"]);
+    subject.audit.add_labels(number_at("2026-10-01"), vec![("a".to_owned(), "b".to_owned())]);
+    subject.flush();
+    let labels: String = query(&subject.beside("record_202610.db"), "SELECT labels FROM exchanges");
+    assert_eq!(labels, r#"{"a":"b"}"#);
+}
+
+/// Puts a row, breaks something, puts another one, and sees that it is written once what was broken is mended.
+#[track_caller]
+fn check_healing(damage: impl FnOnce(&Subject) -> Box<dyn FnOnce(&Subject)>, kept: i64) {
+    let subject = Subject::new();
+    subject.put_at(&["2026-11-01"]);
+    subject.wait("the first row", |state| state.written == 1);
+    let mend = damage(&subject);
+    subject.put_at(&["2026-11-02"]);
+    mend(&subject);
+    subject.wait("the second row", |state| state.written == 2);
+    assert_eq!(subject.audit.state().retrying, None);
+    subject.flush();
+    assert_eq!(count(subject.file()), kept);
+    assert_eq!(query::<String>(subject.file(), "PRAGMA integrity_check"), "ok");
+}
+
+fn wait_for_trouble(subject: &Subject) {
+    subject.wait("trouble", |state| state.retrying.is_some() && state.failures > 1 && state.queued == 1);
+}
+
+#[test]
+fn it_heals_when_the_file_is_gone() {
+    // parity: 144
+    let nothing = || -> Box<dyn FnOnce(&Subject)> { Box::new(|_| {}) };
+    check_healing(
+        |subject| {
+            fs::remove_file(subject.file()).unwrap();
+            nothing()
+        },
+        1,
+    );
+    check_healing(
+        |subject| {
+            fs::remove_dir_all(subject.file().parent().unwrap()).unwrap();
+            nothing()
+        },
+        1,
+    );
+    check_healing(
+        |subject| {
+            fs::rename(subject.file(), subject.beside("taken.db")).unwrap();
+            nothing()
+        },
+        1,
+    );
+}
+
+#[test]
+fn it_heals_when_the_folder_is_not_one_for_a_while() {
+    // parity: 144
+    check_healing(
+        |subject| {
+            let folder = subject.file().parent().unwrap().to_owned();
+            fs::remove_dir_all(&folder).unwrap();
+            fs::write(&folder, "").unwrap();
+            Box::new(move |subject| {
+                wait_for_trouble(subject);
+                fs::remove_file(&folder).unwrap();
+            })
+        },
+        1,
+    );
+}
+
+#[test]
+fn it_heals_when_the_file_was_locked() {
+    // parity: 144
+    check_healing(
+        |subject| {
+            let other = Connection::open(subject.file()).unwrap();
+            other.execute_batch("BEGIN IMMEDIATE").unwrap();
+            Box::new(move |subject| {
+                wait_for_trouble(subject);
+                drop(other);
+            })
+        },
+        2,
+    );
+}
+
+#[test]
+fn it_heals_when_the_file_was_read_only() {
+    // parity: 144
+    check_healing(
+        |subject| {
+            // A file that cannot be opened for writing, whoever asks: a folder.
+            fs::rename(subject.file(), subject.beside("kept")).unwrap();
+            fs::create_dir(subject.file()).unwrap();
+            Box::new(|subject| {
+                wait_for_trouble(subject);
+                fs::remove_dir(subject.file()).unwrap();
+                fs::rename(subject.beside("kept"), subject.file()).unwrap();
+            })
+        },
+        2,
+    );
+}
+
+#[test]
+fn a_damaged_file_is_put_aside() {
+    let subject = Subject::new();
+    subject.put_at(&["2026-11-01"]);
+    subject.flush();
+    for (round, garbage) in
+        ["not a database, but long enough to be read as the head of one".repeat(200), "x".repeat(100)]
+            .into_iter()
+            .enumerate()
+    {
+        fs::write(subject.file(), &garbage).unwrap();
+        subject.put_at(&["2026-11-02"]);
+        subject.flush();
+        assert_eq!(count(subject.file()), 1);
+        let aside = subject.beside(&format!("record.corrupt-{}.db", round + 1));
+        assert_eq!(fs::read_to_string(aside).unwrap(), garbage);
+    }
+    assert_eq!(subject.audit.state().quarantined, 2);
+}
+
+#[test]
+fn a_file_damaged_in_the_middle_is_put_aside() {
+    let subject = Subject::new();
+    let first = number_at("2026-11-01");
+    for number in 0..2000 {
+        subject.put(record(first + number));
+    }
+    subject.flush();
+    let mut bytes = fs::read(subject.file()).unwrap();
+    // All but the page with the tables' names.
+    bytes[8192..].fill(0xa5);
+    fs::write(subject.file(), bytes).unwrap();
+    for number in 2000..2010 {
+        subject.put(record(first + number));
+    }
+    subject.flush();
+    assert_eq!(count(subject.file()), 10);
+    assert!(subject.beside("record.corrupt-1.db").exists());
+}
+
+#[test]
+fn a_bad_row_does_not_hold_up_the_others() {
+    let subject = Subject::new();
+    let first = number_at("2026-11-01");
+    subject.put(record(first + 300));
+    subject.flush();
+    for number in 0..600 {
+        subject.put(record(first + number));
+    }
+    subject.flush();
+    let state = subject.audit.state();
+    assert_eq!((count(subject.file()), state.written, state.lost, state.failures), (600, 600, 1, 0));
+}
+
+#[test]
+fn it_survives_a_panic() {
+    let subject = Subject::at("never", |_| {});
+    subject.put_at(&["2026-11-01"]);
+    subject.flush();
+    assert_eq!(count(subject.file()), 1);
+}
+
+#[test]
+fn what_cannot_be_written_in_time_is_counted() {
+    let subject = Subject::new();
+    subject.put_at(&["2026-11-01"]);
+    subject.wait("the first row", |state| state.written == 1);
+    let other = Connection::open(subject.file()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    subject.put_at(&["2026-11-02", "2026-11-03"]);
+    assert_eq!(subject.runtime.block_on(subject.audit.flush(Duration::from_millis(50))), 2);
+    drop(other);
+    subject.flush();
+    assert_eq!(count(subject.file()), 3);
+}
+
+#[track_caller]
+fn check_refused(settings: &config::Audit, expected: &str) {
+    let refused = Audit::start(settings).err().unwrap();
+    assert!(refused.contains(expected) && refused.contains("audit.path"), "{refused}");
+    assert!(refused.contains(&settings.path.display().to_string()), "{refused}");
+}
+
+#[test]
+fn somebody_elses_file_is_never_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("record.db");
+    for (sql, expected) in [
+        ("CREATE TABLE records (id INTEGER PRIMARY KEY)", "earlier gateway"),
+        ("CREATE TABLE notes (id INTEGER PRIMARY KEY)", "another program"),
+    ] {
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let before = fs::read(&path).unwrap();
+        let settings =
+            config::Audit { path: path.clone(), on_full: OnFull::Drop, ..config::Audit::default() };
+        check_refused(&settings, expected);
+        assert_eq!(fs::read(&path).unwrap(), before);
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn only_one_gateway_writes_to_a_file() {
+    let subject = Subject::new();
+    check_refused(&subject.settings, "in use by another gateway");
+    subject.flush();
+    Audit::start(&subject.settings).unwrap();
+}
+
+#[test]
+fn with_drop_it_starts_without_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("data"), "").unwrap();
+    let mut settings =
+        config::Audit { path: folder.path().join("data/record.db"), ..config::Audit::default() };
+    let refused = Audit::start(&settings).err().unwrap();
+    assert!(refused.contains("data"), "{refused}");
+    settings.on_full = OnFull::Drop;
+    Audit::start(&settings).unwrap();
+}
+
+#[test]
+fn settings_are_taken_over() {
+    let subject = Subject::with(|settings| settings.is_enabled = false);
+    assert!(!subject.file().exists());
+    let mut settings = config::Audit { is_enabled: true, ..subject.settings.clone() };
+    subject.audit.configure(&settings);
+    subject.put_at(&["2026-11-01"]);
+    subject.wait("the first row", |state| state.written == 1);
+    settings.path = subject.beside("other.db");
+    subject.audit.configure(&settings);
+    subject.put_at(&["2026-11-02"]);
+    subject.wait("the second row", |state| state.written == 2);
+    assert_eq!((count(subject.file()), count(&settings.path)), (1, 1));
+    settings.is_enabled = false;
+    subject.audit.configure(&settings);
+    // The file is given up when it is not needed any more.
+    let start = Instant::now();
+    while Audit::start(&config::Audit { is_enabled: true, ..settings.clone() }).is_err() {
+        assert!(start.elapsed() < PATIENCE);
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn rows_and_files_that_are_too_old_are_removed() {
+    // parity: 146
+    let day = Duration::from_secs(86_400);
+    let subject = Subject::new();
+    subject.put_at(&["2026-08-01", "2026-09-30", "2026-10-31"]);
+    for number in 0..1000 {
+        subject.put(record(number_at("2026-11-05") + number));
+    }
+    subject.put_at(&["2026-11-20"]);
+    subject.flush();
+    // Not ours, though it looks like it.
+    fs::write(subject.beside("record_202401.db"), "").unwrap();
+    let mut settings = subject.settings.clone();
+    let Subject { folder, audit, .. } = subject;
+    drop(audit);
+    settings.retention = day * 30;
+    let subject = Subject::in_folder(folder, "2026-11-21", |now| now.retention = day * 30);
+    subject.wait("two files less", |_| !subject.beside("record_202609.db").exists());
+    subject.flush();
+    assert!(!subject.beside("record_202608.db").exists());
+    assert!(subject.beside("record_202401.db").exists());
+    // Its last day is less than thirty days ago.
+    assert_eq!(count(&subject.beside("record_202610.db")), 1);
+    assert_eq!(count(subject.file()), 1001);
+    let Subject { folder, audit, .. } = subject;
+    drop(audit);
+    let subject = Subject::in_folder(folder, "2026-11-21", |now| now.retention = day * 10);
+    subject.wait("fewer rows", |_| count(&subject.settings.path) == 1);
+    assert_eq!(query::<i64>(subject.file(), "SELECT count(*) FROM attempts"), 1);
+    assert_eq!(query::<i64>(subject.file(), "SELECT min(id) FROM exchanges"), number_at("2026-11-20"));
+}
+
+#[test]
+fn all_files_together_stay_within_their_bound() {
+    // parity: 146
+    let size_max = 4 << 20;
+    let subject = Subject::with(|settings| settings.size_max = size_max);
+    let row = |number: i64| Record {
+        recording: Some(recording(&[b'x'; 3000], Answer::Whole(vec![Bytes::from(vec![b'y'; 3000])]))),
+        ..record(number)
+    };
+    let november = number_at("2026-11-01");
+    for number in 0..100 {
+        subject.put(row(number_at("2026-10-01") + number));
+    }
+    for number in 0..3000 {
+        subject.put(row(november + number));
+        if number % 100 == 99 {
+            subject.wait("what was put", |state| state.queued == 0);
+        }
+    }
+    let size = || {
+        let closed = database::bytes(&subject.beside("record_202610.db"));
+        closed + fs::metadata(subject.file()).unwrap().len()
+    };
+    subject.wait("a small file", |_| size() <= size_max);
+    subject.flush();
+    assert!(!subject.beside("record_202610.db").exists(), "the oldest go first");
+    assert!(database::bytes(subject.file()) <= size_max);
+    let left = count(subject.file());
+    assert!((100..1000).contains(&left), "{left} rows are left");
+    let newest: i64 = query(subject.file(), "SELECT max(id) FROM exchanges");
+    assert_eq!(newest, november + 2999);
+    assert_eq!(query::<String>(subject.file(), "PRAGMA integrity_check"), "ok");
+}
+
+#[test]
+fn a_full_disk_is_nothing_that_lasts() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = Database::open(&folder.path().join("record.db")).unwrap();
+    let pages: i64 = database.connection().query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    let limit = |database: &Database, pages: i64| {
+        database.connection().query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+    };
+    limit(&database, pages);
+    let queue = Queue::new();
+    let settings = config::Audit::default();
+    let body = || recording(&[b'x'; 100_000], Answer::None);
+    for number in 0..10 {
+        let place = queue.enter(&settings).unwrap();
+        queue.push(Item::Row(Box::new(Record { recording: Some(body()), ..record(number) })), place);
+    }
+    let mut batch = Vec::new();
+    queue.take(&mut batch, Duration::ZERO);
+    assert!(matches!(database.write(&batch), Err(Failure::Blocked(reason)) if reason.contains("full")));
+    assert_eq!(database.newest().unwrap(), None, "a batch is written whole or not at all");
+    limit(&database, 1 << 20);
+    database.write(&batch).unwrap();
+    assert_eq!(database.newest().unwrap(), Some(9));
+}
+
+/// `cargo test --release -p witgate --lib -- --ignored --nocapture time_of_a_row`
+#[test]
+#[ignore = "takes its time and proves nothing; it tells what a row costs"]
+fn time_of_a_row() {
+    let subject = Subject::with(|settings| {
+        settings.queue = 1 << 20;
+        settings.queue_bytes = 1 << 40;
+    });
+    let body = |len: usize| {
+        format!(r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(len))
+    };
+    let (request, answer) = (body(1024), body(1024));
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    let now = first_number(SystemTime::now());
+    for rows in [20_000, 100_000, 100_000] {
+        let before = cpu_ticks();
+        let start = Instant::now();
+        for row in 0..rows {
+            let mut recording = Recording::begin(&headers, &[], Some(1 << 20));
+            recording.note_request(&Bytes::from(request.clone()));
+            recording.answer = Answer::Whole(vec![Bytes::from(answer.clone())]);
+            let id = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), row);
+            subject.put(Record {
+                request_id: HeaderValue::from_str(&format!("{id:032x}")).unwrap(),
+                recording: Some(Box::new(recording)),
+                ..record(now + start.elapsed().as_micros() as i64 * 1024 + row % 1024)
+            });
+            if row % 50 == 49 {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        subject.flush();
+        let cpu_us = (cpu_ticks() - before) as f64 * 1e4;
+        println!(
+            "{rows} rows: {:.1} µs of CPU a row, {:.1} s",
+            cpu_us / rows as f64,
+            start.elapsed().as_secs_f64()
+        );
+    }
+    println!("{} bytes a row", fs::metadata(subject.file()).unwrap().len() / 220_000);
+}
+
+/// Time that this process has used, in hundredths of a second. Source: proc_pid_stat(5), fields 14 and 15.
+fn cpu_ticks() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}

@@ -1,0 +1,332 @@
+//! What the gateway says of itself and of every exchange, to people and to programs that read logs.
+//!
+//! Two things are written. The **log** is what `tracing` is told, filtered by `RUST_LOG` or `LOG_LEVEL`: to standard error,
+//! and with `log.dir` to `system.<date>.log` as well. The **access log** is one line an exchange: without `log.dir` to
+//! standard error, where its JSON lines have the target `witgate::access` and its text lines begin with an address
+//! instead of a time; with `log.dir` to `info.<date>.log`, or to `error.<date>.log` for what did not end well or with a
+//! status from 400. On standard error the access log follows the filter under that name, at level `info`; files are there
+//! to be complete and do not.
+//!
+//! Neither ever holds a prompt, an answer or a key, but for the token of a request that failed where
+//! `LOG_FULL_TOKEN_ON_ERROR` asks for it. Nobody who ends an exchange waits for an access log or a file: a thread of
+//! its own writes them. What the gateway says of itself goes to standard error at once, so that last words are heard.
+
+mod access;
+mod calendar;
+mod files;
+mod writer;
+
+use std::cell::RefCell;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use tracing::Subscriber;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::defaults::{log_filter, logs_full_token};
+use crate::config::env::Environment;
+use crate::config::{self, LogFormat};
+use crate::error::{Blame, ErrorKind};
+use crate::exchange::{Attempt, Exchange, Outcome, Tags};
+use crate::log::access::{Entry, Stamp};
+use crate::log::files::{Files, Kind, Limits};
+use crate::log::writer::{Place, System, Writer};
+
+/// The name under which the access log is filtered and found.
+const ACCESS_TARGET: &str = "witgate::access";
+
+thread_local! {
+    /// Memory for one line, used again and again.
+    static SCRATCH: RefCell<(Stamp, Vec<u8>)> = RefCell::default();
+}
+
+/// The log of a process; clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Log {
+    /// None writes no access log.
+    output: Option<Arc<Output>>,
+    keeps_tokens: bool,
+}
+
+struct Output {
+    writer: Arc<Writer>,
+    /// One of [`Access`].
+    access: AtomicU8,
+    has_files: bool,
+    limits: Arc<Mutex<Limits>>,
+}
+
+/// How the access log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Off,
+    Text,
+    Json,
+}
+
+impl Access {
+    fn of(settings: &config::Log) -> Self {
+        match (settings.is_access, settings.access_format) {
+            (false, _) => Self::Off,
+            (true, LogFormat::Text) => Self::Text,
+            (true, LogFormat::Json) => Self::Json,
+        }
+    }
+}
+
+impl Log {
+    /// One without an access log and without files.
+    pub(crate) fn off() -> Self {
+        Self { output: None, keeps_tokens: false }
+    }
+
+    /// Opens the files, starts the thread that writes, and sends there what `tracing` is told from now on.
+    ///
+    /// # Errors
+    ///
+    /// A message when the files cannot be written.
+    pub(crate) fn start(settings: &config::Log, environment: &Environment) -> Result<Self, String> {
+        let limits = Arc::new(Mutex::new(Limits::of(settings)));
+        let mut files = settings.dir.as_deref().map(|folder| open(folder, settings)).transpose()?;
+        let (has_files, shared) = (files.is_some(), limits.clone());
+        let write = move |place, lines: &[u8]| match (place, &mut files) {
+            (Place::File(kind), Some(files)) => {
+                files.limit(*shared.lock().expect(UNPOISONED));
+                files.write(kind, lines, SystemTime::now())
+            }
+            (Place::File(_), None) | (Place::Console, _) => io::stderr().write_all(lines),
+        };
+        let writer = Writer::start(write).map_err(|error| format!("the log cannot be written: {error}"))?;
+        subscribe(settings.format, &log_filter(environment), has_files.then(|| System(writer.clone())));
+        let keeps_tokens = logs_full_token(environment);
+        if keeps_tokens {
+            tracing::warn!("LOG_FULL_TOKEN_ON_ERROR is set: the log shows the tokens of requests that fail");
+        }
+        let access = AtomicU8::new(Access::of(settings) as u8);
+        Ok(Self { output: Some(Arc::new(Output { writer, access, has_files, limits })), keeps_tokens })
+    }
+
+    /// Takes over what may change while the gateway runs: whether and how there is an access log, and the bounds of
+    /// files.
+    pub(crate) fn configure(&self, settings: &config::Log) {
+        let Some(output) = &self.output else { return };
+        output.access.store(Access::of(settings) as u8, Ordering::Relaxed);
+        *output.limits.lock().expect(UNPOISONED) = Limits::of(settings);
+    }
+
+    /// Whether an exchange is to remember the token it came with.
+    pub(crate) fn keeps_tokens(&self) -> bool {
+        self.keeps_tokens
+    }
+
+    /// How many lines were dropped because they came faster than they could be written.
+    pub(crate) fn lost(&self) -> u64 {
+        self.output.as_ref().map_or(0, |output| output.writer.lost())
+    }
+
+    /// Waits until everything is written, but not longer than `time_max`.
+    pub(crate) fn flush(&self, time_max: Duration) {
+        if let Some(output) = &self.output {
+            output.writer.flush(time_max);
+        }
+    }
+
+    /// Writes down an exchange that is over.
+    pub(crate) fn record(&self, exchange: &Exchange) {
+        tell(exchange);
+        if let Some(token) = &exchange.token {
+            tell_token(exchange, token.expose());
+        }
+        if let Some(output) = &self.output {
+            output.record(exchange);
+        }
+    }
+}
+
+impl Output {
+    fn record(&self, exchange: &Exchange) {
+        let access = self.access.load(Ordering::Relaxed);
+        let is_own = matches!(exchange.endpoint, "admin" | "health" | "preflight");
+        if access == Access::Off as u8 || is_own {
+            return;
+        }
+        if !self.has_files && !tracing::enabled!(target: ACCESS_TARGET, tracing::Level::INFO) {
+            return;
+        }
+        let entry = entry(exchange);
+        let place = match (self.has_files, entry.status < 400 && entry.error.is_none()) {
+            (false, _) => Place::Console,
+            (true, true) => Place::File(Kind::Info),
+            (true, false) => Place::File(Kind::Error),
+        };
+        // An exchange that ends while its thread does has no memory to be written in, and nobody to read of it.
+        let _ = SCRATCH.try_with(|scratch| {
+            let (stamp, line) = &mut *scratch.borrow_mut();
+            line.clear();
+            if access == Access::Json as u8 {
+                entry.write_json(stamp, line);
+            } else {
+                entry.write_text(stamp, line);
+            }
+            self.writer.push(place, line);
+        });
+    }
+}
+
+const UNPOISONED: &str = "no code panics while it holds this lock";
+
+fn open(folder: &Path, settings: &config::Log) -> Result<Files, String> {
+    Files::open(folder, Limits::of(settings), SystemTime::now()).map_err(|error| {
+        let folder = folder.display();
+        format!("cannot write log files in `{folder}`: {error}; make it writable for this user or change `log.dir`")
+    })
+}
+
+/// Sends what `tracing` is told to standard error, and to the system file if there is one.
+fn subscribe(format: LogFormat, filter: &str, system: Option<System>) {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let console = layer(format, io::stderr, io::stderr().is_terminal());
+    let system = system.map(|system| layer(format, system, false));
+    tracing_subscriber::registry().with(filter).with(console).with(system).init();
+}
+
+fn layer<S, W>(format: LogFormat, writer: W, has_colours: bool) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer =
+        tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(has_colours).with_target(false);
+    match format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    }
+}
+
+/// What a line of the access log says of an exchange.
+fn entry(exchange: &Exchange) -> Entry<'_> {
+    let took = exchange.elapsed();
+    let error = match exchange.outcome() {
+        Outcome::Failed(error) => Some(&*error.message),
+        Outcome::Cancelled => Some("the client left"),
+        Outcome::Complete => None,
+    };
+    Entry {
+        at: exchange.started_at + took,
+        took,
+        id: exchange.id.to_str().unwrap_or("-"),
+        client: exchange.client,
+        method: exchange.method.as_str(),
+        target: &exchange.target,
+        user_agent: exchange.user_agent.as_ref().map(|value| value.as_bytes()),
+        status: status(exchange),
+        bytes: exchange.response_len,
+        endpoint: exchange.endpoint,
+        model: exchange.model.as_deref(),
+        upstream: exchange.attempts.last().map(|attempt| &*attempt.upstream),
+        attempts: exchange.attempts.len(),
+        outcome: exchange.outcome_word(),
+        error,
+        first_token: exchange.first_token,
+        usage: exchange.usage,
+        caller: exchange.caller.as_deref(),
+        key: exchange.key.as_deref(),
+        tenant: exchange.tenant.as_deref(),
+        labels: &exchange.tags,
+    }
+}
+
+/// The status that stands for how an exchange ended.
+fn status(exchange: &Exchange) -> u16 {
+    match (exchange.outcome(), exchange.status) {
+        (Outcome::Cancelled, _) => ErrorKind::Cancelled.status().as_u16(),
+        (Outcome::Complete | Outcome::Failed(_), status) => status.map_or(0, |status| status.as_u16()),
+    }
+}
+
+/// Tells the story of an exchange: in one line, and at a level that says who has to care.
+fn tell(exchange: &Exchange) {
+    let id = exchange.id.to_str().unwrap_or("-");
+    macro_rules! line {
+        ($level:ident, $($field:tt)*) => {
+            tracing::$level!(
+                id,
+                endpoint = exchange.endpoint,
+                model = exchange.model.as_deref().unwrap_or("-"),
+                upstream = exchange.attempts.last().map_or("-", |attempt| &*attempt.upstream),
+                status = exchange.status.map_or(0, |status| status.as_u16()),
+                attempts = exchange.attempts.len(),
+                duration_ms = in_ms(exchange.elapsed()),
+                caller = exchange.caller.as_deref(),
+                labels = in_words(&exchange.tags),
+                $($field)*
+            )
+        };
+    }
+    match exchange.outcome() {
+        Outcome::Failed(error) => {
+            let cause = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
+            let kind = error.kind.code();
+            let tried = tried(exchange);
+            match error.kind.blame() {
+                Blame::Client => line!(info, kind, error = %error, cause, tried, "request refused"),
+                Blame::Upstream | Blame::Plugin | Blame::Gateway => {
+                    line!(warn, kind, error = %error, cause, tried, "request failed")
+                }
+            }
+        }
+        Outcome::Cancelled => line!(info, kind = ErrorKind::Cancelled.code(), "client left"),
+        Outcome::Complete => line!(
+            debug,
+            tokens_in = exchange.usage.unwrap_or_default().input,
+            tokens_out = exchange.usage.unwrap_or_default().output,
+            first_token_ms = exchange.first_token.map(in_ms),
+            "request complete"
+        ),
+    }
+}
+
+/// Shows the token of a request that failed for it or at an upstream, for somebody who asked to see such.
+fn tell_token(exchange: &Exchange, token: &str) {
+    let status = status(exchange);
+    let is_upstreams = match exchange.outcome() {
+        Outcome::Failed(error) => error.kind.blame() == Blame::Upstream,
+        Outcome::Complete => status >= 400,
+        Outcome::Cancelled => false,
+    };
+    if is_upstreams || matches!(status, 401 | 403) {
+        let id = exchange.id.to_str().unwrap_or("-");
+        tracing::warn!(id, status, token, "the token of a request that failed");
+    }
+}
+
+fn in_ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The attempts in words.
+fn tried(exchange: &Exchange) -> String {
+    exchange.attempts.iter().map(in_short).collect::<Vec<_>>().join(", ")
+}
+
+fn in_short(attempt: &Attempt) -> String {
+    let end = match (&attempt.status, &attempt.error) {
+        (Some(status), _) => format!("status {}", status.as_u16()),
+        (None, Some(error)) => error.kind.code().to_owned(),
+        (None, None) => "aborted".to_owned(),
+    };
+    format!("{}: {end} after {} ms", attempt.upstream, attempt.took.as_millis())
+}
+
+/// All labels in one line; none if there are none.
+fn in_words(tags: &Tags) -> Option<String> {
+    let words: Vec<String> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}

@@ -1,0 +1,293 @@
+//! Hands lines to a thread that writes them, so that nobody who has something to say waits for a disk or a terminal.
+//!
+//! Lines are joined for a moment before they are written: a busy gateway pays for a few writes a second, not for one a
+//! line. What is waiting is bounded; lines beyond that are dropped, counted, and reported by the thread itself.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::files::Kind;
+
+/// The most that may wait to be written, in bytes.
+const WAITING_BYTES_MAX: usize = 8 << 20;
+/// How long lines are gathered before they are written.
+const GATHER_TIME: Duration = Duration::from_millis(20);
+/// As many bytes are written without waiting for more.
+const GATHER_BYTES: usize = 256 << 10;
+/// Losses are reported at most this often.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Where a line goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// One of the files.
+    File(Kind),
+    /// Standard error.
+    Console,
+}
+
+impl Place {
+    const ALL: [Self; 4] =
+        [Self::File(Kind::Info), Self::File(Kind::Error), Self::File(Kind::System), Self::Console];
+
+    fn index(self) -> usize {
+        match self {
+            Self::File(kind) => kind as usize,
+            Self::Console => 3,
+        }
+    }
+}
+
+/// Lines on their way to the thread.
+#[derive(Default)]
+pub(super) struct Writer {
+    state: Mutex<State>,
+    /// There is something to do, or all has been done.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    lines: [Vec<u8>; Place::ALL.len()],
+    /// Bytes of all lines, the ones that are being written included.
+    bytes: usize,
+    /// Lines that were dropped, ever.
+    lost: u64,
+    /// Somebody waits for everything to be written.
+    is_urgent: bool,
+}
+
+impl Writer {
+    /// Starts the thread, which has `write` write lines. It runs as long as the process.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread left.
+    pub(super) fn start(
+        write: impl FnMut(Place, &[u8]) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Arc<Self>> {
+        let writer = Arc::new(Self::default());
+        let shared = writer.clone();
+        thread::Builder::new().name("log".to_owned()).spawn(move || shared.run(write))?;
+        Ok(writer)
+    }
+
+    /// Hands over a line, which ends with a line feed. Never waits for what is written.
+    pub(super) fn push(&self, place: Place, line: &[u8]) {
+        let mut state = self.state();
+        if state.bytes + line.len() > WAITING_BYTES_MAX {
+            state.lost += 1;
+            return;
+        }
+        let was_idle = state.bytes == 0;
+        let was_few = state.bytes < GATHER_BYTES;
+        state.bytes += line.len();
+        let is_many = state.bytes >= GATHER_BYTES;
+        state.lines[place.index()].extend_from_slice(line);
+        drop(state);
+        if was_idle || was_few && is_many {
+            self.changed.notify_all();
+        }
+    }
+
+    /// How many lines were dropped because too many were waiting, ever.
+    pub(super) fn lost(&self) -> u64 {
+        self.state().lost
+    }
+
+    /// Waits until everything handed over has been written, but not longer than `time_max`.
+    pub(super) fn flush(&self, time_max: Duration) {
+        let deadline = Instant::now() + time_max;
+        let mut state = self.state();
+        state.is_urgent = true;
+        self.changed.notify_all();
+        while state.bytes > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            (state, _) = self.changed.wait_timeout(state, left).expect(UNPOISONED);
+        }
+        state.is_urgent = false;
+    }
+
+    fn run(&self, mut write: impl FnMut(Place, &[u8]) -> io::Result<()>) {
+        let mut batch: [Vec<u8>; Place::ALL.len()] = Default::default();
+        let mut losses = Losses::default();
+        loop {
+            let dropped = self.take(&mut batch);
+            let mut failed = 0;
+            let mut failure = None;
+            for (place, lines) in Place::ALL.into_iter().zip(&batch).filter(|(_, lines)| !lines.is_empty()) {
+                if let Err(error) = write(place, lines) {
+                    failed += memchr::memchr_iter(b'\n', lines).count() as u64;
+                    failure = Some(error);
+                }
+            }
+            losses.note(dropped, failed, failure);
+            self.done(&mut batch);
+        }
+    }
+
+    /// Waits for lines, gathers more for a moment, and takes them all; says how many were dropped so far.
+    fn take(&self, batch: &mut [Vec<u8>; Place::ALL.len()]) -> u64 {
+        let mut state = self.changed.wait_while(self.state(), |state| state.bytes == 0).expect(UNPOISONED);
+        let gathers = |state: &mut State| state.bytes < GATHER_BYTES && !state.is_urgent;
+        (state, _) = self.changed.wait_timeout_while(state, GATHER_TIME, gathers).expect(UNPOISONED);
+        std::mem::swap(&mut state.lines, batch);
+        state.lost
+    }
+
+    fn done(&self, batch: &mut [Vec<u8>; Place::ALL.len()]) {
+        let mut state = self.state();
+        for lines in batch {
+            state.bytes -= lines.len();
+            lines.clear();
+            // The memory of a flood is not kept for ever.
+            lines.shrink_to(GATHER_BYTES);
+        }
+        let is_idle = state.bytes == 0;
+        drop(state);
+        if is_idle {
+            self.changed.notify_all();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(UNPOISONED)
+    }
+}
+
+const UNPOISONED: &str = "no code panics while it holds this lock";
+
+/// What could not be written and has not been told yet.
+#[derive(Default)]
+struct Losses {
+    /// Lines that were dropped as of the last report.
+    dropped_told: u64,
+    failed_untold: u64,
+    is_failing: bool,
+    told: Option<Instant>,
+}
+
+impl Losses {
+    /// Reports a failure at once, the number of lost lines now and then.
+    fn note(&mut self, dropped: u64, failed: u64, failure: Option<io::Error>) {
+        self.failed_untold += failed;
+        if let Some(error) = failure.as_ref().filter(|_| !self.is_failing) {
+            tracing::error!(%error, "the log cannot be written; give it room, or correct `log.dir`");
+        }
+        let has_recovered = self.is_failing && failure.is_none();
+        self.is_failing = failure.is_some();
+        let dropped_untold = dropped - self.dropped_told;
+        let is_due = self.told.is_none_or(|told| told.elapsed() >= REPORT_INTERVAL);
+        if dropped_untold + self.failed_untold > 0 && !self.is_failing && (is_due || has_recovered) {
+            let (dropped, failed) = (dropped_untold, self.failed_untold);
+            tracing::warn!(dropped, failed, "lines of the log were lost");
+            self.told = Some(Instant::now());
+            (self.dropped_told, self.failed_untold) = (self.dropped_told + dropped_untold, 0);
+        }
+    }
+}
+
+/// Brings what `tracing` formats into the system file.
+pub(super) struct System(pub(super) Arc<Writer>);
+
+impl<'a> MakeWriter<'a> for System {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(&self.0)
+    }
+}
+
+/// Takes one event, which comes in one piece.
+pub(super) struct Line<'a>(&'a Writer);
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.push(Place::File(Kind::System), bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A writer that a test holds up: what is being written, and how each writing is to end.
+    fn held() -> (Arc<Writer>, mpsc::Receiver<Vec<u8>>, mpsc::Sender<io::Result<()>>) {
+        let ((begun, hear), (allow, may_end)) = (mpsc::channel(), mpsc::channel());
+        let write = move |_, lines: &[u8]| {
+            let _ = begun.send(lines.to_vec());
+            may_end.recv().unwrap_or(Ok(()))
+        };
+        (Writer::start(write).unwrap(), hear, allow)
+    }
+
+    #[test]
+    fn lines_arrive_whole_and_in_order() {
+        let (writer, hear, allow) = held();
+        drop(allow);
+        let lines: Vec<String> = (0..10_000).map(|number| format!("{number}\n")).collect();
+        for line in &lines {
+            writer.push(Place::Console, line.as_bytes());
+        }
+        writer.flush(PATIENCE);
+        assert_eq!(hear.try_iter().flatten().collect::<Vec<u8>>(), lines.concat().into_bytes());
+        assert_eq!(writer.lost(), 0);
+    }
+
+    #[test]
+    fn what_cannot_wait_any_more_is_counted_and_nobody_waits() {
+        let (writer, hear, allow) = held();
+        writer.push(Place::Console, b"first\n");
+        assert_eq!(hear.recv_timeout(PATIENCE).unwrap(), b"first\n");
+        let line = vec![b'x'; WAITING_BYTES_MAX / 8];
+        // The disk hangs: what fits waits, the rest is dropped.
+        (0..20).for_each(|_| writer.push(Place::File(Kind::Info), &line));
+        assert_eq!(writer.lost(), 20 - 7);
+        allow.send(Ok(())).unwrap();
+        assert_eq!(hear.recv_timeout(PATIENCE).unwrap().len(), 7 * line.len());
+        allow.send(Ok(())).unwrap();
+        writer.flush(PATIENCE);
+        writer.push(Place::Console, b"last\n");
+        assert_eq!(hear.recv_timeout(PATIENCE).unwrap(), b"last\n");
+        assert_eq!(writer.lost(), 13);
+    }
+
+    #[test]
+    fn a_failure_is_no_end() {
+        let (writer, hear, allow) = held();
+        for line in [b"1\n", b"2\n"] {
+            writer.push(Place::Console, line);
+            assert_eq!(hear.recv_timeout(PATIENCE).unwrap(), line);
+            allow.send(Err(io::Error::other("full"))).unwrap();
+            writer.flush(PATIENCE);
+        }
+    }
+
+    #[test]
+    fn a_flush_waits_only_so_long() {
+        let (writer, hear, allow) = held();
+        writer.push(Place::Console, b"1\n");
+        hear.recv_timeout(PATIENCE).unwrap();
+        let began = Instant::now();
+        writer.flush(Duration::from_millis(30));
+        assert!(began.elapsed() >= Duration::from_millis(30));
+        allow.send(Ok(())).unwrap();
+    }
+}

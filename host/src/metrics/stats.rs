@@ -1,0 +1,51 @@
+//! `/stats`: the numbers as JSON, with the fields of the Python proxy.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use crate::gateway::Gateway;
+use crate::metrics::page;
+
+/// What there is at this moment.
+///
+/// `error` is what did not end well although the client stayed: refused, rejected or failed; a client that left is
+/// neither `success` nor `error`. `errors` and the rest of the window mean the same.
+pub(super) fn describe(gateway: &Gateway) -> Value {
+    let metrics = &gateway.activity.metrics;
+    let totals = &metrics.totals;
+    let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let by_status: Map<String, Value> =
+        totals.by_status().into_iter().map(|(status, count)| (status, json!(count))).collect();
+    let audit = gateway.activity.audit.state();
+    let [input, output, cached, reasoning] = totals.tokens.each_ref().map(count);
+    json!({
+        "uptime_seconds": metrics.window.age().as_secs(),
+        "requests": {
+            "total": count(&totals.requests),
+            "success": count(&totals.success),
+            "error": count(&totals.error),
+            "timeout": count(&totals.timeout),
+            "retry": count(&totals.retry),
+            "active": page::running(gateway),
+            "streaming": count(&totals.streaming),
+        },
+        "latency": {"avg_seconds": totals.seconds_mean()},
+        "errors": {"upstream": count(&totals.upstream_errors), "circuit_breaker_trips": 0},
+        "status_codes": by_status,
+        "circuit_breaker": {"state": "closed"},
+        "tokens": {"input": input, "output": output, "cached": cached, "reasoning": reasoning},
+        "window": metrics.window.describe(Instant::now()),
+        "audit": {
+            "on": audit.is_on,
+            "queued": audit.queued,
+            "queued_bytes": audit.queued_bytes,
+            "lag_ms": audit.lag.as_secs_f64() * 1e3,
+            "written": audit.written,
+            "dropped": audit.dropped + audit.lost,
+            "retrying": audit.retrying,
+            "file": audit.file,
+        },
+    })
+}

@@ -143,6 +143,7 @@ fn needle() -> Request {
     ], "tools": [{"type": "function", "function": {"name": "weather", "parameters": {}}}]});
     Request::post("/v1/chat/completions", body.to_string())
         .header("authorization", "Bearer sk-caller")
+        .header("x-request-id", &format!("{NEEDLE}-id"))
         .header("x-team", "blue")
 }
 

@@ -177,6 +177,9 @@ const tests = {
     await searchFor(page, "label", "team:blue");
     await until("the one with the label", async () => await row.count() === 1);
     await page.locator("#clear").click();
+    await searchFor(page, "id", `${NEEDLE}-id`);
+    await until("the one with the id", async () => await row.count() === 1);
+    await page.locator("#clear").click();
     await page.locator("#search [name=outcome]").selectOption("refused");
     await page.locator("#search [type=submit]").click();
     await page.locator("#found", { hasText: "No exchange" }).waitFor();

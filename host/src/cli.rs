@@ -2,6 +2,7 @@
 
 mod check;
 pub mod explain;
+mod health;
 pub mod plugin;
 mod serve;
 pub mod simulate;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use http::Uri;
 
 use crate::config::env::Environment;
 use crate::config::{self, Input, Overrides};
@@ -33,6 +35,7 @@ pub fn run() -> ExitCode {
             overrides: serve.overrides(),
         }),
         Command::Explain { request } => explain::run(path, &environment, &request),
+        Command::Health { url } => health::run(path, &environment, url),
         Command::Simulate { trace, nodes, blocks, json } => simulate::run(&trace, nodes, blocks, json),
         Command::Plugin { command } => plugin::run(&command, &environment),
     };
@@ -88,6 +91,12 @@ pub enum Command {
         /// JSON file with the request's body
         #[arg(long, value_name = "FILE")]
         request: PathBuf,
+    },
+    /// Ask a running gateway whether it is ready; exits with 0 when it is
+    Health {
+        /// Page to ask for [default: `/readyz` of the configuration's admin listener]
+        #[arg(long, value_name = "URL")]
+        url: Option<Uri>,
     },
     /// Replay a trace of conversations and print the cache hits and the balance of each strategy
     Simulate {

@@ -21,8 +21,8 @@ use crate::audit::{Audit, Place};
 use crate::chat::{StopReason, Usage};
 use crate::config::secret::Secret;
 use crate::error::{Blame, Error, ErrorKind};
-use crate::metrics::Metrics;
 use crate::log::Log;
+use crate::metrics::Metrics;
 use crate::recording::{self, Recording};
 
 /// The header that carries a request's id, in both directions.

@@ -94,7 +94,6 @@
 //! **The YAML tree is built from parser events** (saphyr-parser) and not through serde: positions, quoting and all
 //! problems at once need the tree.
 
-#[doc(hidden)]
 mod admin;
 mod audit;
 mod auth;
@@ -113,7 +112,6 @@ mod log;
 mod metrics;
 mod models;
 mod plugin;
-pub use crate::metrics::recording as metrics_recording;
 mod recording;
 mod reload;
 pub mod route;
@@ -123,3 +121,6 @@ mod stream;
 mod tls;
 mod upstream;
 pub mod wire;
+
+#[doc(hidden)]
+pub use crate::metrics::recording as metrics_recording;

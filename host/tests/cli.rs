@@ -22,7 +22,11 @@ fn check(arguments: &[&str], code: i32, texts: &[&str]) {
 
 #[test]
 fn help_names_every_subcommand_and_flag() {
-    check(&["--help"], 0, &["Usage: witgate", "serve", "check", "explain", "simulate", "--config <FILE>"]);
+    check(
+        &["--help"],
+        0,
+        &["Usage: witgate", "serve", "check", "explain", "health", "simulate", "--config <FILE>"],
+    );
     // parity: 49
     check(
         &["serve", "--help"],
@@ -30,6 +34,7 @@ fn help_names_every_subcommand_and_flag() {
         &["--listen", "--admin", "--proxy-port", "--metrics-port", "--openai-domain"],
     );
     check(&["explain", "--help"], 0, &["--request <FILE>"]);
+    check(&["health", "--help"], 0, &["--url <URL>"]);
     check(&["simulate", "--help"], 0, &["--trace <FILE>", "--nodes", "--blocks", "--json"]);
 }
 

@@ -9,6 +9,7 @@ mod logs;
 mod metrics;
 mod models;
 mod page;
+mod packaging;
 mod plugins;
 mod reload;
 mod routing;

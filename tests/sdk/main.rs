@@ -8,9 +8,11 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
+use witgate_tests::tool::{finish, is_there, once, python, target_folder};
 use witgate_tests::upstream::reply::{Step, chunk};
 use witgate_tests::{Gateway, Received, Reply, Upstream};
 
+mod examples;
 mod openapi;
 mod plugins;
 
@@ -23,27 +25,16 @@ fn openai_python() {
     if !is_there("python3") {
         return;
     }
-    let folder = target_folder("sdk-packages", &format!("openai-python-{OPENAI_PYTHON}"));
-    let venv = folder.to_str().expect("the target folder's name is UTF-8");
-    let python = folder.join("bin/python");
-    let python = python.to_str().expect("the target folder's name is UTF-8");
-    once(&folder, || {
-        finish(Command::new("python3").args(["-m", "venv", "--clear", venv]));
-        let package = format!("openai=={OPENAI_PYTHON}");
-        finish(Command::new(python).args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            &package,
-        ]));
-    });
+    let python = openai_python_packages();
     run_scripts("openai_python", "py", |script| {
-        let mut command = Command::new(python);
+        let mut command = Command::new(&python);
         command.arg("-B").arg(script);
         command
     });
+}
+
+fn openai_python_packages() -> PathBuf {
+    python(&format!("openai-python-{OPENAI_PYTHON}"), &[&format!("openai=={OPENAI_PYTHON}")])
 }
 
 // parity: 1, 4, 5, 92
@@ -68,46 +59,6 @@ fn openai_node() {
         command.arg(copy);
         command
     });
-}
-
-/// Whether a program can be run; without it the test is skipped, or fails under `WITGATE_TESTS_STRICT=1`.
-fn is_there(program: &str) -> bool {
-    if Command::new(program).arg("--version").output().is_ok() {
-        return true;
-    }
-    let is_strict = std::env::var_os("WITGATE_TESTS_STRICT").is_some_and(|value| value == "1");
-    assert!(!is_strict, "{program} not found");
-    println!("skipped: {program} not found");
-    false
-}
-
-/// A folder of that name in one of that kind under the target folder, which outlives single builds.
-fn target_folder(kind: &str, name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a running program has a path");
-    let target = test.ancestors().nth(3).expect("tests run from target/<profile>/deps");
-    let folder = target.join(kind).join(name);
-    std::fs::create_dir_all(&folder).expect("the target folder is writable");
-    folder
-}
-
-/// Installs, unless that has been done to the end before.
-fn once(folder: &Path, install: impl FnOnce()) {
-    let stamp = folder.join("installed");
-    if !stamp.exists() {
-        install();
-        std::fs::write(stamp, "").expect("the target folder is writable");
-    }
-}
-
-/// Runs a command to its end.
-///
-/// # Panics
-/// When it fails; the message is what it printed.
-#[track_caller]
-fn finish(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
 }
 
 #[track_caller]

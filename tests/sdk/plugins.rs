@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use witgate_tests::gateway::Launch;
 use witgate_tests::sse::chat_text;
+use witgate_tests::tool::{finish, is_there, repository, target_folder};
 use witgate_tests::{Gateway, Reply, Request, Upstream};
-
-use super::{finish, is_there, target_folder};
 
 /// How long a gateway may take to start that never saw the component: it has ten megabytes and more to compile.
 const COMPILE_PATIENCE: Duration = Duration::from_secs(300);
@@ -50,8 +49,7 @@ const PYTHON: [&str; 3] = ["requirements.txt", "rules.py", "wit/house-rules.wit"
 /// Builds an example in a folder of its own under the target folder, unless the component there was made of the same files.
 #[track_caller]
 fn build(language: &str, component: &str, files: &[&str], run: impl FnOnce(&Path)) -> PathBuf {
-    let repository =
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a folder of the repository");
+    let repository = repository();
     let example = repository.join("sdk/examples").join(language);
     let folder = target_folder("sdk-plugins", language);
     let contract = (repository.join("wit/plugin.wit"), folder.join("wit/deps/witgate/plugin.wit"));

@@ -14,6 +14,7 @@ use witgate::chat::Prompt;
 use witgate::config::{Clean, ModelMatch, PriorityMode, Routing, Strategy, ThinkingFormat};
 use witgate::route::{Keying, Member, Routes};
 use witgate::wire::Endpoint;
+use witgate::wire::openai::assemble::Assembly;
 use witgate::wire::openai::stream::{Filter, Rules};
 use witgate::wire::openai::{Edits, Request, decode};
 use witgate::wire::sse::{Decoder, EVENT_BYTES_MAX};
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     println!("\n| | time | throughput |\n|---|---:|---:|");
     requests(&stopwatch);
     streams(&stopwatch);
+    assemblies(&stopwatch);
     routing(&stopwatch);
     stopwatch.time("count an exchange that is over", 1, 0, witgate::metrics_recording());
     ExitCode::SUCCESS
@@ -152,6 +154,34 @@ const EVENT: &str = concat!(
     r#""choices":[{"index":0,"delta":{"content":" token"},"logprobs":null,"finish_reason":null}]}"#,
     "\n\n"
 );
+
+/// How many events the answers have that are put together.
+const ANSWER_EVENTS: u32 = 1000;
+
+fn assemblies(stopwatch: &Stopwatch) {
+    let alike = |_| EVENT.to_owned();
+    let padded = |number| EVENT.replace("}]}", &format!("}}],\"obfuscation\":\"{number}\"}}"));
+    let numbered = |number| {
+        format!(
+            "event: response.output_text.delta\n\
+             data: {{\"type\":\"response.output_text.delta\",\"sequence_number\":{number},\"item_id\":\"msg_67c9fdcf37fc8190\",\
+             \"output_index\":0,\"content_index\":0,\"delta\":\" token\",\"logprobs\":[]}}\n\n"
+        )
+    };
+    let events = |event: &dyn Fn(u32) -> String| (0..ANSWER_EVENTS).map(event).collect::<Vec<_>>();
+    for (what, endpoint, events) in [
+        ("a chat event", Endpoint::ChatCompletions, events(&alike)),
+        ("a chat event unlike the others", Endpoint::ChatCompletions, events(&padded)),
+        ("an event of a response", Endpoint::Responses, events(&numbered)),
+    ] {
+        let bytes = events.iter().map(String::len).sum();
+        stopwatch.time(&format!("assemble {what}"), ANSWER_EVENTS, bytes, || {
+            let mut assembly = Assembly::new(endpoint, 1 << 20);
+            events.iter().for_each(|event| assembly.push(event.as_bytes()));
+            assembly.finish(None).body.len()
+        });
+    }
+}
 
 fn routing(stopwatch: &Stopwatch) {
     let body = chat(1024);

@@ -108,6 +108,13 @@ pub struct Usage {
     pub is_estimated: bool,
 }
 
+impl Usage {
+    /// All tokens, of the prompt and of the answer.
+    pub fn total(self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
+}
+
 /// Where a piece of generated text belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Channel {

@@ -10,6 +10,7 @@ pub mod json;
 pub mod multipart;
 pub mod openai;
 pub mod sse;
+pub mod usage;
 pub mod wake;
 
 /// Whose conventions a client or an upstream follows.

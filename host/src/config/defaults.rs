@@ -161,6 +161,10 @@ impl Variables<'_> {
             let message = format!("`{name}` is not supported yet and has no effect");
             self.found.push(Diagnostic::warning("environment", message).help("unset it"));
         }
+        for (name, help) in GONE.iter().filter(|(name, _)| self.environment.filled(name).is_some()) {
+            let message = format!("`{name}` has no effect");
+            self.found.push(Diagnostic::warning("environment", message).help(*help));
+        }
     }
 
     fn port(&mut self, name: &str) -> Option<u16> {
@@ -215,8 +219,13 @@ const LATER: &[&str] = &[
     "CIRCUIT_BREAKER_ENABLED",
     "CIRCUIT_BREAKER_THRESHOLD",
     "CIRCUIT_BREAKER_TIMEOUT",
-    "LOG_FILE",
-    "METRICS_ENABLED",
+];
+
+/// The variables of the earlier systems that have no meaning here, and what to do instead.
+const GONE: &[(&str, &str)] = &[
+    ("LOG_FILE", "set `log.dir` to a folder of log files"),
+    ("METRICS_ENABLED", "metrics are on the admin listener, which others do not reach"),
+    ("DB_ROTATION_CHECK_INTERVAL_SEC", "rows go to a file by their own time; see `audit.rotate`"),
 ];
 
 /// Asks for the token of a request that failed to be logged.

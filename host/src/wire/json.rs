@@ -102,6 +102,11 @@ impl<'a> Scanner<'a> {
         self.position
     }
 
+    /// What is still to be read.
+    pub fn rest(&self) -> &'a str {
+        &self.text[self.position..]
+    }
+
     /// Returns the text of a range that the scanner has given.
     pub fn slice(&self, range: Range<usize>) -> &'a str {
         &self.text[range]
@@ -201,6 +206,33 @@ impl<'a> Scanner<'a> {
             _ => self.skip_scalar(kind)?,
         }
         Ok(start..self.position)
+    }
+
+    /// Consumes any value; `member` is called as by [`object`](Self::object) if it is an object.
+    ///
+    /// # Errors
+    ///
+    /// The value is malformed or nested too deeply, or `member` failed.
+    pub fn members(&mut self, member: impl FnMut(&mut Self, Text<'a>) -> Result<()>) -> Result<()> {
+        match self.peek()? {
+            Kind::Object => self.object(member),
+            _ => self.skip().map(drop),
+        }
+    }
+
+    /// Consumes any value and returns it if it is a count. Some upstreams write `12.0`; what is below zero or no
+    /// number is none.
+    ///
+    /// # Errors
+    ///
+    /// The value is malformed or nested too deeply.
+    pub fn count(&mut self) -> Result<Option<u64>> {
+        let value = self.skip()?;
+        let text = self.slice(value);
+        Ok(text.parse().ok().or_else(|| {
+            // The cast saturates; what is not a number at all failed to parse.
+            text.parse::<f64>().ok().filter(|number| *number >= 0.0).map(|number| number as u64)
+        }))
     }
 
     /// Checks that only white space is left.

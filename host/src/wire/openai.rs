@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind};
 use crate::wire::json::quote;
 
 pub mod answer;
+pub mod assemble;
 pub mod chat;
 mod choices;
 mod clean;

@@ -27,6 +27,8 @@ pub struct Decoder {
     carry: Vec<u8>,
     line: Line,
     is_first: bool,
+    /// Whether the rest of a frame over the bound is still to come, which is passed over.
+    is_skipping: bool,
     event_bytes_max: usize,
 }
 
@@ -75,7 +77,14 @@ pub struct Oversize;
 impl Decoder {
     /// Makes a decoder that refuses events of more than `event_bytes_max` bytes.
     pub fn new(event_bytes_max: usize) -> Self {
-        Self { chunk: Bytes::new(), carry: Vec::new(), line: Line::Empty, is_first: true, event_bytes_max }
+        Self {
+            chunk: Bytes::new(),
+            carry: Vec::new(),
+            line: Line::Empty,
+            is_first: true,
+            is_skipping: false,
+            event_bytes_max,
+        }
     }
 
     /// Takes bytes as they arrived. Frames are taken out with [`next_frame`](Self::next_frame) before the next push.
@@ -92,10 +101,20 @@ impl Decoder {
     /// Hands out the next whole frame; none when more bytes are needed.
     ///
     /// # Errors
-    /// [`Oversize`] when the frame, whole or not, is over the bound.
+    /// [`Oversize`] when the frame, whole or not, is over the bound; once for each. It is passed over, so that the
+    /// frames behind it can be taken out.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, Oversize> {
-        let end = frame_end(&self.chunk, &mut self.line);
+        let mut end = frame_end(&self.chunk, &mut self.line);
+        if self.is_skipping {
+            self.skip_to(end);
+            if self.is_skipping {
+                return Ok(None);
+            }
+            end = frame_end(&self.chunk, &mut self.line);
+        }
         if self.carry.len() + end.unwrap_or(self.chunk.len()) > self.event_bytes_max {
+            self.carry = Vec::new();
+            self.skip_to(end);
             return Err(Oversize);
         }
         let Some(end) = end else {
@@ -114,6 +133,13 @@ impl Decoder {
         let raw = self.carried(&rest);
         self.line = Line::Empty;
         (!raw.is_empty()).then(|| self.frame(raw))
+    }
+
+    /// Lets go of a frame that ends at `end`, or of what has come of it.
+    fn skip_to(&mut self, end: Option<usize>) {
+        self.is_first = false;
+        self.is_skipping = end.is_none();
+        let _ = self.chunk.split_to(end.unwrap_or(self.chunk.len()));
     }
 
     fn carried(&mut self, rest: &[u8]) -> Bytes {
@@ -345,6 +371,27 @@ mod tests {
             assert_eq!((frames.len(), is_oversize), (1, true), "split at {at}");
         }
         assert!(!decode(&[input], 10).1);
+    }
+
+    #[test]
+    fn the_frames_behind_an_oversize_one_are_whole() {
+        let input = b"data: aaaaa\ndata: \n\ndata: b\n\ndata: ccccc\n\ndata: d\n\ndata: eeee";
+        for at in 0..=input.len() {
+            let mut decoder = Decoder::new(10);
+            let (mut frames, mut oversize) = (Vec::new(), 0);
+            for chunk in [&input[..at], &input[at..]] {
+                decoder.push(Bytes::copy_from_slice(chunk));
+                loop {
+                    match decoder.next_frame() {
+                        Ok(Some(frame)) => frames.push(show(&frame)),
+                        Ok(None) => break,
+                        Err(Oversize) => oversize += 1,
+                    }
+                }
+            }
+            frames.extend(decoder.finish().as_ref().map(show));
+            assert_eq!((frames.concat(), oversize), ("bdeeee".into(), 2), "split at {at}");
+        }
     }
 
     #[test]

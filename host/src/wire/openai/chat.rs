@@ -197,14 +197,24 @@ fn quoted(text: &str) -> Vec<u8> {
 }
 
 fn write_usage(bytes: &mut Vec<u8>, usage: Usage) {
-    let Usage { input, output, cached, reasoning, .. } = usage;
-    let total = input.saturating_add(output);
-    let counts = format!(
-        ",\"usage\":{{\"prompt_tokens\":{input},\"completion_tokens\":{output},\"total_tokens\":{total},\
-         \"prompt_tokens_details\":{{\"cached_tokens\":{cached}}},\
-         \"completion_tokens_details\":{{\"reasoning_tokens\":{reasoning}}}}}"
-    );
-    bytes.extend_from_slice(counts.as_bytes());
+    bytes.extend_from_slice(b",\"usage\":");
+    bytes.extend_from_slice(usage_json(Endpoint::ChatCompletions, usage).as_bytes());
+}
+
+/// Writes tokens in the words of the endpoint's answers.
+pub(super) fn usage_json(endpoint: Endpoint, usage: Usage) -> String {
+    let (prompt, completion) = match endpoint {
+        Endpoint::Responses => ("input", "output"),
+        _ => ("prompt", "completion"),
+    };
+    let Usage { input, output, cached, reasoning, is_estimated } = usage;
+    let total = usage.total();
+    let estimated = if is_estimated { ",\"estimated\":true" } else { "" };
+    format!(
+        "{{\"{prompt}_tokens\":{input},\"{completion}_tokens\":{output},\"total_tokens\":{total},\
+         \"{prompt}_tokens_details\":{{\"cached_tokens\":{cached}}},\
+         \"{completion}_tokens_details\":{{\"reasoning_tokens\":{reasoning}}}{estimated}}}"
+    )
 }
 
 #[cfg(test)]

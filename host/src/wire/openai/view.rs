@@ -4,8 +4,7 @@
 //! in the one and `delta` in the other. What has an unexpected type is passed over: an upstream's answer is
 //! forwarded even when it makes no sense to us.
 //!
-//! Source: OpenAI API reference, "Chat", "Completions", "Embeddings", "Responses", seen 2026-11; llama.cpp server's
-//! `timings`, tools/server/README.md, seen 2026-11.
+//! Source: OpenAI API reference, "Chat", "Completions", "Embeddings", "Responses", seen 2026-11.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -16,6 +15,7 @@ use crate::chat::{StopReason, Usage};
 use crate::config::ThinkingFormat;
 use crate::wire::json::{Kind, Scanner, SyntaxError, Text};
 use crate::wire::openai::thinking::{Converter, Parts};
+use crate::wire::usage;
 
 /// An answer, or one event of it.
 #[derive(Debug, Default)]
@@ -358,12 +358,12 @@ fn top<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8], view: &mut View<'a>) -> S
             if scanner.peek()? == Kind::Null {
                 scanner.skip()?;
             } else {
-                view.usage = usage(scanner, bytes)?;
+                view.usage = usage::read(scanner)?;
                 is_first_usage = before.is_none();
                 view.usage_range = Some(before.unwrap_or(start)..scanner.position());
             }
         } else if key.is("timings") {
-            view.timings = timings(scanner, bytes)?;
+            view.timings = usage::read_timings(scanner)?;
         } else if key.is("error") {
             view.error = error(scanner, bytes)?;
         } else if key.is("type") {
@@ -389,7 +389,7 @@ fn response<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8], view: &mut View<'a>)
     let mut inner = View::default();
     members(scanner, |scanner, key| {
         if key.is("usage") {
-            inner.usage = usage(scanner, bytes)?;
+            inner.usage = usage::read(scanner)?;
         } else if key.is("error") {
             inner.error = error(scanner, bytes)?;
         } else if key.is("status") {
@@ -423,7 +423,7 @@ fn choices<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8], view: &mut View<'a>) 
             } else if key.is("text") {
                 choice.text = text(scanner)?.map(|text| text.range());
             } else if key.is("index") {
-                choice.index = number(scanner, bytes)?.unwrap_or(choice.index);
+                choice.index = scanner.count()?.unwrap_or(choice.index);
             } else if key.is("finish_reason") {
                 choice.finish_reason = string(scanner)?.map(|reason| StopReason::of_openai(&reason));
             } else {
@@ -459,74 +459,6 @@ fn message<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8]) -> Scan<Option<Messag
     Ok(Some(Message { range: start..scanner.position(), members: list }))
 }
 
-/// Reads the names of tokens that OpenAI, DeepSeek and rerankers use.
-fn usage<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8]) -> Scan<Option<Usage>> {
-    if scanner.peek()? != Kind::Object {
-        scanner.skip()?;
-        return Ok(None);
-    }
-    let mut usage = Usage::default();
-    let mut total = 0;
-    members(scanner, |scanner, key| {
-        let count = if key.is("prompt_tokens") || key.is("input_tokens") {
-            &mut usage.input
-        } else if key.is("completion_tokens") || key.is("output_tokens") {
-            &mut usage.output
-        } else if key.is("prompt_cache_hit_tokens") {
-            &mut usage.cached
-        } else if key.is("total_tokens") {
-            &mut total
-        } else if key.is("prompt_tokens_details") || key.is("input_tokens_details") {
-            return detail(scanner, bytes, "cached_tokens", &mut usage.cached);
-        } else if key.is("completion_tokens_details") || key.is("output_tokens_details") {
-            return detail(scanner, bytes, "reasoning_tokens", &mut usage.reasoning);
-        } else {
-            return scanner.skip().map(drop);
-        };
-        *count = number(scanner, bytes)?.unwrap_or(*count);
-        Ok(())
-    })?;
-    // Some rerankers count only the total, all of which is input.
-    if usage.input == 0 && usage.output == 0 {
-        usage.input = total;
-    }
-    Ok(Some(usage))
-}
-
-fn detail<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8], name: &str, count: &mut u64) -> Scan<()> {
-    members(scanner, |scanner, key| {
-        if key.is(name) {
-            *count = number(scanner, bytes)?.unwrap_or(*count);
-            return Ok(());
-        }
-        scanner.skip().map(drop)
-    })
-}
-
-/// Reads llama.cpp's `timings`; `prompt_n` does not count what came from its cache, `cache_n` does.
-fn timings<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8]) -> Scan<Option<Usage>> {
-    let (mut prompt, mut predicted, mut cached) = (None, None, None);
-    members(scanner, |scanner, key| {
-        if key.is("prompt_n") {
-            prompt = number(scanner, bytes)?;
-        } else if key.is("predicted_n") {
-            predicted = number(scanner, bytes)?;
-        } else if key.is("cache_n") {
-            cached = number(scanner, bytes)?;
-        } else {
-            scanner.skip()?;
-        }
-        Ok(())
-    })?;
-    let cached = cached.unwrap_or(0);
-    Ok((prompt.is_some() || predicted.is_some()).then(|| Usage {
-        input: prompt.unwrap_or(0).saturating_add(cached),
-        output: predicted.unwrap_or(0),
-        cached,
-        ..Usage::default()
-    }))
-}
-
 /// Reads an error: an object with a `message`, a string, or whatever it is, as it stands.
 fn error<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8]) -> Scan<Option<String>> {
     match scanner.peek()? {
@@ -554,10 +486,7 @@ pub(super) fn members<'a>(
     scanner: &mut Scanner<'a>,
     member: impl FnMut(&mut Scanner<'a>, Text<'a>) -> Scan<()>,
 ) -> Scan<()> {
-    match scanner.peek()? {
-        Kind::Object => scanner.object(member),
-        _ => scanner.skip().map(drop),
-    }
+    scanner.members(member)
 }
 
 fn text<'a>(scanner: &mut Scanner<'a>) -> Scan<Option<Text<'a>>> {
@@ -569,15 +498,6 @@ fn text<'a>(scanner: &mut Scanner<'a>) -> Scan<Option<Text<'a>>> {
 
 pub(super) fn string<'a>(scanner: &mut Scanner<'a>) -> Scan<Option<Cow<'a, str>>> {
     Ok(text(scanner)?.map(|text| text.decode()))
-}
-
-/// Reads a count. Some upstreams write `12.0`; what is below zero or no number is none.
-pub(super) fn number<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8]) -> Scan<Option<u64>> {
-    let text = std::str::from_utf8(&bytes[scanner.skip()?]).unwrap_or_default();
-    Ok(text.parse().ok().or_else(|| {
-        // The cast saturates; what is not a number at all failed to parse.
-        text.parse::<f64>().ok().filter(|number| *number >= 0.0).map(|number| number as u64)
-    }))
 }
 
 pub(super) fn is_filled(value: &[u8]) -> bool {

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::chat::{Channel, ChannelSet, Lane, StopReason};
 use crate::wire::json::{self, Kind, Scanner, SyntaxError, Text};
-use crate::wire::openai::view::{Scan, is_filled, members, number, string};
+use crate::wire::openai::view::{Scan, is_filled, members, string};
 
 /// One text of a wanted channel that is not empty.
 #[derive(Clone, Debug)]
@@ -195,7 +195,7 @@ impl<'a> Walk<'a, '_> {
             } else if key.is("text") {
                 self.string(scanner, Channel::Content, 0)
             } else if key.is("index") {
-                index = number(scanner, self.bytes)?.map_or(place, clamp);
+                index = scanner.count()?.map_or(place, clamp);
                 Ok(())
             } else if key.is("finish_reason") {
                 // Some upstreams write an empty reason until there is one.
@@ -344,7 +344,7 @@ impl<'a> Walk<'a, '_> {
                 if key.is("function") {
                     self.function(scanner, 0)
                 } else if key.is("index") {
-                    index = number(scanner, self.bytes)?.map_or(index, clamp);
+                    index = scanner.count()?.map_or(index, clamp);
                     Ok(())
                 } else if key.is("type") {
                     scanner.skip().map(drop)

@@ -11,7 +11,7 @@ use crate::chat::{Channel, ChannelSet, Lane, StopReason};
 use crate::wire::json::{self, Kind, Scanner, SyntaxError, Text};
 use crate::wire::openai::stream::RESPONSE_ENDS;
 use crate::wire::openai::text::reader::clamp;
-use crate::wire::openai::view::{Scan, is_filled, members, number, string};
+use crate::wire::openai::view::{Scan, is_filled, members, string};
 
 /// The parts of a thinking's summary are numbered from here, so that they are not taken for parts of the thinking.
 pub(super) const SUMMARY: u32 = 1 << 16;
@@ -124,11 +124,11 @@ impl<'a> Walk<'a> {
             if key.is("type") {
                 kind = string(scanner)?;
             } else if key.is("output_index") {
-                draft.output_index = number(scanner, self.bytes)?.map_or(0, clamp);
+                draft.output_index = scanner.count()?.map_or(0, clamp);
             } else if key.is("content_index") {
-                draft.content_index = number(scanner, self.bytes)?.map_or(0, clamp);
+                draft.content_index = scanner.count()?.map_or(0, clamp);
             } else if key.is("summary_index") {
-                draft.summary_index = number(scanner, self.bytes)?.map_or(0, clamp);
+                draft.summary_index = scanner.count()?.map_or(0, clamp);
             } else if key.is("delta") && is_text {
                 draft.delta = Some(scanner.string()?);
             } else if is_text && ["text", "refusal", "arguments"].iter().any(|name| key.is(name)) {
@@ -159,7 +159,7 @@ impl<'a> Walk<'a> {
         scanner.peek()?;
         let start = scanner.position();
         if key.is("sequence_number") {
-            let sequence = number(scanner, self.bytes)?;
+            let sequence = scanner.count()?;
             self.reading.sequence = sequence.map(|sequence| (start..scanner.position(), sequence));
             return Ok(());
         }

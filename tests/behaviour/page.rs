@@ -1,6 +1,6 @@
 //! The operators' page, in a browser: `tests/page/page.mjs` looks at it while a gateway is under load.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -24,15 +24,9 @@ fn operators_see_and_steer_a_gateway_under_load() {
     if !is_there("node") || !is_there("npm") || !is_there(CHROMIUM) {
         return;
     }
-    let first =
-        Upstream::new(
-            |request| {
-                if is_needle(request) { Reply::error(503, "not this one") } else { answer(request) }
-            },
-        );
-    let spare = Upstream::new(|request| if is_needle(request) { needle_answer() } else { answer(request) });
+    let (first, spare) = (Upstream::new(answer), Upstream::new(answer_to_all));
     let gateway = Gateway::start(&format!(
-        "server: {{ admin_token: {TOKEN} }}\nrouting: {{ strategy: failover }}\nupstreams:\n  - {{ name: first, base_url: {} }}\n  - {{ name: spare, base_url: {} }}\nplugins:\n  - {{ name: labels, source: builtin:audit-tags, config: {{ tags: [{{ name: team, from: {{ header: x-team }} }}] }} }}\n",
+        "server: {{ admin_token: {TOKEN} }}\nlog: {{ access: false }}\nrouting: {{ strategy: failover }}\nupstreams:\n  - {{ name: first, base_url: {} }}\n  - {{ name: spare, base_url: {} }}\nplugins:\n  - {{ name: labels, source: builtin:audit-tags, config: {{ tags: [{{ name: team, from: {{ header: x-team }} }}] }} }}\n",
         first.url(),
         spare.url()
     ));
@@ -44,7 +38,7 @@ fn operators_see_and_steer_a_gateway_under_load() {
 }
 
 /// The packages of the script, installed once under the target folder.
-fn packages() -> std::path::PathBuf {
+fn packages() -> PathBuf {
     let folder = target_folder("sdk-packages", &format!("page-{PLAYWRIGHT}-{AXE}"));
     once(&folder, || {
         std::fs::write(folder.join("package.json"), "{\"private\":true}\n")
@@ -76,7 +70,7 @@ fn look(gateway: &Gateway, packages: &Path) {
 
 /// Where a program is, as the browser's driver wants no name but a path.
 #[track_caller]
-fn program(name: &str) -> std::path::PathBuf {
+fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .map(|folder| folder.join(name))
@@ -119,12 +113,17 @@ impl Drop for Load {
     }
 }
 
-fn is_needle(request: &Received) -> bool {
-    String::from_utf8_lossy(&request.body).contains(NEEDLE)
+/// Answers all but the one exchange that is looked for, which has to go on to the next upstream.
+fn answer(request: &Received) -> Reply {
+    if is_needle(request) { Reply::error(503, "not this one") } else { answer_to_all(request) }
 }
 
-fn answer(request: &Received) -> Reply {
-    Reply::chat_as_asked(request, &["so ", "it ", "is"])
+fn answer_to_all(request: &Received) -> Reply {
+    if is_needle(request) { needle_answer() } else { Reply::chat_as_asked(request, &["so ", "it ", "is"]) }
+}
+
+fn is_needle(request: &Received) -> bool {
+    String::from_utf8_lossy(&request.body).contains(NEEDLE)
 }
 
 /// A conversation with everything in it, and a text that would run if it were taken for a page's source.

@@ -24,6 +24,7 @@ use crate::error::{Blame, Error, ErrorKind};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::recording::{self, Recording};
+use crate::wire::Endpoint;
 
 /// The header that carries a request's id, in both directions.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -425,7 +426,7 @@ impl Exchange {
         self.status = Some(status);
         self.overhead = self.elapsed().saturating_sub(self.waited);
         if let Some(recording) = &mut self.recording {
-            recording.begin_answer(headers);
+            recording.begin_answer(Endpoint::labelled(self.endpoint), headers);
         }
     }
 
@@ -437,6 +438,18 @@ impl Exchange {
         }
         if let Some(bodies) = &mut self.bodies {
             bodies.note_response(bytes);
+        }
+    }
+
+    /// Estimates the tokens of an answer with text, or of a part of one, that nobody has counted.
+    fn count_tokens(&mut self) {
+        let has_text = Endpoint::labelled(self.endpoint).is_some_and(Endpoint::has_text);
+        let is_uncounted = has_text && self.usage.is_none() && self.response_len > 0;
+        if is_uncounted
+            && self.status.is_some_and(|status| status.is_success())
+            && let Some(recording) = &mut self.recording
+        {
+            self.usage = Some(recording.estimate()).filter(|usage| usage.output > 0);
         }
     }
 
@@ -468,6 +481,7 @@ impl Drop for Exchange {
         if let Some(last) = self.attempts.last_mut().filter(|last| last.is_open()) {
             last.took = elapsed.saturating_sub(last.began);
         }
+        self.count_tokens();
         self.activity.metrics.record(self);
         self.activity.log.record(self);
         for notice in std::mem::take(&mut self.at_end) {

@@ -4,9 +4,12 @@ use bytes::Bytes;
 use http::Uri;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::chat::Usage;
 use crate::config::secret::is_credential;
 use crate::headers::Kind;
-use crate::wire::json;
+use crate::wire::openai::assemble::Assembly;
+use crate::wire::usage::{self, Estimate};
+use crate::wire::{Endpoint, json};
 
 /// What stands for a value that must not be kept.
 const HIDDEN: &str = "***";
@@ -36,6 +39,8 @@ pub(crate) enum Answer {
     None,
     /// Text, in the pieces that were sent.
     Whole(Vec<Bytes>),
+    /// A stream, as the whole answer that it amounts to.
+    Events(Box<Assembly>),
     /// Bytes of this type, of which only the number is kept.
     Other(String),
 }
@@ -69,22 +74,25 @@ impl Recording {
         }
     }
 
-    /// Gets ready for an answer with these headers.
-    pub(crate) fn begin_answer(&mut self, headers: &HeaderMap) {
-        if self.bytes_max.is_none() {
-            return;
-        }
+    /// Gets ready for an endpoint's answer with these headers.
+    pub(crate) fn begin_answer(&mut self, endpoint: Option<Endpoint>, headers: &HeaderMap) {
+        let Some(bytes_max) = self.bytes_max else { return };
         let content_type =
             headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-        let is_text = Kind::of(headers) != Kind::Other || content_type.starts_with("text/");
-        self.answer =
-            if is_text { Answer::Whole(Vec::new()) } else { Answer::Other(content_type.to_owned()) };
+        self.answer = match (Kind::of(headers), endpoint) {
+            (Kind::EventStream, Some(endpoint)) => {
+                Answer::Events(Box::new(Assembly::new(endpoint, bytes_max)))
+            }
+            (Kind::Other, _) if !content_type.starts_with("text/") => Answer::Other(content_type.to_owned()),
+            _ => Answer::Whole(Vec::new()),
+        };
     }
 
     /// Keeps what of the answer is sent now.
     pub(crate) fn note_sent(&mut self, bytes: &Bytes) {
         match &mut self.answer {
             Answer::None | Answer::Other(_) => {}
+            Answer::Events(assembly) => assembly.push(bytes),
             Answer::Whole(pieces) => {
                 let held: usize = pieces.iter().map(Bytes::len).sum();
                 let room = self.bytes_max.unwrap_or(0).saturating_sub(held);
@@ -96,6 +104,44 @@ impl Recording {
                 }
             }
         }
+    }
+
+    /// The tokens by the length of the texts, for when nobody has counted them.
+    pub(crate) fn estimate(&mut self) -> Usage {
+        let (mut input, mut output) = (Estimate::default(), Estimate::default());
+        if let Some(request) = &self.request {
+            input.add_request(request);
+        }
+        match &mut self.answer {
+            Answer::None | Answer::Other(_) => {}
+            Answer::Events(assembly) => output = assembly.estimate(),
+            Answer::Whole(pieces) => output.add_answer(&pieces.concat()),
+        }
+        usage::estimate(input, output)
+    }
+
+    /// Makes one text of the answer; `usage` is told where a stream did not tell it.
+    pub(crate) fn settle(&mut self, usage: Option<Usage>) {
+        self.answer = match std::mem::replace(&mut self.answer, Answer::None) {
+            Answer::Events(assembly) => {
+                let assembled = assembly.finish(usage);
+                self.is_answer_cut |= assembled.is_cut;
+                Answer::Whole(vec![assembled.body.into()])
+            }
+            Answer::Whole(pieces) if pieces.len() > 1 => Answer::Whole(vec![pieces.concat().into()]),
+            settled => settled,
+        };
+    }
+
+    /// The memory it takes, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let answer = match &self.answer {
+            Answer::None => 0,
+            Answer::Whole(pieces) => pieces.iter().map(|piece| piece.len() + size_of::<Bytes>()).sum(),
+            Answer::Events(assembly) => assembly.held_bytes(),
+            Answer::Other(content_type) => content_type.len(),
+        };
+        self.headers.len() + self.request.as_ref().map_or(0, Bytes::len) + answer
     }
 }
 
@@ -239,7 +285,7 @@ mod tests {
         recording.note_request(&Bytes::from_static(b"12345"));
         assert_eq!((recording.request.as_deref(), recording.is_request_cut), (Some(&b"1234"[..]), true));
         let text = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"))]);
-        recording.begin_answer(&text);
+        recording.begin_answer(None, &text);
         for piece in ["ab", "cde", "f"] {
             recording.note_sent(&Bytes::from_static(piece.as_bytes()));
         }
@@ -251,7 +297,7 @@ mod tests {
     fn without_bodies_none_is_kept() {
         let mut recording = Recording::begin(&HeaderMap::new(), &[], None);
         recording.note_request(&Bytes::from_static(b"12345"));
-        recording.begin_answer(&HeaderMap::new());
+        recording.begin_answer(None, &HeaderMap::new());
         recording.note_sent(&Bytes::from_static(b"12345"));
         assert!(recording.request.is_none() && matches!(recording.answer, Answer::None));
     }

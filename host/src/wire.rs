@@ -162,6 +162,16 @@ impl Endpoint {
         }
     }
 
+    /// Whether its answers have text of a model's.
+    pub fn has_text(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses)
+    }
+
+    /// The endpoint of a label.
+    pub fn labelled(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|endpoint| endpoint.label() == label)
+    }
+
     /// Its name in the audit, in metrics and in a plugin's `match.endpoints`.
     pub fn label(self) -> &'static str {
         match self {

@@ -84,7 +84,7 @@ impl Scene {
         gateway.send(&chat("gpt-limited", false)).expect(429);
         gateway.send(&chat("gpt-refused", false)).expect(400);
         gateway.send(&chat("unheard-of", false)).expect(404);
-        gateway.send(&Request::get("/v1/nothing")).expect(404);
+        gateway.send(&Request::get("/nothing")).expect(404);
         gateway.send(&chat("nick", false).header("x-probe", "on-request reject 422")).expect(422);
         gateway.send(&chat("nick", false).header("x-probe", "on-request count 2")).expect(200);
         gateway.send(&Request::get("/v1/models")).expect(200);
@@ -175,6 +175,15 @@ fn what_happens_to_requests_is_counted() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970");
     assert!((now.as_secs_f64() - started).abs() < 300.0, "{started}");
     assert!(page.sum("witgate_connections_open", &[("listener", "admin")]) >= 1.0);
+    eventually("the audit to have all of it", || {
+        let page = self::page::page(&gateway);
+        (page.sum("witgate_audit_rows_written_total", &[]) == 13.0).then_some(())
+    });
+    let audit = gateway.send_admin(&Request::get("/stats")).expect(200).json()["audit"].clone();
+    assert_eq!(
+        (&audit["on"], &audit["written"], &audit["dropped"], &audit["retrying"]),
+        (&json!(true), &json!(13), &json!(0), &Value::Null)
+    );
 }
 
 #[test]

@@ -219,6 +219,11 @@ pub(super) fn is_free(path: &Path) -> bool {
     !is_there(path) && !COMPANIONS.iter().any(|companion| is_there(&beside(path, companion)))
 }
 
+/// Whether a write-ahead log lies beside a file that nobody writes to any more: a reader had it open when it was closed.
+pub(super) fn has_log(path: &Path) -> bool {
+    beside(path, "-wal").exists()
+}
+
 /// Whether a file is an audit that this version may change or remove.
 pub(super) fn is_ours(path: &Path) -> bool {
     let read = || -> Result<Owner, Failure> {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::audit::database::{self, Database, Failure};
-use crate::audit::period::{self, Period};
+use crate::audit::period::{self, Period, closed_files};
 use crate::audit::queue::Entry;
 use crate::config::{self, Rotation};
 
@@ -186,6 +186,17 @@ impl Files {
             self.open(settings)?;
         }
         Ok(())
+    }
+
+    /// Copies the write-ahead logs into the closed files that have one still, as far as readers let that be done now.
+    pub(super) fn absorb_logs(&mut self, settings: &config::Audit) {
+        self.close_late();
+        let logged = closed_files(&settings.path).into_iter().filter(|(_, path)| database::has_log(path));
+        for (_, path) in logged.filter(|(_, path)| database::is_ours(path)) {
+            if let Err(failure) = Database::open(&path).and_then(Database::close) {
+                warn!(file = %path.display(), reason = %failure, "a closed file of the audit keeps its write-ahead log");
+            }
+        }
     }
 
     /// The live file, if it is open.

@@ -4,13 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::chat::{StopReason, Usage};
 use crate::error::{Error, ErrorKind};
 use crate::exchange::{Attempt, Exchange, Outcome};
-use crate::recording::{Answer, Recording};
+use crate::recording::Recording;
 
 /// What a row costs in memory besides its texts: the record, its place in the queue, allocations. In bytes.
 const ROW_BYTES: u64 = 768;
@@ -101,21 +100,19 @@ impl Record {
         }
     }
 
+    /// Puts the pieces of its answer together, where that holds nobody up. If it panics, the answer is missing.
+    pub(super) fn settle(&mut self) {
+        if let Some(recording) = &mut self.recording {
+            recording.settle(self.usage);
+        }
+    }
+
     /// The memory it takes, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         let labels: usize = self.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let recording = self.recording.as_deref().map_or(0, recorded_bytes);
+        let recording = self.recording.as_deref().map_or(0, Recording::bytes);
         ROW_BYTES + (labels + self.target.len() + recording) as u64
     }
-}
-
-fn recorded_bytes(recording: &Recording) -> usize {
-    let answer = match &recording.answer {
-        Answer::None => 0,
-        Answer::Whole(pieces) => pieces.iter().map(|piece| piece.len() + size_of::<Bytes>()).sum(),
-        Answer::Other(content_type) => content_type.len(),
-    };
-    recording.headers.len() + recording.request.as_ref().map_or(0, Bytes::len) + answer
 }
 
 impl Fault {

@@ -79,6 +79,7 @@ impl Writer {
             let rest = self.rest();
             queue.take(&mut self.batch, rest);
             self.batch.sort_by_key(|entry| entry.item.number());
+            self.settle();
         }
         match self.write() {
             Ok(()) => self.end_trouble(),
@@ -104,6 +105,22 @@ impl Writer {
     fn rest(&self) -> Duration {
         let chores = self.chores_due.saturating_duration_since(Instant::now());
         if self.files.has_late() { chores.min(LATE_MAX) } else { chores }
+    }
+
+    /// Does what was left to this thread to do for each row.
+    fn settle(&mut self) {
+        for entry in &mut self.batch {
+            if let Item::Row(record) = &mut entry.item
+                && catch_unwind(AssertUnwindSafe(|| record.settle())).is_err()
+            {
+                let id = record.request_id.to_str().unwrap_or("-");
+                error!(
+                    id,
+                    number = record.number,
+                    "the answer of a row of the audit panicked and is missing"
+                );
+            }
+        }
     }
 
     /// Writes the batch; what is left of it then is to be tried again.
@@ -186,6 +203,7 @@ impl Writer {
             return;
         }
         let now = (self.clock)();
+        self.files.absorb_logs(&settings);
         let done = self
             .files
             .rotate_if_over(&settings, now)

@@ -77,7 +77,7 @@ impl Names {
             }
         }
         // A fallback may be an upstream's name, which is no model's; it does no harm among them.
-        for (model, _) in &self.models {
+        for model in self.models.keys() {
             if !names.models.contains_key(model) && names.learned < MODELS_MAX && names.is_taken(model) {
                 names.learned += 1;
                 names.keep(model, self);

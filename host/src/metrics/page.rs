@@ -170,6 +170,7 @@ fn audit(page: &mut Page, state: &audit::State) {
 
 fn process_wide(page: &mut Page, gateway: &Gateway, snapshot: &Snapshot) {
     let metrics = &gateway.activity.metrics;
+    page.count(&catalog::LOG_LOST, &[], gateway.activity.log.lost());
     let reloads = gateway.reloader.tally();
     page.count(&catalog::RELOADS, &["ok"], reloads.replaced);
     page.count(&catalog::RELOADS, &["failed"], reloads.refused);

@@ -24,7 +24,7 @@ pub(crate) fn watch(loaded: &Loaded, exchange: &mut Exchange) {
         let plugin: Arc<Plugin> = plugin.clone();
         exchange.at_end(Box::new(move |exchange| {
             let Some(worker) = &plugin.worker else { return };
-            let endpoint = Endpoint::ALL.into_iter().find(|endpoint| endpoint.label() == exchange.endpoint);
+            let endpoint = Endpoint::labelled(exchange.endpoint);
             let model = exchange.model.as_deref().unwrap_or_default();
             let key = exchange.key.as_deref();
             if plugin.settings.matching.takes(endpoint, model, key, exchange.is_stream) {

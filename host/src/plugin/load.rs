@@ -22,7 +22,6 @@ use crate::plugin::instance::Instance;
 use crate::plugin::quarantine::Quarantine;
 use crate::plugin::worker::Worker;
 use crate::plugin::{Core, Miss, Plugin};
-use crate::wire::Endpoint;
 
 /// What all plugins of a process share, made when the first one is loaded.
 #[derive(Default)]
@@ -307,13 +306,6 @@ fn check_required(settings: &config::Plugin, hooks: Hooks, has_passthrough: bool
         ));
     }
     Ok(())
-}
-
-impl Endpoint {
-    /// Whether its answers have text that `stream-text` is for.
-    pub(crate) fn has_text(self) -> bool {
-        matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses)
-    }
 }
 
 #[cfg(test)]

@@ -88,8 +88,23 @@ fn rules() -> Vec<Query> {
 /// The names of metrics in a query.
 fn names(query: &str) -> BTreeSet<String> {
     /// What is written like a name and is none.
-    const WORDS: [&str; 10] =
-        ["and", "or", "unless", "by", "on", "without", "ignoring", "group_left", "group_right", "bool"];
+    const WORDS: [&str; 15] = [
+        "and",
+        "or",
+        "unless",
+        "by",
+        "on",
+        "without",
+        "ignoring",
+        "group_left",
+        "group_right",
+        "bool",
+        "sum",
+        "min",
+        "max",
+        "avg",
+        "count",
+    ];
     /// Words whose parentheses hold labels.
     const OF_LABELS: [&str; 6] = ["by", "on", "without", "ignoring", "group_left", "group_right"];
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == ':';

@@ -11,6 +11,8 @@ const LIVE_MAX = 200;
 /** Longer texts are shown up to here until the reader asks for the rest. */
 const TEXT_MAX = 4_000;
 
+const TOKENS = ["input", "output", "cached", "reasoning"];
+
 const TONES = {
   healthy: "good", ready: "good", complete: "good",
   failing: "bad", open: "bad", failed: "bad", quarantined: "bad",
@@ -156,7 +158,7 @@ function showTraffic({ requests, window, tokens, status_codes: statuses }) {
     ["Successes", count(requests.success)], ["Errors", count(requests.error)],
     ["Time-outs", count(requests.timeout)], ["Retries", count(requests.retry)],
   ]);
-  showFacts(at("tokens"), Object.entries(tokens).map(([kind, number]) => [capital(kind), count(number)]));
+  showFacts(at("tokens"), TOKENS.map(kind => [capital(kind), count(tokens[kind])]));
   showFacts(at("statuses"), Object.entries(statuses).map(([status, number]) => [status, count(number)]));
 }
 
@@ -523,7 +525,7 @@ function timingsOf(record) {
 
 function sizesOf(record) {
   const estimated = record.estimated ? "≈ " : "";
-  const tokens = ["input", "output", "cached", "reasoning"].map(kind => [kind, record[`${kind}_tokens`]]);
+  const tokens = TOKENS.map(kind => [kind, record[`${kind}_tokens`]]);
   return [
     ...tokens.map(([kind, number]) => [capital(kind), number == null ? null : estimated + count(number)]),
     ["Estimated", record.estimated ? "yes" : null],

@@ -237,6 +237,8 @@ const tests = {
     assert.equal(await attempts.count(), 2);
     assert.match(await attempts.nth(0).textContent(), /first.*503/s);
     assert.match(await attempts.nth(1).textContent(), /spare.*200/s);
+    const tones = await attempts.locator(".chip").evaluateAll(all => all.map(chip => chip.dataset.tone));
+    assert.deepEqual(tones, ["bad", "good"]);
     assert.match(await dialog.locator("#exchange-body").textContent(), /First token.*Plugin labels.*team.*blue/s);
     await dialog.getByText("Headers of the request").click();
     assert.match(await dialog.locator("details[open]").last().textContent(), /authorization\*\*\*/);

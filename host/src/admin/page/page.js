@@ -527,7 +527,7 @@ function sizesOf(record) {
   const estimated = record.estimated ? "≈ " : "";
   const tokens = TOKENS.map(kind => [kind, record[`${kind}_tokens`]]);
   return [
-    ...tokens.map(([kind, number]) => [capital(kind), number == null ? null : estimated + count(number)]),
+    ...tokens.map(([kind, number]) => [capital(kind), number == null ? null : (number > 0 ? estimated : "") + count(number)]),
     ["Estimated", record.estimated ? "yes" : null],
     ["Request", bytes(record.request_bytes)], ["Answer", bytes(record.response_bytes)],
   ];
@@ -554,12 +554,13 @@ function attempts(record) {
 function attemptRow(body, attempt, whole, ttft) {
   const row = makeRow(body);
   const result = `${attempt.status ?? ""} ${attempt.error ?? attempt.error_kind ?? ""}`.trim() || "no answer";
+  const isGood = attempt.error_kind == null && (attempt.status ?? 599) < 400;
   const bar = svg("svg", { class: "timeline", "aria-hidden": "true" },
     svg("rect", { class: "track", width: "100%", height: "100%" }),
     svg("rect", { class: "span", x: share(attempt.began_ms, whole), width: share(attempt.took_ms, whole), height: "100%" }));
   if (ttft != null) bar.append(svg("line", { x1: share(ttft, whole), x2: share(ttft, whole), y1: "0", y2: "100%" }));
   fill(row, [
-    count(attempt.number), attempt.upstream, attempt.model ?? "–", chip(result, attempt.error_kind ? "bad" : "good"),
+    count(attempt.number), attempt.upstream, attempt.model ?? "–", chip(result, isGood ? "good" : "bad"),
     milliseconds(attempt.began_ms), milliseconds(attempt.took_ms), bar,
   ]);
   return row;
@@ -855,7 +856,8 @@ function age(number) {
   const minutes = Math.floor(number / 60);
   const [days, hours] = [Math.floor(minutes / 1440), Math.floor(minutes / 60) % 24];
   if (days > 0) return `${days} d ${hours} h`;
-  return minutes > 0 ? `${hours} h ${minutes % 60} min` : `${Math.floor(number)} s`;
+  if (hours > 0) return `${hours} h ${minutes % 60} min`;
+  return minutes > 0 ? `${minutes} min` : `${Math.floor(number)} s`;
 }
 
 const share = (value, whole) => `${(100 * Math.min(value / whole, 1)).toFixed(3)}%`;

@@ -24,6 +24,7 @@ use crate::error::{Blame, Error, ErrorKind};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::recording::{self, Recording};
+use crate::traces::{Trace, Traces};
 use crate::wire::Endpoint;
 
 /// The header that carries a request's id, in both directions.
@@ -87,6 +88,8 @@ pub(crate) struct Exchange {
     pub(crate) finish: Option<StopReason>,
     /// The labels that plugins gave it.
     pub(crate) tags: Tags,
+    /// The trace it is a part of, if that is recorded.
+    pub(crate) trace: Option<Box<Trace>>,
     /// What the caller presented, where the log is to show it if the exchange fails; it goes nowhere else.
     pub(crate) token: Option<Secret>,
     /// Both bodies, if somebody wants them at the end.
@@ -228,6 +231,8 @@ pub(crate) struct Activity {
     pub(crate) audit: Audit,
     /// Where exchanges are written down.
     pub(crate) log: Log,
+    /// Where the traces of exchanges go.
+    pub(crate) traces: Traces,
 }
 
 impl Activity {
@@ -235,6 +240,7 @@ impl Activity {
     pub(crate) fn new() -> Self {
         Self {
             log: Log::off(),
+            traces: Traces::off(),
             seed: RandomState::new().hash_one("witgate"),
             next: AtomicU64::new(0),
             running: AtomicUsize::new(0),
@@ -273,10 +279,12 @@ impl Activity {
         tracing::info!(plugin, id, number, labels = words, "labels");
     }
 
-    /// An id that no other exchange of this process has and hardly any of another: 32 hexadecimal digits.
-    fn fresh_id(&self) -> HeaderValue {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let id = u128::from(self.seed) << 64 | u128::from(scramble(number ^ self.seed.rotate_left(32)));
+    /// The id of the exchange of a number, which hardly any exchange of another process has: 32 hexadecimal digits.
+    ///
+    /// Ids of one process grow with their exchanges: an index of them, as the audit has one, is written at its end,
+    /// where ids in no order would have it written all over.
+    fn fresh_id(&self, number: i64) -> HeaderValue {
+        let id = u128::from(self.seed) << 64 | u128::from(number.cast_unsigned());
         let digit = |place: usize| b"0123456789abcdef"[(id >> (124 - 4 * place)) as usize & 15];
         let digits: [u8; 32] = std::array::from_fn(digit);
         HeaderValue::from_bytes(&digits).expect("hexadecimal digits are a valid header value")
@@ -299,8 +307,9 @@ impl Exchange {
         let headers = request.headers();
         let id = headers.get(REQUEST_ID).filter(|id| is_sane(id)).cloned();
         let started_at = SystemTime::now();
+        let number = activity.number(started_at);
         Self {
-            number: activity.number(started_at),
+            number,
             started_at,
             client: client.to_canonical(),
             method: request.method().clone(),
@@ -311,7 +320,7 @@ impl Exchange {
             gaps: Gaps::default(),
             recording: None,
             place: None,
-            id: id.unwrap_or_else(|| activity.fresh_id()),
+            id: id.unwrap_or_else(|| activity.fresh_id(number)),
             endpoint: "-",
             model: None,
             is_stream: false,
@@ -326,6 +335,7 @@ impl Exchange {
             tenant: None,
             finish: None,
             tags: Tags::default(),
+            trace: activity.traces.begin(headers),
             token: None,
             bodies: None,
             plugins: Vec::new(),
@@ -413,6 +423,11 @@ impl Exchange {
         self.recording = None;
     }
 
+    /// Whether it asked nothing of an upstream, and is not for the record.
+    pub(crate) fn passes_by(&self) -> bool {
+        matches!(self.endpoint, "admin" | "health" | "preflight")
+    }
+
     /// Gives the bytes of a request to who records them.
     pub(crate) fn note_request(&mut self, body: &Bytes) {
         self.request_len = body.len() as u64;
@@ -484,6 +499,7 @@ impl Drop for Exchange {
         self.count_tokens();
         self.activity.metrics.record(self);
         self.activity.log.record(self);
+        self.activity.traces.record(self);
         for notice in std::mem::take(&mut self.at_end) {
             notice(self);
         }
@@ -508,7 +524,10 @@ mod tests {
     fn a_million_ids_are_unique() {
         // parity: 152
         let activity = Activity::new();
-        let ids: HashSet<HeaderValue> = (0..1_000_000).map(|_| activity.fresh_id()).collect();
+        // As many in each microsecond as there can be.
+        let at = |n: u64| UNIX_EPOCH + Duration::from_micros(n / 1024);
+        let ids: HashSet<HeaderValue> =
+            (0..1_000_000).map(|n| activity.fresh_id(activity.number(at(n)))).collect();
         assert_eq!(ids.len(), 1_000_000);
     }
 

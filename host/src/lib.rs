@@ -31,6 +31,7 @@
 //! | `stream` | bodies of responses |
 //! | `exchange` | the facts of one request |
 //! | `metrics` | what is counted of everything, and the page that tells it |
+//! | `log`, `traces` | the log, the access log and their files; spans for a collector |
 //! | `snapshot`, `reload` | everything built from one configuration, and how it is replaced while serving |
 //! | [`route`] | model and prompt -> ranked upstreams; pure |
 //! | `auth`, `cors`, `headers`, `health`, `models`, `admin`, `tls` | what their names say |
@@ -119,6 +120,7 @@ mod server;
 mod snapshot;
 mod stream;
 mod tls;
+mod traces;
 mod upstream;
 pub mod wire;
 

@@ -125,7 +125,7 @@ impl Log {
         self.keeps_tokens
     }
 
-    /// How many lines were dropped because they came faster than they could be written.
+    /// How many lines came faster than they could be written, or could not be written at all.
     pub(crate) fn lost(&self) -> u64 {
         self.output.as_ref().map_or(0, |output| output.writer.lost())
     }
@@ -152,8 +152,7 @@ impl Log {
 impl Output {
     fn record(&self, exchange: &Exchange) {
         let access = self.access.load(Ordering::Relaxed);
-        let is_own = matches!(exchange.endpoint, "admin" | "health" | "preflight");
-        if access == Access::Off as u8 || is_own {
+        if access == Access::Off as u8 || exchange.passes_by() {
             return;
         }
         if !self.has_files && !tracing::enabled!(target: ACCESS_TARGET, tracing::Level::INFO) {

@@ -191,7 +191,7 @@ fn what_never_reached_an_upstream_has_a_row_too() {
         [
             (Some("chat.completions"), Some(400), Some("invalid_request")),
             (Some("chat.completions"), Some(404), Some("model_not_found")),
-            (Some("-"), Some(404), Some("unknown_path")),
+            (Some("passthrough"), Some(404), Some("unknown_path")),
             (Some("chat.completions"), Some(405), Some("method_not_allowed")),
             (Some("models"), Some(200), None),
         ],

@@ -105,7 +105,7 @@ fn an_exchange_has_a_line_as_web_servers_write_it() {
     let second = fields(&lines[1]);
     assert_eq!(second[4], "GET /v1/nowhere?key=***&a=1 HTTP/1.1");
     assert_eq!((&*second[5], &*second[13], &*second[14]), ("404", "id-2", "-"));
-    assert!(second[12].contains("there is no path"), "{second:?}");
+    assert!(second[12].contains("there is no such path"), "{second:?}");
     assert!(!gateway.stderr().contains("secret"), "{}", gateway.stderr());
 }
 

@@ -16,5 +16,6 @@ mod routing;
 mod shutdown;
 mod streaming;
 mod timeouts;
+mod traces;
 mod transport;
 mod upload;

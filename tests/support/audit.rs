@@ -30,7 +30,7 @@ pub fn rows(path: &Path, sql: &str) -> Vec<Value> {
         Err(error) if error.to_string().contains("unable to open") => return Vec::new(),
         Err(error) => panic!("{sql}: {error}"),
     };
-    let names: Vec<String> = statement.column_names().iter().map(|name| (*name).to_owned()).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let read = statement.query_map([], |row| {
         let mut object = Map::new();
         for (place, name) in names.iter().enumerate() {

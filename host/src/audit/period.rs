@@ -87,7 +87,7 @@ impl Period {
 /// The closed files beside a live one with their periods, oldest first. A folder that cannot be listed has none.
 pub(super) fn closed_files(live: &Path) -> Vec<(Period, PathBuf)> {
     let folder = live.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let Ok(entries) = std::fs::read_dir(folder.unwrap_or(Path::new("."))) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(folder.unwrap_or_else(|| Path::new("."))) else { return Vec::new() };
     let (stem, extension) = name_parts(live);
     let mut files: Vec<(Period, u32, PathBuf)> = entries
         .filter_map(Result::ok)

@@ -20,6 +20,7 @@ use crate::plugin::Runtime;
 use crate::reload::Reloader;
 use crate::server::{self, Stop, Surface};
 use crate::snapshot::{Snapshot, Snapshots};
+use crate::traces::Traces;
 
 /// How often idle upstream connections and plugin instances are looked at.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
@@ -29,6 +30,8 @@ const CUT_OFF_TIME_MAX: Duration = Duration::from_secs(1);
 const LEFT_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long plugins may take for the records of exchanges that are over.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long the collector may take for the last spans.
+const TRACES_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long the audit may take for what is still queued.
 const RECORD_TIME_MAX: Duration = Duration::from_secs(15);
 /// How long the last lines of the log may take.
@@ -75,6 +78,7 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     let mut activity = Activity::new();
     activity.audit = Audit::start(&config.audit)?;
     activity.log = log.clone();
+    activity.traces = Traces::start(&config.otlp)?;
     let gateway = Arc::new(Gateway {
         reloader: Reloader::new(input, &config, plugins),
         snapshots: Snapshots::new(snapshot),
@@ -119,6 +123,7 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     if tokio::time::timeout(FLUSH_TIME_MAX, gateway.reloader.plugins.flush()).await.is_err() {
         tracing::warn!("not every plugin took its records in time");
     }
+    gateway.activity.traces.shutdown(TRACES_TIME_MAX).await;
     let rows = gateway.activity.audit.flush(RECORD_TIME_MAX).await;
     if rows > 0 {
         tracing::error!(rows, "not every exchange could be recorded in time; these rows are lost");

@@ -156,7 +156,11 @@ impl Files {
         let name = kind.file_name(full.date);
         let numbers = self.numbered(kind).filter(|(date, _, _)| *date == full.date);
         let next = numbers.map(|(_, number, _)| number).max().unwrap_or(0) + 1;
-        fs::rename(self.folder.join(&name), self.folder.join(format!("{name}.{next}")))
+        match fs::rename(self.folder.join(&name), self.folder.join(format!("{name}.{next}"))) {
+            // Somebody else was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            renamed => renamed,
+        }
     }
 
     /// Removes the files of days that are over. One that cannot be removed stays until the next day.

@@ -56,8 +56,10 @@ struct State {
     lines: [Vec<u8>; Place::ALL.len()],
     /// Bytes of all lines, the ones that are being written included.
     bytes: usize,
-    /// Lines that were dropped, ever.
-    lost: u64,
+    /// Lines that were dropped because too many were waiting, ever.
+    dropped: u64,
+    /// Lines that could not be written, ever.
+    failed: u64,
     /// Somebody waits for everything to be written.
     is_urgent: bool,
 }
@@ -81,7 +83,7 @@ impl Writer {
     pub(super) fn push(&self, place: Place, line: &[u8]) {
         let mut state = self.state();
         if state.bytes + line.len() > WAITING_BYTES_MAX {
-            state.lost += 1;
+            state.dropped += 1;
             return;
         }
         let was_idle = state.bytes == 0;
@@ -95,9 +97,10 @@ impl Writer {
         }
     }
 
-    /// How many lines were dropped because too many were waiting, ever.
+    /// How many lines were dropped because too many were waiting, or could not be written, ever.
     pub(super) fn lost(&self) -> u64 {
-        self.state().lost
+        let state = self.state();
+        state.dropped + state.failed
     }
 
     /// Waits until everything handed over has been written, but not longer than `time_max`.
@@ -130,7 +133,7 @@ impl Writer {
                 }
             }
             losses.note(dropped, failed, failure);
-            self.done(&mut batch);
+            self.done(&mut batch, failed);
         }
     }
 
@@ -140,11 +143,12 @@ impl Writer {
         let gathers = |state: &mut State| state.bytes < GATHER_BYTES && !state.is_urgent;
         (state, _) = self.changed.wait_timeout_while(state, GATHER_TIME, gathers).expect(UNPOISONED);
         std::mem::swap(&mut state.lines, batch);
-        state.lost
+        state.dropped
     }
 
-    fn done(&self, batch: &mut [Vec<u8>; Place::ALL.len()]) {
+    fn done(&self, batch: &mut [Vec<u8>; Place::ALL.len()], failed: u64) {
         let mut state = self.state();
+        state.failed += failed;
         for lines in batch {
             state.bytes -= lines.len();
             lines.clear();
@@ -278,6 +282,7 @@ mod tests {
             allow.send(Err(io::Error::other("full"))).unwrap();
             writer.flush(PATIENCE);
         }
+        assert_eq!(writer.lost(), 2);
     }
 
     #[test]

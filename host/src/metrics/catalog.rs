@@ -118,7 +118,9 @@ metrics! {
     AUDIT_QUARANTINED = Counter "witgate_audit_quarantined_files_total" []
         "Damaged files that were put aside.";
     LOG_LOST = Counter "witgate_log_lines_lost_total" []
-        "Lines of the log that were dropped because they came faster than they could be written.";
+        "Lines of the log that came faster than they could be written, or could not be written at all.";
+    SPANS_LOST = Counter "witgate_trace_spans_lost_total" []
+        "Spans that did not reach the collector.";
     RELOADS = Counter "witgate_reloads_total" ["result"]
         "Times that the configuration was read again and replaced (ok) or refused (failed).";
     RELOAD_SUCCESSFUL = Gauge "witgate_last_reload_successful" []

@@ -172,6 +172,7 @@ fn process_wide(page: &mut Page, gateway: &Gateway, snapshot: &Snapshot) {
     let metrics = &gateway.activity.metrics;
     page.count(&catalog::LOG_LOST, &[], gateway.activity.log.lost());
     let reloads = gateway.reloader.tally();
+    page.count(&catalog::SPANS_LOST, &[], gateway.activity.traces.lost());
     page.count(&catalog::RELOADS, &["ok"], reloads.replaced);
     page.count(&catalog::RELOADS, &["failed"], reloads.refused);
     page.number(&catalog::RELOAD_SUCCESSFUL, &[], f64::from(u8::from(reloads.is_good)));

@@ -23,6 +23,7 @@ use crate::plugin::chain::{Candidate, Chain, Flow, Remedy, Synthetic, View};
 use crate::plugin::hook::Hook;
 use crate::route::{Fallback, Keying, Ranking, Reads};
 use crate::snapshot::Snapshot;
+use crate::traces::Lineage;
 use crate::upstream::job::{Job, Payload};
 use crate::upstream::reply::{Reply, ReplyContent, read};
 use crate::upstream::{Answer, Condition, InFlight, RequestBody, Upstream};
@@ -164,7 +165,7 @@ pub(crate) async fn dispatch(
 /// Those of one attempt, or `Overloaded` when the upstream has no place left.
 pub(crate) async fn ask(job: &Job, upstream: &Arc<Upstream>) -> Result<Reply> {
     let place = upstream.enter().ok_or_else(full)?;
-    attempt(job, upstream, place, &job.model, false, None).await
+    attempt(job, upstream, place, &job.model, false, Edits::default()).await
 }
 
 /// Where a request goes, or goes on to: whoever takes a model, or one upstream.
@@ -395,7 +396,9 @@ impl Attempts<'_> {
                 error: None,
                 took: Duration::ZERO,
             });
-            let outcome = attempt(self.job, upstream, place, model, has_keys, prepared.as_ref()).await;
+            let lineage = self.exchange.trace.as_mut().map(|trace| trace.attempt(upstream));
+            let edits = Edits { prepared: prepared.as_ref(), lineage: lineage.as_ref() };
+            let outcome = attempt(self.job, upstream, place, model, has_keys, edits).await;
             let took = started.elapsed();
             self.exchange.waited += took;
             let note = self.exchange.attempts.last_mut().expect("it was noted when it began");
@@ -548,6 +551,15 @@ struct Prepared {
     body: Option<Bytes>,
 }
 
+/// What of a request is not as the job makes it.
+#[derive(Clone, Copy, Default)]
+struct Edits<'a> {
+    /// As plugins want it.
+    prepared: Option<&'a Prepared>,
+    /// The trace it is a part of.
+    lineage: Option<&'a Lineage>,
+}
+
 /// One attempt: the request sent, the head of the answer and as much of the body as has to be read first.
 async fn attempt(
     job: &Job,
@@ -555,7 +567,7 @@ async fn attempt(
     place: InFlight,
     model: &str,
     has_keys: bool,
-    prepared: Option<&Prepared>,
+    edits: Edits<'_>,
 ) -> Result<Reply> {
     let timeouts = &upstream.settings.timeouts;
     let deadline = (!timeouts.total.is_zero()).then(|| Instant::now() + timeouts.total);
@@ -563,11 +575,14 @@ async fn attempt(
         let address = job.address(upstream)?;
         let make = || {
             let mut request = job.request(upstream, model, address.clone(), has_keys);
-            if let Some(Prepared { headers, body }) = prepared {
+            if let Some(Prepared { headers, body }) = edits.prepared {
                 request.headers_mut().clone_from(headers);
                 if let Some(body) = body {
                     *request.body_mut() = RequestBody::from_segments(vec![body.clone()]);
                 }
+            }
+            if let Some(lineage) = edits.lineage {
+                lineage.put_into(request.headers_mut());
             }
             request
         };

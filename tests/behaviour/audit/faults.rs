@@ -109,6 +109,7 @@ fn rows_of_an_earlier_month_are_moved_away_at_the_start() {
     eventually("the new row", || (count(&path) == 1).then_some(()));
     assert_eq!(rows(&path, "SELECT model FROM exchanges")[0]["model"], "new");
     let closed = folder.path().join("record_202401.db");
-    assert_eq!(rows(&closed, "SELECT model FROM exchanges")[0]["model"], "old");
+    // Asked before anybody reads it: a reader makes one.
     assert!(!folder.path().join("record_202401.db-wal").exists());
+    assert_eq!(rows(&closed, "SELECT model FROM exchanges")[0]["model"], "old");
 }

@@ -107,7 +107,9 @@ fn audit_tags_label_exchanges() {
     });
     assert!(records.iter().all(|line| line.contains("[team=search")), "{records:?}");
     eventually("the label that is known at the end", || {
-        gateway.stderr().lines().any(|line| line.contains("size=small")).then_some(())
+        let rows = witgate_tests::audit::wait(&gateway, 2);
+        let is_labelled = |row| witgate_tests::audit::parsed(row, "labels")["size"] == "small";
+        rows.iter().all(is_labelled).then_some(())
     });
 }
 

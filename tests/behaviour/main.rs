@@ -9,6 +9,7 @@ mod fuzz;
 mod logs;
 mod metrics;
 mod models;
+mod page;
 mod packaging;
 mod plugins;
 mod reload;

@@ -11,6 +11,8 @@ const LIVE_MAX = 200;
 /** Longer texts are shown up to here until the reader asks for the rest. */
 const TEXT_MAX = 4_000;
 
+const TOKENS = ["input", "output", "cached", "reasoning"];
+
 const TONES = {
   healthy: "good", ready: "good", complete: "good",
   failing: "bad", open: "bad", failed: "bad", quarantined: "bad",
@@ -28,12 +30,12 @@ class Refused extends Error {}
 async function call(path, change) {
   const token = sessionStorage.getItem("token");
   const response = await send(path, token, change);
+  const document = await response.json().catch(() => null);
   if (response.status === 401) {
     // Another answer may have asked for a new token already.
     if (sessionStorage.getItem("token") === token) await askToken(token !== null);
     return call(path, change);
   }
-  const document = await response.json().catch(() => null);
   if (response.ok && document !== null) return document;
   throw new Refused(document?.error?.message ?? `the gateway answered ${response.status} to ${path}`);
 }
@@ -81,11 +83,6 @@ function takeToken(event) {
   at("token").close();
 }
 
-function forgetToken() {
-  sessionStorage.removeItem("token");
-  location.reload();
-}
-
 // --- Watching --------------------------------------------------------------------------------------------------------
 
 async function watch() {
@@ -121,8 +118,7 @@ async function refresh() {
 let lostAt = null;
 
 function showState(ready, uptime) {
-  const isReady = ready === "ready";
-  tell(at("state"), ready, isReady ? "good" : "warn");
+  tell(at("state"), ready, ready === "ready" ? "good" : "warn");
   say(at("uptime"), `up ${age(uptime)}`);
   if (lostAt !== null) announce("The gateway answers again");
   lostAt = null;
@@ -154,14 +150,15 @@ function showTraffic({ requests, window, tokens, status_codes: statuses }) {
     { name: "First token", ...percentiles(window.ttft_seconds), series: of("ttft_p50") },
     { name: "Duration", ...percentiles(window.latency_seconds), series: samples.duration },
     { name: "Tokens", value: rate(window.tokens_per_second), unit: "/s", note: "in answers", series: of("tokens") },
-    { name: "In flight", value: count(requests.active), unit: "", note: `${count(requests.streaming)} streaming`,
+    { name: "In flight", value: count(requests.active), unit: "", note: `at most ${count(Math.max(...samples.active))}`,
       series: samples.active },
   ], tile => tile.name, makeTile);
   showFacts(at("totals"), [
-    ["Requests", count(requests.total)], ["Successes", count(requests.success)], ["Errors", count(requests.error)],
+    ["Requests", count(requests.total)], ["Streams", count(requests.streaming)],
+    ["Successes", count(requests.success)], ["Errors", count(requests.error)],
     ["Time-outs", count(requests.timeout)], ["Retries", count(requests.retry)],
   ]);
-  showFacts(at("tokens"), Object.entries(tokens).map(([kind, number]) => [capital(kind), count(number)]));
+  showFacts(at("tokens"), TOKENS.map(kind => [capital(kind), count(tokens[kind])]));
   showFacts(at("statuses"), Object.entries(statuses).map(([status, number]) => [status, count(number)]));
 }
 
@@ -250,7 +247,8 @@ function upstreamCells(upstream) {
 }
 
 function makeWeight(name) {
-  const input = el("input", { type: "number", min: "0", max: "1000000", step: "1", required: "", "aria-label": `Weight of ${name}` });
+  const bounds = { type: "number", min: "0", max: "1000000", required: "" };
+  const input = el("input", { ...bounds, "aria-label": `Weight of ${name}` });
   const button = el("button", { type: "submit", "aria-label": `Set the weight of ${name}` }, "Set");
   const form = el("form", { class: "weight" }, input, button);
   const isEdited = () => input.value !== input.defaultValue;
@@ -328,16 +326,14 @@ function faultsOf(calls) {
 
 // --- The audit -------------------------------------------------------------------------------------------------------
 
-const list = { filter: {}, rows: [], next: null, wasLoaded: false, turns: 0 };
+const list = { filter: {}, rows: [], next: null, isLoaded: false, turns: 0 };
 
 /** Loads the list once there is an audit, and again and again while it is live. */
 async function showAudit(isOn) {
   at("no-audit").hidden = isOn;
   at("search").hidden = !isOn;
   at("exchanges").hidden = !isOn;
-  if (!isOn || list.wasLoaded && !at("live").checked) return;
-  await loadList(list.wasLoaded ? joinNewest : replaceList);
-  list.wasLoaded = true;
+  if (isOn && (!list.isLoaded || at("live").checked)) await loadList(joinNewest);
 }
 
 async function search(event) {
@@ -346,11 +342,6 @@ async function search(event) {
   list.filter = Object.fromEntries(fields.filter(([, value]) => value !== ""));
   await loadList(replaceList);
   announce(at("found").textContent);
-}
-
-function clearSearch() {
-  at("search").reset();
-  return search();
 }
 
 async function older() {
@@ -377,14 +368,14 @@ async function loadList(take, further = {}) {
 }
 
 function replaceList({ exchanges, next }) {
-  Object.assign(list, { rows: exchanges, next });
+  Object.assign(list, { rows: exchanges, next, isLoaded: true });
 }
 
 /** Puts the newest page before what is there; where exchanges between the two may be missing, it replaces that. */
 function joinNewest({ exchanges, next }) {
   const ids = new Set(exchanges.map(exchange => exchange.id));
   const rest = list.rows.filter(exchange => !ids.has(exchange.id));
-  const isJoined = rest.length < list.rows.length || next === null;
+  const isJoined = list.isLoaded && (rest.length < list.rows.length || next === null);
   if (!isJoined) return replaceList({ exchanges, next });
   list.rows = [...exchanges, ...rest].sort((left, right) => BigInt(left.id) < BigInt(right.id) ? 1 : -1);
   if (list.rows.length > LIVE_MAX) {
@@ -398,7 +389,8 @@ function showList() {
   const hadFocus = body.contains(document.activeElement);
   sync(body, list.rows, exchange => exchange.id, makeExchange);
   if (hadFocus && !body.contains(document.activeElement)) at("audit").focus();
-  say(at("found"), list.rows.length === 0 ? "No exchange found." : `${count(list.rows.length)} exchanges, newest first.`);
+  const number = list.rows.length;
+  say(at("found"), number === 0 ? "No exchange found." : `${count(number)} exchange${number === 1 ? "" : "s"}, newest first.`);
   at("older").hidden = list.next === null;
 }
 
@@ -438,12 +430,12 @@ let exchange = null;
 
 /** Opens and closes the exchange that the address names. */
 async function followAddress() {
-  const id = /^#exchange=(.+)$/.exec(location.hash)?.[1];
+  const id = /^#exchange=([\w.:-]+)$/.exec(location.hash)?.[1];
   const dialog = at("exchange");
   if (id === undefined) return dialog.close();
   exchange = null;
   at("raw").setAttribute("aria-pressed", "false");
-  say(at("exchange-id"), decoded(id));
+  say(at("exchange-id"), id);
   at("exchange-body").replaceChildren(note("Loading…"));
   if (!dialog.open) dialog.showModal();
   at("exchange-title").focus();
@@ -459,7 +451,7 @@ async function loadExchange(id) {
     showExchange();
   } catch (error) {
     if (!(error instanceof Refused)) console.error(error);
-    at("exchange-body").replaceChildren(el("p", { class: "notice", "data-tone": "bad", role: "alert" }, capital(error.message)));
+    at("exchange-body").replaceChildren(notice("bad", capital(error.message)));
   }
 }
 
@@ -500,10 +492,12 @@ function readable(record) {
   return [
     el("p", { class: "headline" }, chip(`${record.status ?? ""} ${record.outcome}`), " ", record.model ?? "",
       el("span", { class: "muted" }, ` ${record.method} ${record.path}`)),
-    record.error ? el("p", { class: "notice", "data-tone": "bad" }, el("strong", {}, record.error_kind ?? "error"), `: ${record.error}`) : "",
+    record.error ? notice("bad", el("strong", {}, record.error_kind ?? "error"), `: ${record.error}`) : "",
     el("div", { class: "columns" },
-      part("Facts", facts(factsOf(record))), part("Timings", facts(timingsOf(record))),
-      part("Tokens and bytes", facts(sizesOf(record))), part("Labels", facts(Object.entries(record.labels ?? {})))),
+      el("div", { class: "facts-of" }, el("h3", {}, "Facts"), facts(factsOf(record))),
+      el("div", {}, el("h3", {}, "Timings"), facts(timingsOf(record)),
+        el("h3", {}, "Labels"), facts(Object.entries(record.labels ?? {}))),
+      el("div", {}, el("h3", {}, "Tokens and bytes"), facts(sizesOf(record)))),
     part("Attempts", attempts(record)),
     part("Request", cut(record.request_cut, "request", record.request_bytes), ...conversation(record.request)),
     part("Answer", cut(record.response_cut, "answer", record.response_bytes), ...answers(record.response)),
@@ -531,16 +525,16 @@ function timingsOf(record) {
 
 function sizesOf(record) {
   const estimated = record.estimated ? "≈ " : "";
-  const tokens = ["input", "output", "cached", "reasoning"].map(kind => [kind, record[`${kind}_tokens`]]);
+  const tokens = TOKENS.map(kind => [kind, record[`${kind}_tokens`]]);
   return [
-    ...tokens.map(([kind, number]) => [capital(kind), number == null ? null : estimated + count(number)]),
+    ...tokens.map(([kind, number]) => [capital(kind), number == null ? null : (number > 0 ? estimated : "") + count(number)]),
     ["Estimated", record.estimated ? "yes" : null],
     ["Request", bytes(record.request_bytes)], ["Answer", bytes(record.response_bytes)],
   ];
 }
 
 function cut(isCut, what, length) {
-  return isCut ? el("p", { class: "notice", "data-tone": "warn" }, `The ${what} was cut: it had ${bytes(length)}, and what follows is its beginning.`) : "";
+  return isCut ? notice("warn", `The ${what} was cut: it had ${bytes(length)}, and what follows is its beginning.`) : "";
 }
 
 function attempts(record) {
@@ -560,12 +554,13 @@ function attempts(record) {
 function attemptRow(body, attempt, whole, ttft) {
   const row = makeRow(body);
   const result = `${attempt.status ?? ""} ${attempt.error ?? attempt.error_kind ?? ""}`.trim() || "no answer";
+  const isGood = attempt.error_kind == null && (attempt.status ?? 599) < 400;
   const bar = svg("svg", { class: "timeline", "aria-hidden": "true" },
     svg("rect", { class: "track", width: "100%", height: "100%" }),
     svg("rect", { class: "span", x: share(attempt.began_ms, whole), width: share(attempt.took_ms, whole), height: "100%" }));
   if (ttft != null) bar.append(svg("line", { x1: share(ttft, whole), x2: share(ttft, whole), y1: "0", y2: "100%" }));
   fill(row, [
-    count(attempt.number), attempt.upstream, attempt.model ?? "–", chip(result, attempt.error_kind ? "bad" : "good"),
+    count(attempt.number), attempt.upstream, attempt.model ?? "–", chip(result, isGood ? "good" : "bad"),
     milliseconds(attempt.began_ms), milliseconds(attempt.took_ms), bar,
   ]);
   return row;
@@ -584,8 +579,8 @@ function conversation(request) {
   const turns = [
     ...spoken("system", request.instructions ?? request.system),
     ...items(request.messages).flatMap(message),
-    ...[request.prompt].flat().flatMap(prompt => spoken("prompt", prompt)),
-    ...input(request.input),
+    ...input("prompt", request.prompt),
+    ...input("input", request.input),
   ];
   const settings = Object.fromEntries(Object.entries(request).filter(([name]) => !SPOKEN.has(name)));
   const names = items(request.tools).map(tool => tool?.function?.name ?? tool?.name ?? tool?.type);
@@ -596,10 +591,9 @@ function conversation(request) {
   ];
 }
 
-/** The input of the Responses API, or that of embeddings. */
-function input(value) {
-  if (!Array.isArray(value)) return spoken("input", value);
-  return value.flatMap(item => isObject(item) ? message(item) : spoken("input", item));
+/** Prompts, the texts of embeddings, or the items of the Responses API. */
+function input(role, value) {
+  return items(value).some(isObject) ? items(value).flatMap(message) : spoken(role, value);
 }
 
 function answers(response) {
@@ -628,7 +622,8 @@ function message(said) {
     case "function_call": return [turn("assistant", "", toolCall(said.name, said.call_id, said.arguments))];
     case "function_call_output": return spoken("tool", said.output, said.call_id);
     case "reasoning": return [turn("assistant", "", folded("Reasoning", ...blocks(said.content ?? said.summary)))];
-    default: return [turn(said?.role ?? said?.type ?? "message", said?.tool_call_id ?? said?.name ?? "", ...speech(said))];
+    default: return [said?.role === undefined ? turn(said?.type ?? "item", "", json(said))
+      : turn(said.role, said.tool_call_id ?? said.name, ...speech(said))];
   }
 }
 
@@ -648,16 +643,19 @@ function speech(said) {
 /** A content: text, or parts of several kinds. */
 function blocks(content) {
   if (content == null || content === "") return [];
-  return [content].flat().flatMap(block);
+  // Tokens come as numbers.
+  return items(content).some(Number.isFinite) ? [json(content)] : [content].flat().flatMap(block);
 }
 
 function block(piece) {
   switch (piece?.type) {
-    case "text": case "input_text": case "output_text": case "summary_text": case "reasoning_text": return [text(piece.text)];
+    case "text": case "input_text": case "output_text": case "summary_text": return [text(piece.text)];
     case "refusal": return [note("Refused:"), text(piece.refusal)];
-    case "image_url": case "input_image": return [note(`Image: ${address(piece.image_url?.url ?? piece.image_url ?? piece.file_id)}`)];
+    case "image_url": return [note(`Image: ${address(piece.image_url?.url ?? piece.image_url)}`)];
+    case "input_image": return [note(`Image: ${address(piece.image_url ?? piece.file_id)}`)];
     case "input_audio": return [note(`Audio: ${piece.input_audio?.format ?? "?"}, ${base64(piece.input_audio?.data)}`)];
-    case "file": case "input_file": return [note(`File: ${piece.filename ?? piece.file?.filename ?? piece.file_id ?? "unnamed"}`)];
+    case "file": return [note(`File: ${piece.file?.filename ?? piece.file?.file_id ?? "unnamed"}`)];
+    case "input_file": return [note(`File: ${piece.filename ?? piece.file_id ?? "unnamed"}`)];
     case "thinking": return [folded("Reasoning", text(piece.thinking))];
     case "tool_use": return [toolCall(piece.name, piece.id, piece.input)];
     case "tool_result": return [note(`Result of ${piece.tool_use_id}:`), ...blocks(piece.content)];
@@ -683,17 +681,13 @@ function toolCall(name, id, parameters) {
 
 /** Tells where an image is; it is never loaded, and what is inline is told by its size. */
 function address(url) {
-  const inline = /^data:([^;,]*)[^,]*,(.*)$/s.exec(String(url));
-  return inline ? `${inline[1]}, ${base64(inline[2])} inline` : String(url);
+  const words = typeof url === "string" ? url : JSON.stringify(url) ?? "none";
+  const inline = /^data:([^;,]*)[^,]*,(.*)$/s.exec(words);
+  return inline ? `${inline[1]}, ${base64(inline[2])} inline` : words;
 }
 
-function base64(data) {
-  return bytes(Math.floor(String(data ?? "").length * 3 / 4));
-}
-
-function json(value) {
-  return text(typeof value === "string" ? value : JSON.stringify(value, null, 2) ?? "", "code");
-}
+const base64 = data => bytes(Math.floor(String(data ?? "").length * 3 / 4));
+const json = value => text(typeof value === "string" ? value : JSON.stringify(value, null, 2) ?? "", "code");
 
 /** A text with its line breaks; a long one is unfolded on demand. */
 function text(value, kind = "") {
@@ -718,9 +712,9 @@ function el(name, attributes = {}, ...children) {
   return dressed(document.createElement(name), attributes, children);
 }
 
-function svg(name, attributes = {}, ...children) {
-  return dressed(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
-}
+/** The same for a picture. */
+const svg = (name, attributes = {}, ...children) =>
+  dressed(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 
 function dressed(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -748,7 +742,7 @@ function sync(parent, all, keyOf, make) {
   for (const item of all) {
     const child = known.get(keyOf(item)) ?? make(item);
     child.dataset.key = keyOf(item);
-    updates.get(child)?.(item);
+    updates.get(child)?.(item, child);
     if (child === next) next = next.nextElementSibling;
     else parent.insertBefore(child, next);
   }
@@ -761,23 +755,16 @@ function makeRow(body) {
   return el("tr", { role: "row" }, ...heads.map(cell));
 }
 
-/** A row whose cells are made anew when the item has changed. */
 function plainRow(body, cellsOf) {
-  const row = makeRow(body);
-  let shown = "";
-  return updated(row, item => {
-    const now = JSON.stringify(item);
-    if (now !== shown) fill(row, cellsOf(item));
-    shown = now;
-  });
+  return updated(makeRow(body), (item, row) => fill(row, cellsOf(item)));
 }
 
-/** Puts content into the cells of a row; an element that is there already is not touched. */
+/** Puts content into the cells of a row, but only where it is another one: focus and selection survive. */
 function fill(row, contents) {
   contents.forEach((content, index) => {
     const cell = row.cells[index];
-    if (content instanceof Element ? cell.firstChild === content : cell.textContent === content) return;
-    cell.replaceChildren(content);
+    const isThere = content instanceof Element ? content.isEqualNode(cell.firstChild) : cell.textContent === content;
+    if (!isThere) cell.replaceChildren(content);
   });
 }
 
@@ -793,25 +780,17 @@ function facts(entries) {
   const known = entries.filter(([, value]) => value != null && value !== "" && value !== "–");
   if (known.length === 0) return note("None.");
   const list = el("dl", { class: "facts" });
-  for (const [name, value] of known) list.append(el("div", {}, el("dt", {}, name), el("dd", {}, isObject(value) ? JSON.stringify(value) : String(value))));
+  showFacts(list, known.map(([name, value]) => [name, isObject(value) ? JSON.stringify(value) : String(value)]));
   return list;
 }
 
-function part(title, ...children) {
-  return el("section", {}, el("h3", {}, title), ...children);
-}
+const part = (title, ...children) => el("section", {}, el("h3", {}, title), ...children);
+const folded = (title, ...children) => el("details", {}, el("summary", {}, title), ...children);
+const note = words => el("p", { class: "muted" }, words);
+const notice = (tone, ...words) => el("p", { class: "notice", "data-tone": tone, role: "alert" }, ...words);
 
-function folded(title, ...children) {
-  return el("details", {}, el("summary", {}, title), ...children);
-}
-
-function note(words) {
-  return el("p", { class: "muted" }, words);
-}
-
-function stack(name, detail) {
-  return el("div", { class: "stack" }, el("span", {}, name), el("span", { class: "muted" }, detail ?? ""));
-}
+const stack = (name, detail) =>
+  el("div", { class: "stack" }, el("span", {}, name), el("span", { class: "muted" }, detail ?? ""));
 
 /** A word of state: its tone goes by the last word, unless it is given. */
 function chip(words, tone = TONES[words.split(" ").at(-1)] ?? "quiet") {
@@ -830,9 +809,7 @@ function tell(element, words, tone) {
 }
 
 /** Has a screen reader say it. */
-function announce(words) {
-  say(at("status"), words);
-}
+const announce = words => say(at("status"), words);
 
 /** Asks the operator; whether the answer was yes. */
 function confirmed(question, yes) {
@@ -851,9 +828,7 @@ function confirmed(question, yes) {
 
 const WHOLE = new Intl.NumberFormat("en");
 
-function count(number) {
-  return WHOLE.format(number ?? 0);
-}
+const count = number => WHOLE.format(number ?? 0);
 
 /** Three digits that matter. */
 function rate(number = 0) {
@@ -868,9 +843,7 @@ function seconds(number) {
   return number >= 0.001 ? `${rate(number * 1e3)} ms` : `${rate(number * 1e6)} µs`;
 }
 
-function milliseconds(number) {
-  return seconds(number == null ? null : number / 1e3);
-}
+const milliseconds = number => seconds(number == null ? null : number / 1e3);
 
 function bytes(number) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -883,24 +856,12 @@ function age(number) {
   const minutes = Math.floor(number / 60);
   const [days, hours] = [Math.floor(minutes / 1440), Math.floor(minutes / 60) % 24];
   if (days > 0) return `${days} d ${hours} h`;
-  return minutes > 0 ? `${hours} h ${minutes % 60} min` : `${Math.floor(number)} s`;
+  if (hours > 0) return `${hours} h ${minutes % 60} min`;
+  return minutes > 0 ? `${minutes} min` : `${Math.floor(number)} s`;
 }
 
-function share(value, whole) {
-  return `${(100 * Math.min(value / whole, 1)).toFixed(3)}%`;
-}
-
-function capital(words) {
-  return words.charAt(0).toUpperCase() + words.slice(1);
-}
-
-function decoded(words) {
-  try {
-    return decodeURIComponent(words);
-  } catch {
-    return words;
-  }
-}
+const share = (value, whole) => `${(100 * Math.min(value / whole, 1)).toFixed(3)}%`;
+const capital = words => words.charAt(0).toUpperCase() + words.slice(1);
 
 /** The JSON in a text, or the text. */
 function parsed(words) {
@@ -911,29 +872,18 @@ function parsed(words) {
   }
 }
 
-function items(value) {
-  return Array.isArray(value) ? value : [];
-}
-
-function isObject(value) {
-  return typeof value === "object" && value !== null;
-}
-
-function sleep(time) {
-  return new Promise(resolve => setTimeout(resolve, time));
-}
-
-function seen(target, name) {
-  return new Promise(resolve => target.addEventListener(name, resolve, { once: true }));
-}
+const items = value => Array.isArray(value) ? value : [];
+const isObject = value => typeof value === "object" && value !== null;
+const sleep = time => new Promise(resolve => setTimeout(resolve, time));
+const seen = (target, name) => new Promise(resolve => target.addEventListener(name, resolve, { once: true }));
 
 // --- The start -------------------------------------------------------------------------------------------------------
 
 at("forget").hidden = sessionStorage.getItem("token") === null;
-at("forget").onclick = forgetToken;
+at("forget").onclick = () => { sessionStorage.removeItem("token"); location.reload(); };
 at("token-form").onsubmit = takeToken;
 at("search").onsubmit = search;
-at("clear").onclick = clearSearch;
+at("clear").onclick = () => { at("search").reset(); search(); };
 at("older").onclick = older;
 at("live").onchange = refresh;
 at("exchange").onclose = leaveExchange;

@@ -74,11 +74,13 @@ fn a_killed_gateway_leaves_a_sound_file_that_misses_the_last_moment_at_most() {
         // Killed in the middle of a burst, each time after another number of answers.
         let answered = AtomicUsize::new(0);
         let times = thread::scope(|scope| {
-            let loads: Vec<_> = (0..4)
-                .map(|_| {
-                    scope.spawn(|| {
+            let connections: Vec<_> = (0..4).map(|_| Connection::open(gateway.address())).collect();
+            let loads: Vec<_> = connections
+                .into_iter()
+                .map(|mut connection| {
+                    let answered = &answered;
+                    scope.spawn(move || {
                         let mut times = Vec::new();
-                        let mut connection = Connection::open(gateway.address());
                         let request = ask("m", false).bytes();
                         while connection.try_write(&request).is_ok() && connection.try_head().is_some() {
                             if !connection.rest().0.is_empty() {

@@ -119,7 +119,7 @@ pub enum Command {
     Audit {
         /// What to do
         #[command(subcommand)]
-        command: audit::AuditCommand,
+        command: Box<audit::AuditCommand>,
     },
     /// Write, build, look into, try out and measure plugins
     Plugin {

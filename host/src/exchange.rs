@@ -172,7 +172,7 @@ impl Tags {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gaps {
     /// One count for each of [`Gaps::BOUNDS_MS`], and one for what is longer.
-    pub(crate) counts: [u32; Gaps::BOUNDS_MS.len() + 1],
+    pub(crate) counts: [u32; Self::BOUNDS_MS.len() + 1],
     /// All of them together.
     pub(crate) sum: Duration,
 }

@@ -71,7 +71,13 @@ fn of_kind(folder: &Path, kind: &str) -> Vec<String> {
     let mut of_kind: Vec<(u64, String)> = files(folder)
         .into_iter()
         .filter(|(name, _)| name.starts_with(&format!("{kind}.")))
-        .map(|(name, text)| (name.rsplit_once(".log.").map_or(u64::MAX, |(_, n)| n.parse().unwrap()), text))
+        .map(|(name, text)| {
+            (
+                name.rsplit_once(".log.")
+                    .map_or(u64::MAX, |(_, n)| n.parse().expect("it ends with a number")),
+                text,
+            )
+        })
         .collect();
     of_kind.sort_by_key(|(number, _)| *number);
     of_kind.iter().flat_map(|(_, text)| text.lines().map(str::to_owned)).collect()

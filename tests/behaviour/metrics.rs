@@ -176,8 +176,7 @@ fn what_happens_to_requests_is_counted() {
     assert!((now.as_secs_f64() - started).abs() < 300.0, "{started}");
     assert!(page.sum("witgate_connections_open", &[("listener", "admin")]) >= 1.0);
     eventually("the audit to have all of it", || {
-        let page = self::page::page(&gateway);
-        (page.sum("witgate_audit_rows_written_total", &[]) == 13.0).then_some(())
+        (page::page(&gateway).sum("witgate_audit_rows_written_total", &[]) == 13.0).then_some(())
     });
     let audit = gateway.send_admin(&Request::get("/stats")).expect(200).json()["audit"].clone();
     assert_eq!(

@@ -39,7 +39,8 @@ fn spans(requests: &[Received]) -> Vec<Span> {
             let resource = of_resource.resource.expect("spans have a resource");
             let name =
                 resource.attributes.iter().find(|pair| pair.key == "service.name").expect("it has a name");
-            assert_eq!(name.value.as_ref().unwrap().value, Some(Value::StringValue("witgate".to_owned())));
+            let value = name.value.as_ref().expect("it has a value");
+            assert_eq!(value.value, Some(Value::StringValue("witgate".to_owned())));
             spans.extend(of_resource.scope_spans.into_iter().flat_map(|of_scope| of_scope.spans));
         }
     }

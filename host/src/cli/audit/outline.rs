@@ -13,9 +13,9 @@ pub(super) enum Tree {
     /// A text.
     Text(String),
     /// A list.
-    List(Vec<Tree>),
+    List(Vec<Self>),
     /// An object.
-    Object(Vec<(String, Tree)>),
+    Object(Vec<(String, Self)>),
 }
 
 /// How much of long things is shown.

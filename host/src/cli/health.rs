@@ -216,8 +216,9 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             admin_address(Some(&file), &environment(&[("METRICS_PORT", "7")])).to_string()
         };
-        assert_eq!(written("server: { admin: 127.0.0.1:8 }\nupstreams: []\n"), "127.0.0.1:8");
-        assert_eq!(written("upstreams: []\n"), "127.0.0.1:7");
+        let upstreams = "upstreams: [{ name: one, base_url: 'builtin:echo' }]\n";
+        assert_eq!(written(&format!("server: {{ admin: 127.0.0.1:8 }}\n{upstreams}")), "127.0.0.1:8");
+        assert_eq!(written(upstreams), "127.0.0.1:7");
         assert_eq!(written("not: [a configuration"), "127.0.0.1:7");
         let by_variable = environment(&[("WITGATE_CONFIG", file.to_str().unwrap())]);
         assert_eq!(admin_address(None, &by_variable).to_string(), "127.0.0.1:9090");

@@ -455,7 +455,7 @@ mod tests {
             let mut field = String::new();
             if first == '"' {
                 while let Some(character) = rest.next().filter(|character| *character != '"') {
-                    field.extend((character == '\\').then(|| rest.next()).unwrap_or(Some(character)));
+                    field.extend(if character == '\\' { rest.next() } else { Some(character) });
                 }
             } else {
                 field.push(first);

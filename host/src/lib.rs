@@ -18,7 +18,8 @@
 //!                              has answered, each shown to the plugins before and after
 //!             stages           plugins say whether they want the text or the events of the answer
 //! stream    the body of the response: upstream bytes -> events -> plugins -> client bytes; owns the exchange to its end
-//! exchange  is dropped, whatever happened: that is the end, recorded once, and told to the plugins that want to know
+//! exchange  is dropped, whatever happened: that is the end, once: counted, logged, traced, told to the plugins that want
+//!           to know, and handed to the audit
 //! ```
 //!
 //! # Code map, in reading order
@@ -30,6 +31,8 @@
 //! | `gateway` | the life of one request; the only module that knows all others |
 //! | `stream` | bodies of responses |
 //! | `exchange` | the facts of one request |
+//! | `recording` | what of an exchange is kept for its record: headers without secrets, the request, the answer |
+//! | `audit` | the record of every exchange: queue, writer, files, and how they are read |
 //! | `metrics` | what is counted of everything, and the page that tells it |
 //! | `log`, `traces` | the log, the access log and their files; spans for a collector |
 //! | `snapshot`, `reload` | everything built from one configuration, and how it is replaced while serving |
@@ -91,6 +94,22 @@
 //!
 //! **A body that is dropped tells its plugins.** A client that leaves drops the response in the middle; the plugins'
 //! `finish` and the end of the exchange then happen in a task of their own.
+//!
+//! **A place in the audit's queue is taken before a request is dispatched**, so that ending an exchange never waits and
+//! nothing is lost: whoever would overflow the queue waits in front of the upstream, where nothing has been spent yet.
+//! The queue is ours: rows and bytes are counted, a batch is taken whole, and one thread writes it.
+//!
+//! **A stream's answer is put together for the record as it goes**, in steps of 16 KiB: a copy of the bytes is all that the
+//! stream itself pays for each event, and a thousand long streams do not hold their events twice.
+//!
+//! **A row's key is its time.** Microseconds of the start and a running number make one integer, known before anything is
+//! written: rows of a period are a range of keys, labels that come later find their row and its file by it.
+//!
+//! **Metrics are counted by handles of our own** and written by prometheus-client: its families lock at every step. What can
+//! be derived is derived when it is asked for: the names of earlier systems, the state of upstreams, plugins and the audit.
+//!
+//! **What an operator says of an upstream at run time makes a snapshot of its own**: routing asks nothing per request, and a
+//! reload of the file keeps it until it is taken back.
 //!
 //! **The YAML tree is built from parser events** (saphyr-parser) and not through serde: positions, quoting and all
 //! problems at once need the tree.

@@ -89,9 +89,10 @@ async fn send(
     match &stored.answer {
         Err(why) => eprintln!("{why}: nothing to compare with"),
         Ok(before) => {
-            let before =
-                Comparison { endpoint: stored.endpoint, body: before.as_bytes(), kind: stored.answer_kind() };
-            let after = Comparison { endpoint: stored.endpoint, body: &body, kind };
+            let (endpoint, with_usage) = (stored.endpoint, kind != Kind::EventStream);
+            let stored_kind = stored.answer_kind();
+            let before = Comparison { endpoint, body: before.as_bytes(), kind: stored_kind, with_usage };
+            let after = Comparison { endpoint, body: &body, kind, with_usage };
             match differences("stored", &before.text(), "now", &after.text()) {
                 Some(shown) => eprint!("{}", visible(&shown)),
                 None => eprintln!("the answer is the stored one"),

@@ -21,6 +21,8 @@ pub(super) struct Comparison<'a> {
     pub(super) endpoint: Option<Endpoint>,
     pub(super) body: &'a [u8],
     pub(super) kind: Kind,
+    /// Whether its usage counts: what is stored of a stream has one although the client may have been told none.
+    pub(super) with_usage: bool,
 }
 
 impl Comparison<'_> {
@@ -36,7 +38,11 @@ impl Comparison<'_> {
             _ => String::from_utf8_lossy(self.body).into_owned(),
         };
         match Tree::parse(&text) {
-            Some(tree) => tree.sorted_without(&UNIQUE_MEMBERS).outline(0, Measure::Whole),
+            Some(tree) => {
+                let usage = (!self.with_usage).then_some("usage");
+                let passed_over: Vec<&str> = UNIQUE_MEMBERS.into_iter().chain(usage).collect();
+                tree.sorted_without(&passed_over).outline(0, Measure::Whole)
+            }
             None if text.is_empty() || text.ends_with('\n') => text,
             None => text + "\n",
         }
@@ -59,8 +65,8 @@ mod tests {
     #[track_caller]
     fn check(before: &str, after: &str, expected: Option<&str>) {
         let text = |body: &str| {
-            Comparison { endpoint: Some(Endpoint::ChatCompletions), body: body.as_bytes(), kind: Kind::Json }
-                .text()
+            let (endpoint, body) = (Some(Endpoint::ChatCompletions), body.as_bytes());
+            Comparison { endpoint, body, kind: Kind::Json, with_usage: true }.text()
         };
         assert_eq!(differences("a", &text(before), "b", &text(after)).as_deref(), expected);
     }
@@ -79,7 +85,8 @@ mod tests {
     #[test]
     fn a_stream_is_compared_with_a_whole_answer() {
         let body = b"data: {\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"he\"}}]}\n\ndata: {\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"llo\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
-        let stream = Comparison { endpoint: Some(Endpoint::ChatCompletions), body, kind: Kind::EventStream };
+        let (endpoint, kind) = (Some(Endpoint::ChatCompletions), Kind::EventStream);
+        let stream = Comparison { endpoint, body, kind, with_usage: false };
         assert!(stream.text().contains("content: hello"), "{}", stream.text());
     }
 }

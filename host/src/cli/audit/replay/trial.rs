@@ -87,7 +87,7 @@ fn section(name: &str, before: &str, after: &str) -> String {
 }
 
 fn lines(stored: &Stored, message: &Message, kind: Kind) -> String {
-    Comparison { endpoint: stored.endpoint, body: &message.body, kind }.text()
+    Comparison { endpoint: stored.endpoint, body: &message.body, kind, with_usage: true }.text()
 }
 
 /// The headers that are not the gateway's own.

@@ -199,6 +199,23 @@ fn what_never_reached_an_upstream_has_a_row_too() {
     assert_eq!(rows[0]["request"], "{\"model\":");
 }
 
+#[test]
+fn what_a_plugin_refuses_is_a_rejection() {
+    let gateway = Gateway::start(
+        "upstreams: [{ name: one, base_url: 'builtin:echo' }]\n\
+         plugins: [{ name: keys, source: 'builtin:key-auth', config: { keys: [{ name: alice, sha256: '2bd806c97f0e00af1a1fc3328fa763a9269723c8db8fac4f93af71db186d6e90' }] } }]\n",
+    );
+    gateway.send(&ask("m", false).header("authorization", "Bearer bob")).expect(401);
+    gateway.send(&ask("m", false).header("authorization", "Bearer alice")).expect(200);
+    let rows = wait(&gateway, 2);
+    assert_eq!(
+        (&rows[0]["outcome"], &rows[0]["status"], &rows[0]["caller"]),
+        (&json!("rejected"), &json!(401), &Value::Null)
+    );
+    assert_eq!((&rows[1]["outcome"], &rows[1]["caller"]), (&json!("complete"), &json!("alice")));
+    assert_eq!(rows[1]["key"], "alice");
+}
+
 // parity: 142
 #[test]
 fn failover_shows_in_the_attempts() {

@@ -10,7 +10,8 @@ pub(super) const VERSION: i64 = 1;
 /// Pages of this size take the fewest system calls for rows of some KiB without making the index of ids costly.
 const PAGE_BYTES: u32 = 8192;
 
-/// Bodies stand last, so that a scan of the other columns need not read them.
+/// Bodies stand last, so that a scan of the other columns need not read them. There is no index on `started`: the rows of a
+/// time are a range of `id`.
 const TABLES: &str = "
 CREATE TABLE meta (
   key TEXT PRIMARY KEY,
@@ -55,7 +56,6 @@ CREATE TABLE exchanges (
   request TEXT,
   response TEXT
 );
-CREATE INDEX exchanges_started ON exchanges (started);
 CREATE INDEX exchanges_request_id ON exchanges (request_id);
 
 CREATE TABLE attempts (

@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 #
 #   docker build -t witgate .
-#   docker run --rm -p 8000:8000 -e OPENAI_API_KEY witgate
+#   docker run --rm -p 127.0.0.1:8000:8000 -e OPENAI_API_KEY witgate
 #
 # For several machines at once: docker buildx build --platform linux/amd64,linux/arm64 -t witgate .
 # Each platform is built by its own toolchain, so a builder of the other architecture emulates it, which takes long: give

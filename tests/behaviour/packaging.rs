@@ -50,5 +50,6 @@ fn texts(list: &Value) -> Vec<&str> {
     list.iter().map(|text| text.as_str().unwrap_or_else(|| panic!("{text} is a text"))).collect()
 }
 
-/// What a process may take to end: the default of `server.shutdown_grace`, and the time for what is written after it.
-const STOP_SECONDS_MIN: u64 = 45;
+/// What a process may take to end: the default of `server.shutdown_grace`, and all times that `serve` gives to what is
+/// written after it, 30 s at most.
+const STOP_SECONDS_MIN: u64 = 30 + 30 + 5;

@@ -100,7 +100,7 @@ pub struct Log {
     pub is_access: bool,
     /// How those lines are written. Default as `format`.
     pub access_format: LogFormat,
-    /// The folder of log files; none writes to standard error.
+    /// The folder of log files, relative to the working folder; none writes to standard error.
     pub dir: Option<PathBuf>,
     /// The most bytes of one log file; zero means no bound. Default 100 MiB.
     pub size_max: u64,

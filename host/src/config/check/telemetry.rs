@@ -69,7 +69,7 @@ impl Reader<'_> {
             format,
             is_access: flag(node, "access").unwrap_or(defaults.is_access),
             access_format: written("access_format").unwrap_or(format),
-            dir: text(node, "dir").filter(|dir| !dir.is_empty()).map(|dir| self.folder.join(dir)),
+            dir: text(node, "dir").filter(|dir| !dir.is_empty()).map(PathBuf::from),
             size_max: size(node, "size_max").unwrap_or(defaults.size_max),
             keep: LogKeep {
                 info: days("info", defaults.keep.info),

@@ -40,6 +40,14 @@ impl Share {
         self.bytes += bytes;
         held + bytes <= bytes_max
     }
+
+    /// Another share of the same budget, of bytes that are held already.
+    pub(crate) fn another(&self, bytes: usize) -> Self {
+        let mut share = self.budget.share();
+        // Nothing is asked for that could be refused.
+        let _ = share.take(bytes, u64::MAX);
+        share
+    }
 }
 
 impl Drop for Share {

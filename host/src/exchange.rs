@@ -48,7 +48,7 @@ pub(crate) struct Exchange {
     pub(crate) target: String,
     /// What the client says it is.
     pub(crate) user_agent: Option<HeaderValue>,
-    /// Bytes of the request's body that were read.
+    /// Bytes of the request's body that were read, or announced for one that is passed on while it arrives.
     pub(crate) request_len: u64,
     /// Bytes of the answer's body that were handed to the connection.
     pub(crate) response_len: u64,
@@ -500,11 +500,12 @@ impl Drop for Exchange {
         self.activity.metrics.record(self);
         self.activity.log.record(self);
         self.activity.traces.record(self);
+        // Before plugins are told: the labels they find are for a row that is on its way.
+        let activity = self.activity.clone();
+        activity.audit.record(self);
         for notice in std::mem::take(&mut self.at_end) {
             notice(self);
         }
-        let activity = self.activity.clone();
-        activity.audit.record(self);
     }
 }
 

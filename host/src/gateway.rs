@@ -281,6 +281,10 @@ impl Gateway {
         };
         exchange.waited += began.elapsed();
         exchange.model = Some(model.clone());
+        let share = Arc::new(reader.share);
+        if let Some(recording) = &mut exchange.recording {
+            recording.hold(&share);
+        }
         Ok(Job {
             method: head.method,
             endpoint: Some(endpoint),
@@ -291,7 +295,7 @@ impl Gateway {
             caller,
             model,
             holds_answer: false,
-            _share: reader.share,
+            _share: share,
         })
     }
 }
@@ -653,7 +657,7 @@ fn unknown_path_job(
         caller,
         model: Arc::from(""),
         holds_answer: false,
-        _share: reader.share,
+        _share: Arc::new(reader.share),
     })
 }
 
@@ -775,10 +779,10 @@ pub(crate) fn error_response(
         // The rest of the body is not going to be read.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    exchange.answer(status, &headers);
     let last = exchange.attempts.last().filter(|_| shows_upstream).map(|attempt| &*attempt.upstream);
     describe(&exchange, last, &mut headers);
     let body = openai::encode_error(&error, compat);
-    exchange.answer(status, &headers);
     exchange.fail(error);
     let mut response = Response::new(Body::from_bytes(body).ending(exchange));
     *response.status_mut() = status;

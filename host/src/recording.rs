@@ -1,9 +1,12 @@
 //! What of an exchange is kept for its record: the client's headers, the request, and the answer as the client is sent it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Uri;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::budget::Share;
 use crate::chat::Usage;
 use crate::config::secret::is_credential;
 use crate::headers::Kind;
@@ -31,6 +34,10 @@ pub(crate) struct Recording {
     /// Whether the answer is cut.
     pub(crate) is_answer_cut: bool,
     bytes_max: Option<usize>,
+    /// Bytes of the answer that are kept in pieces.
+    held: usize,
+    /// The bytes of the request that are held in memory.
+    share: Option<Arc<Share>>,
 }
 
 /// An answer, as it is kept.
@@ -55,6 +62,8 @@ impl Recording {
             answer: Answer::None,
             is_answer_cut: false,
             bytes_max,
+            held: 0,
+            share: None,
         }
     }
 
@@ -64,6 +73,13 @@ impl Recording {
         self.is_request_cut = body.len() > bytes_max;
         self.request =
             Some(if self.is_request_cut { Bytes::copy_from_slice(&body[..bytes_max]) } else { body.clone() });
+    }
+
+    /// Has the request's bytes count as held for as long as they are kept.
+    pub(crate) fn hold(&mut self, share: &Arc<Share>) {
+        let Some(request) = &self.request else { return };
+        self.share =
+            Some(if self.is_request_cut { Arc::new(share.another(request.len())) } else { share.clone() });
     }
 
     /// Keeps what is known of a request that is passed on while it arrives.
@@ -83,7 +99,7 @@ impl Recording {
             (Kind::EventStream, Some(endpoint)) => {
                 Answer::Events(Box::new(Assembly::new(endpoint, bytes_max)))
             }
-            (Kind::Other, _) if !content_type.starts_with("text/") => Answer::Other(content_type.to_owned()),
+            (Kind::Other, _) if !is_text(content_type) => Answer::Other(content_type.to_owned()),
             _ => Answer::Whole(Vec::new()),
         };
     }
@@ -94,14 +110,15 @@ impl Recording {
             Answer::None | Answer::Other(_) => {}
             Answer::Events(assembly) => assembly.push(bytes),
             Answer::Whole(pieces) => {
-                let held: usize = pieces.iter().map(Bytes::len).sum();
-                let room = self.bytes_max.unwrap_or(0).saturating_sub(held);
+                let room = self.bytes_max.unwrap_or(0).saturating_sub(self.held);
                 self.is_answer_cut |= bytes.len() > room;
-                if bytes.len() <= room {
+                let kept = bytes.len().min(room);
+                if kept == bytes.len() {
                     pieces.push(bytes.clone());
-                } else if room > 0 {
-                    pieces.push(Bytes::copy_from_slice(&bytes[..room]));
+                } else if kept > 0 {
+                    pieces.push(Bytes::copy_from_slice(&bytes[..kept]));
                 }
+                self.held += kept;
             }
         }
     }
@@ -111,6 +128,10 @@ impl Recording {
         let (mut input, mut output) = (Estimate::default(), Estimate::default());
         if let Some(request) = &self.request {
             input.add_request(request);
+            // A text that is cut in its middle cannot be read.
+            if self.is_request_cut && input.tokens() == 0 {
+                input.add_bytes(request.len() as u64);
+            }
         }
         match &mut self.answer {
             Answer::None | Answer::Other(_) => {}
@@ -145,6 +166,15 @@ impl Recording {
     }
 }
 
+/// Whether bytes of a type, other than JSON and events, can be read by people.
+fn is_text(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    essence.starts_with("text/")
+        || essence.ends_with("+json")
+        || essence.ends_with("+xml")
+        || matches!(&*essence, "" | "application/x-ndjson" | "application/jsonl" | "application/xml")
+}
+
 /// A request's path and query as they may be kept.
 pub(crate) fn target(uri: &Uri) -> String {
     let path = uri.path();
@@ -159,7 +189,7 @@ pub(crate) fn target(uri: &Uri) -> String {
 /// Whether a parameter of a query is a key, by its name, which may be percent-encoded.
 fn is_secret_parameter(name: &str) -> bool {
     let name = percent_decoded(name).to_ascii_lowercase();
-    name == "key" || name == "token" || is_credential(&name) || is_credential(&name.replace('_', "-"))
+    is_credential(&name) || is_credential(&name.replace('_', "-"))
 }
 
 fn percent_decoded(text: &str) -> String {
@@ -257,6 +287,7 @@ mod tests {
             &[("x-goog-api-key", "abc"), ("api-key", "d")],
             r#"{"x-goog-api-key":"***","api-key":"***"}"#,
         );
+        check_headers(&[("apikey", "abc"), ("token", "d")], r#"{"apikey":"***","token":"***"}"#);
         check_headers(&[("x-inner", "1"), ("x-inner", "2")], r#"{"x-inner":["***","***"]}"#);
         check_headers(&[("x-other", "bearer abc"), ("x", "Basic YTpi")], r#"{"x-other":"***","x":"***"}"#);
         check_headers(
@@ -274,6 +305,7 @@ mod tests {
             ("/v1/models?%6Bey=k", "/v1/models?%6Bey=***"),
             ("/v1/models?api_key=k&x-token=t", "/v1/models?api_key=***&x-token=***"),
             ("/v1/models?monkey=1&key", "/v1/models?monkey=1&key"),
+            ("/v1/models?apikey=a&Password=b&auth=c&a=d", "/v1/models?apikey=***&Password=***&auth=***&a=d"),
         ] {
             assert_eq!(target(&Uri::from_static(uri)), expected);
         }
@@ -291,6 +323,23 @@ mod tests {
         }
         let Answer::Whole(pieces) = &recording.answer else { panic!("text is kept") };
         assert_eq!((pieces.concat(), recording.is_answer_cut), (b"abcd".to_vec(), true));
+    }
+
+    #[test]
+    fn what_people_can_read_is_kept() {
+        for (content_type, is_kept) in [
+            ("text/html; charset=utf-8", true),
+            ("application/problem+json", true),
+            ("application/x-ndjson", true),
+            ("", true),
+            ("audio/mpeg", false),
+            ("application/octet-stream", false),
+        ] {
+            let mut recording = Recording::begin(&HeaderMap::new(), &[], Some(4));
+            let value = HeaderValue::from_static(content_type);
+            recording.begin_answer(None, &HeaderMap::from_iter([(header::CONTENT_TYPE, value)]));
+            assert_eq!(matches!(recording.answer, Answer::Whole(_)), is_kept, "{content_type}");
+        }
     }
 
     #[test]

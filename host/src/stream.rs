@@ -264,7 +264,10 @@ impl Reply {
         exchange: &mut Exchange,
     ) -> Content {
         let body = match &self.content {
-            ReplyContent::Whole(answer) => answer.segments.concat(),
+            ReplyContent::Whole(answer) => {
+                (exchange.usage, exchange.finish) = (answer.facts.usage, answer.facts.finish_reason);
+                answer.segments.concat()
+            }
             ReplyContent::Held(bytes) => bytes.to_vec(),
             ReplyContent::Events { .. } | ReplyContent::Opaque { .. } => {
                 let idle = self.upstream.settings.timeouts.idle;

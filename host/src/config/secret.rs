@@ -33,13 +33,15 @@ impl fmt::Debug for Secret {
 
 /// Whether a header's name, or a name like that, says that its value is a credential.
 pub fn is_credential(name: &str) -> bool {
-    const WORDS: [&[u8]; 4] = [b"key", b"token", b"secret", b"auth"];
+    const WORDS: [&[u8]; 5] = [b"key", b"token", b"secret", b"auth", b"password"];
+    const WHOLE: [&str; 9] =
+        ["authorization", "cookie", "key", "apikey", "token", "secret", "auth", "password", "passwd"];
     let bytes = name.as_bytes();
     let has_word = |at: usize| {
         WORDS
             .iter()
             .any(|word| bytes[at..].get(..word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word)))
     };
-    ["authorization", "proxy-authorization", "cookie"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    WHOLE.iter().any(|known| name.eq_ignore_ascii_case(known))
         || bytes.contains(&b'-') && (0..bytes.len()).any(has_word)
 }

@@ -16,7 +16,7 @@ pub struct Audit {
     pub keeps_bodies: bool,
     /// The most that is kept of a request or an answer, in bytes. Default 1 MiB.
     pub body_max: u64,
-    /// The most rows that wait to be written. Default 65,536.
+    /// The most exchanges that run or wait to be written: each takes its place before it is dispatched. Default 65,536.
     pub queue: usize,
     /// The most bytes of bodies that wait to be written. Default 256 MiB.
     pub queue_bytes: u64,

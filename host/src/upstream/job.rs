@@ -41,7 +41,7 @@ pub(crate) struct Job {
     /// Whether a plugin has to see a whole answer before the client does.
     pub(crate) holds_answer: bool,
     /// The bytes it holds in memory.
-    pub(crate) _share: Share,
+    pub(crate) _share: Arc<Share>,
 }
 
 /// The body of a request, in the form that lets it be edited and sent again.

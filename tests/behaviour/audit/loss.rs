@@ -66,6 +66,7 @@ fn a_killed_gateway_leaves_a_sound_file_that_misses_the_last_moment_at_most() {
     let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let path = folder.path().join("record.db");
     let config = format!("audit: {{ path: {} }}\n{ECHO}", path.display());
+    let mut all_certain = 0;
     for round in 0..30 {
         let before = count(&path);
         let mut gateway = Gateway::start(&config);
@@ -92,7 +93,12 @@ fn a_killed_gateway_leaves_a_sound_file_that_misses_the_last_moment_at_most() {
                     })
                 })
                 .collect();
-            eventually("some answers", || (answered.load(Ordering::Relaxed) > 7 * round).then_some(()));
+            // Long enough that some answers are older than the last moment, and each time another while.
+            let begun = now();
+            let least = LAST_MOMENT + Duration::from_millis(50 + 13 * round);
+            eventually("some answers", || {
+                (answered.load(Ordering::Relaxed) > 0 && begun.elapsed() > least).then_some(())
+            });
             gateway.signal("KILL");
             let killed = now();
             let times: Vec<_> =
@@ -103,9 +109,11 @@ fn a_killed_gateway_leaves_a_sound_file_that_misses_the_last_moment_at_most() {
         check_sound(&path);
         let certain = times.iter().filter(|age| **age > LAST_MOMENT).count();
         let recorded = count(&path) - before - 3;
+        all_certain += certain;
         assert!(recorded >= certain, "round {round}: {recorded} of {certain} certain ones are there");
         assert!(recorded <= times.len() + 4, "round {round}: nothing is there twice");
     }
+    assert!(all_certain > 100, "the load was long enough to tell: {all_certain}");
 }
 
 #[track_caller]

@@ -73,13 +73,15 @@ fn no_key_is_found_anywhere() {
                 .header("x-my-token", KEYS[8])
                 .header("x-session", &format!("Bearer {}", KEYS[12]))
                 .header("x-copy", KEYS[0])
+                .header("apikey", KEYS[12])
+                .header("token", KEYS[8])
         };
         let paths = ["/v1/chat/completions", "/v1/nothing"];
         let mut sent = 0;
         for path in paths {
             for (model, stream) in [("m", false), ("m", true), ("fails", false), ("refused", true)] {
                 let body = json!({"model": model, "stream": stream, "messages": [{"role": "user", "content": "hi"}]});
-                for query in ["", "?key=", "?a=b&api_key="] {
+                for query in ["", "?key=", "?a=b&api_key=", "?apikey=", "?password="] {
                     let key = if query.starts_with("?k") { KEYS[4] } else { KEYS[11] };
                     let target =
                         if query.is_empty() { path.to_owned() } else { format!("{path}{query}{key}") };

@@ -39,7 +39,10 @@ fn the_gateways_service_is_locked_down_and_checked() {
     assert_eq!(gateway["restart"], "unless-stopped");
     assert!(seconds(&gateway["stop_grace_period"]) >= STOP_SECONDS_MIN);
     for port in texts(&gateway["ports"]) {
-        assert!(port.starts_with("127.0.0.1:"), "{port}: opening it to other machines is the operator's decision");
+        assert!(
+            port.starts_with("127.0.0.1:"),
+            "{port}: opening it to other machines is the operator's decision"
+        );
     }
     // Compose cannot write a secret into a container that is read-only.
     assert_eq!(gateway["secrets"], Value::Null);

@@ -226,7 +226,7 @@ async fn fetch(upstream: &Arc<Upstream>, caller: &Caller) -> Result<Vec<Model>> 
         caller: caller.clone(),
         model: Arc::from(""),
         holds_answer: false,
-        _share: Budget::new().share(),
+        _share: Arc::new(Budget::new().share()),
     };
     let asked = tokio::time::timeout(FETCH_TIME_MAX, ask(&job, upstream)).await;
     let reply = asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::UpstreamTimeout, "no list in time")))?;

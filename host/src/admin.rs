@@ -25,7 +25,7 @@ use crate::admin::guard::{check_host, check_token, check_writer};
 use crate::admin::parameters::{Query, object, unknown_field};
 use crate::config::ErrorCompat;
 use crate::error::{Error, ErrorKind, Result};
-use crate::exchange::{Exchange, REQUEST_ID};
+use crate::exchange::{Aside, Exchange, REQUEST_ID};
 use crate::gateway::{Gateway, caught, defect, error_response, json_headers, own_response};
 use crate::health;
 use crate::metrics;
@@ -110,7 +110,7 @@ pub(crate) async fn handle(
     client: IpAddr,
 ) -> Response<Body> {
     let mut exchange = Box::new(Exchange::begin(&request, client, &gateway.activity));
-    exchange.endpoint = "admin";
+    exchange.pass_by(Aside::Admin);
     let id = exchange.id.clone();
     let is_head = request.method() == Method::HEAD;
     let answered = caught(pin!(respond(gateway, request))).await;

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! An exchange is counted once, at its end, by [`Metrics::record`]; what there is at a moment (upstreams, plugins, the
-//! audit) is looked up when the page is asked for. Exchanges of the admin listener, health pages and preflights are not
-//! counted.
+//! audit) is looked up when the page is asked for. What is no request for a model (the admin
+//! listener, health pages, preflights, the metrics themselves) is not counted, nor does it show as running.
 
 pub(crate) mod catalog;
 pub(crate) mod compat;
@@ -139,7 +139,10 @@ impl Metrics {
 
     /// Counts an exchange that is over. Takes well under a microsecond and waits for nobody.
     pub(crate) fn record(&self, exchange: &Exchange) {
-        let Some(endpoint) = endpoint_label(exchange.endpoint) else { return };
+        if exchange.passes_by() {
+            return;
+        }
+        let endpoint = endpoint_label(exchange.endpoint);
         let duration = exchange.elapsed();
         let names = self.names.load();
         let upstream = self.count_attempts(&names, &exchange.attempts);
@@ -339,12 +342,11 @@ fn render(gateway: &Gateway, format: Format) -> (HeaderMap, String) {
     (HeaderMap::from_iter(headers), page::collect(gateway).write(format))
 }
 
-/// An endpoint's label here; none for what is not counted.
-fn endpoint_label(endpoint: &'static str) -> Option<&'static str> {
+/// An endpoint's label here.
+fn endpoint_label(endpoint: &'static str) -> &'static str {
     match endpoint {
-        "admin" | "health" | "preflight" => None,
-        "-" => Some(OTHER),
-        endpoint => Some(endpoint),
+        "-" => OTHER,
+        endpoint => endpoint,
     }
 }
 

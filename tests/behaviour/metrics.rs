@@ -204,6 +204,26 @@ fn a_client_that_leaves_is_cancelled() {
     assert_eq!(page.sum("witgate_requests_in_flight", &[]), 0.0);
 }
 
+#[test]
+fn who_watches_is_not_in_flight() {
+    let gateway = Gateway::start("upstreams: [{ name: echo, base_url: 'builtin:echo' }]\n");
+    let request = Request::post("/admin/reload", "{}").header("expect", "100-continue").bytes();
+    let mut operators = [(); 2].map(|()| Connection::open(gateway.admin()));
+    for operator in &mut operators {
+        // Without its body, which the gateway now waits for.
+        operator.write(&request[..request.len() - 2]);
+        assert_eq!(operator.head().status, 100);
+    }
+    assert_eq!(page(&gateway).sum("witgate_requests_in_flight", &[]), 0.0);
+    let stats = gateway.send_admin(&Request::get("/stats")).expect(200).json();
+    assert_eq!(stats["requests"]["active"], 0);
+    assert_eq!(gateway.send(&Request::get("/health")).expect(200).json()["active_requests"], 0);
+    for mut operator in operators {
+        operator.write(b"{}");
+        assert_eq!(operator.head().status, 200);
+    }
+}
+
 // parity: 153, 156
 #[test]
 fn stats_have_the_fields_of_the_python_proxy_and_the_last_minute() {

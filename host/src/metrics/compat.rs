@@ -40,7 +40,6 @@ use tokio::time::Instant;
 
 use crate::gateway::Gateway;
 use crate::metrics::catalog::{Metric, metrics};
-use crate::metrics::page;
 use crate::metrics::series::{Seen, SeenLine, SeenShare};
 use crate::metrics::text::{Kind, Page};
 use crate::snapshot::Snapshot;
@@ -195,7 +194,7 @@ fn python_proxy(page: &mut Page, gateway: &Gateway, seen: &Seen) {
     page.count(&PROXY_ERROR, &[], now(&totals.error));
     page.count(&PROXY_TIMEOUT, &[], now(&totals.timeout));
     page.count(&PROXY_RETRY, &[], now(&totals.retry));
-    page.number(&PROXY_ACTIVE, &[], page::running(gateway) as f64);
+    page.number(&PROXY_ACTIVE, &[], gateway.activity.running() as f64);
     page.count(&PROXY_STREAMING, &[], now(&totals.streaming));
     page.number(&PROXY_LATENCY, &[], totals.seconds_mean());
     page.count(&PROXY_UPSTREAM_ERRORS, &[], now(&totals.upstream_errors));

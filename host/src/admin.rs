@@ -167,7 +167,7 @@ async fn perform(gateway: &Arc<Gateway>, snapshot: &Snapshot, call: Call) -> Res
         Operation::Page => return page::answer(head.uri.path(), &head.headers).ok_or_else(defect),
         Operation::Alive => return Ok(health::Page::Alive.render(snapshot, gateway)),
         Operation::Ready => return Ok(health::Page::Ready.render(snapshot, gateway)),
-        Operation::Metrics => return Ok(metrics::answer(gateway, &head.headers)),
+        Operation::Metrics => return metrics::answer(gateway, &head.headers).await,
         Operation::Audit => return Ok(json_bytes(gateway.searches.list(audit, query).await?)),
         Operation::Exchange => return Ok(json_bytes(gateway.searches.get(audit, name).await?)),
         Operation::Describe => return Ok(json_bytes(Bytes::from_static(OPENAPI))),

@@ -150,7 +150,7 @@ impl Gateway {
         if snapshot.config.server.metrics_on_main && head.uri.path() == "/metrics" {
             exchange.pass_by(Aside::Metrics);
             allow_method(health::METHODS, &head.method)?;
-            let (status, headers, body) = metrics::answer(self, &head.headers);
+            let (status, headers, body) = Box::pin(metrics::answer(self, &head.headers)).await?;
             return Ok(Answer::Own(status, headers, body));
         }
         exchange.enter(&head.uri, &head.headers);

@@ -35,13 +35,14 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, StatusCode};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::chat::Usage;
 use crate::config::Config;
-use crate::error::{Blame, ErrorKind};
+use crate::error::{Blame, ErrorKind, Result};
 use crate::exchange::{Activity, Attempt, Exchange, Outcome};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, defect};
 use crate::metrics::names::{Id, Known, Names, OTHER};
 use crate::metrics::series::{Facts, Key, Place, Series};
 use crate::metrics::text::Format;
@@ -51,6 +52,9 @@ use crate::metrics::window::{Ended, Window};
 const CLIENT_LEFT: u16 = 499;
 /// The statuses that there are, and those below.
 const STATUSES: usize = 1000;
+
+/// Pages that are put together at once: each keeps a processor busy.
+const PAGES_MAX: usize = 1;
 
 /// What is counted since the start.
 pub(crate) struct Metrics {
@@ -64,6 +68,8 @@ pub(crate) struct Metrics {
     window: Window,
     connections: [Arc<AtomicUsize>; 2],
     config_hash: Mutex<String>,
+    /// The places of pages that are put together.
+    pages: Arc<Semaphore>,
 }
 
 /// Failed exchanges of one kind.
@@ -117,6 +123,7 @@ impl Metrics {
             window: Window::new(),
             connections: [Arc::default(), Arc::default()],
             config_hash: Mutex::default(),
+            pages: Arc::new(Semaphore::new(PAGES_MAX)),
         }
     }
 
@@ -326,9 +333,25 @@ impl Listener {
 }
 
 /// The page of metrics, as the scraper likes it best.
-pub(crate) fn answer(gateway: &Gateway, headers: &HeaderMap) -> (StatusCode, HeaderMap, Bytes) {
-    let (headers, text) = render(gateway, Format::of(headers));
-    (StatusCode::OK, headers, text.into())
+///
+/// It can have a hundred thousand lines, which are put together on a thread that serves nobody.
+///
+/// # Errors
+///
+/// `Internal` for a defect.
+pub(crate) async fn answer(
+    gateway: &Arc<Gateway>,
+    headers: &HeaderMap,
+) -> Result<(StatusCode, HeaderMap, Bytes)> {
+    let format = Format::of(headers);
+    let place = gateway.activity.metrics.pages.clone().acquire_owned().await.map_err(|_| defect())?;
+    let gateway = gateway.clone();
+    let rendered = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        render(&gateway, format)
+    });
+    let (headers, text) = rendered.await.map_err(|_| defect())?;
+    Ok((StatusCode::OK, headers, text.into()))
 }
 
 /// The same numbers for people and programs that read no Prometheus: S5's fields, tokens, and the last minute.

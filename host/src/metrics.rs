@@ -177,7 +177,7 @@ impl Metrics {
             self.count_error(exchange, outcome);
         }
         self.totals.count(exchange, duration.as_nanos(), status, outcome);
-        let tokens = usage.map_or(0, |usage| usage.input + usage.output);
+        let tokens = usage.map_or(0, |usage| usage.output);
         let ended = Ended { is_error, tokens, first_token: exchange.first_token, duration };
         self.window.count(exchange.started() + duration, ended);
     }

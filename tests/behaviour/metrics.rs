@@ -257,7 +257,8 @@ fn stats_have_the_fields_of_the_python_proxy_and_the_last_minute() {
     assert!(window["requests_per_second"].as_f64().is_some_and(|rate| rate > 0.0));
     let series = window["series"].as_array().expect("it is a list");
     assert_eq!(series.len(), 60);
-    assert_eq!(series.iter().filter_map(|second| second["requests"].as_u64()).sum::<u64>(), 11);
+    let sum = |name: &str| series.iter().filter_map(|second| second[name].as_u64()).sum::<u64>();
+    assert_eq!((sum("requests"), sum("tokens")), (11, 26), "tokens are those of answers");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970");
     assert!(series[59]["at"].as_u64().is_some_and(|at| at.abs_diff(now.as_secs()) <= 3), "{}", series[59]);
     gateway.send_admin(&Request::get("/stats?x=1")).expect(400);

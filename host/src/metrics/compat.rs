@@ -10,7 +10,7 @@
 //! | `gpt_api_active_requests` | backend | running at a backend; endpoint and model of what still runs are not counted |
 //! | `gpt_api_success_rate`, `gpt_api_success_rate_1m` | | complete over all that the client stayed for, 0 to 1; since the start, and over the last minute; 1 before the first. The other windows are `rate()`s of requests |
 //! | `gpt_api_ttft_seconds`, `gpt_api_latency_seconds` | model, backend | histograms; the buckets are this gateway's |
-//! | `gpt_api_tps`, `gpt_api_rps` | | tokens and requests a second over the last minute, of all |
+//! | `gpt_api_tps`, `gpt_api_rps` | | tokens of answers, and requests, a second over the last minute, of all |
 //! | `gpt_api_tokens_total` | model, type | `prompt`, `completion` |
 //! | `gpt_api_token_distribution` | model, backend, type | histogram of the tokens of a request |
 //! | `gpt_api_tokens_missing_total` | | complete answers whose tokens the upstream did not count |

@@ -34,7 +34,7 @@ struct Cell {
 pub(crate) struct Ended {
     /// Whether it is an error in S5's sense.
     pub(crate) is_error: bool,
-    /// Tokens in and out.
+    /// Tokens of answers.
     pub(crate) tokens: u64,
     /// From the start to the first content of a stream.
     pub(crate) first_token: Option<Duration>,
@@ -156,7 +156,7 @@ pub(crate) struct Totals {
     pub(crate) requests: u64,
     /// Those that are errors in S5's sense.
     pub(crate) errors: u64,
-    /// Tokens in and out.
+    /// Tokens of answers.
     pub(crate) tokens: u64,
     first_token: Tally,
     duration: Tally,

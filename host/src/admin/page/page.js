@@ -149,7 +149,7 @@ function showTraffic({ requests, window, tokens, status_codes: statuses }) {
       series: of("errors"), tone: window.errors > 0 ? "bad" : "" },
     { name: "First token", ...percentiles(window.ttft_seconds), series: of("ttft_p50") },
     { name: "Duration", ...percentiles(window.latency_seconds), series: samples.duration },
-    { name: "Tokens", value: rate(window.tokens_per_second), unit: "/s", note: "in answers", series: of("tokens") },
+    { name: "Tokens", value: rate(window.tokens_per_second), unit: "/s", note: "in answers, without prompts", series: of("tokens") },
     { name: "In flight", value: count(requests.active), unit: "", note: `at most ${count(Math.max(...samples.active))}`,
       series: samples.active },
   ], tile => tile.name, makeTile);

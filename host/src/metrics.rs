@@ -172,13 +172,14 @@ impl Metrics {
                 is_moved: is_whole && is_moved(&exchange.attempts),
             },
         );
-        let is_error = !matches!(outcome, "complete" | "cancelled");
+        let is_left = outcome == "cancelled";
+        let is_error = !is_left && outcome != "complete";
         if outcome != "complete" {
             self.count_error(exchange, outcome);
         }
         self.totals.count(exchange, duration.as_nanos(), status, outcome);
         let tokens = usage.map_or(0, |usage| usage.output);
-        let ended = Ended { is_error, tokens, first_token: exchange.first_token, duration };
+        let ended = Ended { is_error, is_left, tokens, first_token: exchange.first_token, duration };
         self.window.count(exchange.started() + duration, ended);
     }
 

@@ -143,7 +143,8 @@ fn gpt_api(page: &mut Page, gateway: &Gateway, snapshot: &Snapshot, seen: &Seen)
     let [success, error] = [&metrics.totals.success, &metrics.totals.error].map(now);
     page.number(&GPT_SUCCESS, &[], part(success, success + error));
     let minute = metrics.window.totals(Instant::now());
-    page.number(&GPT_SUCCESS_1M, &[], part(minute.requests - minute.errors, minute.requests));
+    let (complete, stayed) = minute.successes();
+    page.number(&GPT_SUCCESS_1M, &[], part(complete, stayed));
     page.number(&GPT_TPS, &[], minute.tokens as f64 / minute.seconds);
     page.number(&GPT_RPS, &[], minute.requests as f64 / minute.seconds);
     for ((model, backend), share) in seen.shares_by(|place| (place.model.clone(), place.upstream.clone())) {

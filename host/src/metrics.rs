@@ -36,7 +36,6 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, StatusCode};
 use serde_json::Value;
 use tokio::sync::Semaphore;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::chat::Usage;
 use crate::config::Config;
@@ -129,7 +128,7 @@ impl Metrics {
 
     /// Takes the names of a configuration, at the start and at every reload. The series of names that it lacks go.
     pub(crate) fn configure(&self, config: &Config) {
-        let hash = xxh3_64(config.redacted().to_string().as_bytes());
+        let hash = config.fingerprint();
         *self.config_hash.lock().expect("no code panics while it holds this lock") = format!("{hash:016x}");
         let _one_at_a_time = self.changing();
         let names = self.names.load().under(config);

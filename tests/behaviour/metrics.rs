@@ -373,6 +373,16 @@ fn what_the_configuration_drops_leaves_the_page() {
     };
     assert_ne!(hash(&before), hash(&after));
     assert_eq!(hash(&after), hash(&refused));
+    let with_key = |key: &str| {
+        gateway.rewrite_config(&format!(
+            "upstreams: [{{ name: good, base_url: 'builtin:echo', api_key: {key} }}]\n"
+        ));
+        gateway.send_admin(&Request::post("/admin/reload", "{}")).expect(200);
+        hash(&page(&gateway))
+    };
+    let first = with_key("sk-first");
+    assert_ne!(first, with_key("sk-second"), "a key that is replaced is a change");
+    assert_eq!(first, with_key("sk-first"));
 }
 
 #[test]

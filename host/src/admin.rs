@@ -25,7 +25,7 @@ use crate::admin::guard::{check_host, check_token, check_writer};
 use crate::admin::parameters::{Query, object, unknown_field};
 use crate::config::ErrorCompat;
 use crate::error::{Error, ErrorKind, Result};
-use crate::exchange::{Exchange, REQUEST_ID};
+use crate::exchange::{Aside, Exchange, REQUEST_ID};
 use crate::gateway::{Gateway, caught, defect, error_response, json_headers, own_response};
 use crate::health;
 use crate::metrics;
@@ -110,7 +110,7 @@ pub(crate) async fn handle(
     client: IpAddr,
 ) -> Response<Body> {
     let mut exchange = Box::new(Exchange::begin(&request, client, &gateway.activity));
-    exchange.endpoint = "admin";
+    exchange.pass_by(Aside::Admin);
     let id = exchange.id.clone();
     let is_head = request.method() == Method::HEAD;
     let answered = caught(pin!(respond(gateway, request))).await;
@@ -167,7 +167,7 @@ async fn perform(gateway: &Arc<Gateway>, snapshot: &Snapshot, call: Call) -> Res
         Operation::Page => return page::answer(head.uri.path(), &head.headers).ok_or_else(defect),
         Operation::Alive => return Ok(health::Page::Alive.render(snapshot, gateway)),
         Operation::Ready => return Ok(health::Page::Ready.render(snapshot, gateway)),
-        Operation::Metrics => return Ok(metrics::answer(gateway, &head.headers)),
+        Operation::Metrics => return metrics::answer(gateway, &head.headers).await,
         Operation::Audit => return Ok(json_bytes(gateway.searches.list(audit, query).await?)),
         Operation::Exchange => return Ok(json_bytes(gateway.searches.get(audit, name).await?)),
         Operation::Describe => return Ok(json_bytes(Bytes::from_static(OPENAPI))),

@@ -20,6 +20,7 @@ mod telemetry;
 mod tests;
 
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -264,6 +265,18 @@ impl Config {
             files.note(path, self.origin_digest);
         }
         files
+    }
+
+    /// A number that tells one configuration from another: it follows from all that the files hold, secrets included,
+    /// wherever they are. What the environment and the command line add counts only where there is no file.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match &self.origin {
+            Origin::File(_) => self.origin_digest.hash(&mut hasher),
+            Origin::Embedded => self.redacted().to_string().hash(&mut hasher),
+        }
+        self.files.digests().for_each(|digest| digest.hash(&mut hasher));
+        hasher.finish()
     }
 
     /// Whether both say the same, however their files word it.

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, Uri};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -34,6 +34,40 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 /// The longest line of labels in the log, in bytes.
 const LABELS_BYTES_MAX: usize = 4096;
 
+/// What is no request for a model: it asks nothing of an upstream, is neither counted nor recorded, and is part of no
+/// trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aside {
+    /// What operators ask of the admin listener.
+    Admin,
+    /// A page that says how the gateway is.
+    Health,
+    /// The metrics on the clients' listener.
+    Metrics,
+    /// A browser asks whether it may ask.
+    Preflight,
+}
+
+impl Aside {
+    /// What stands for the endpoint.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Health => "health",
+            Self::Metrics => "metrics",
+            Self::Preflight => "preflight",
+        }
+    }
+}
+
+/// What an exchange is, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    Unknown,
+    Aside,
+    Request,
+}
+
 /// One request and what became of it.
 pub(crate) struct Exchange {
     /// Unique, and sorted by time: microseconds since 1970 of the start, times 1,024, plus a running number.
@@ -44,7 +78,7 @@ pub(crate) struct Exchange {
     pub(crate) client: IpAddr,
     /// The request's method.
     pub(crate) method: Method,
-    /// The request's path and query, without secrets.
+    /// The request's path and query, without secrets; empty unless it is a request for a model.
     pub(crate) target: String,
     /// What the client says it is.
     pub(crate) user_agent: Option<HeaderValue>,
@@ -98,6 +132,7 @@ pub(crate) struct Exchange {
     plugins: Vec<(Arc<str>, Duration)>,
     /// What is to be told when it is over.
     at_end: Vec<Notice>,
+    sort: Sort,
     outcome: Outcome,
     started: Instant,
     activity: Arc<Activity>,
@@ -251,7 +286,7 @@ impl Activity {
         }
     }
 
-    /// How many exchanges are running.
+    /// How many requests for a model are running.
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
     }
@@ -301,9 +336,8 @@ fn scramble(number: u64) -> u64 {
 }
 
 impl Exchange {
-    /// Begins an exchange for a request of a client.
+    /// Begins an exchange for whatever a client asks. What it is, [`Self::pass_by`] or [`Self::enter`] says soon.
     pub(crate) fn begin<B>(request: &Request<B>, client: IpAddr, activity: &Arc<Activity>) -> Self {
-        activity.running.fetch_add(1, Ordering::Relaxed);
         let headers = request.headers();
         let id = headers.get(REQUEST_ID).filter(|id| is_sane(id)).cloned();
         let started_at = SystemTime::now();
@@ -313,7 +347,7 @@ impl Exchange {
             started_at,
             client: client.to_canonical(),
             method: request.method().clone(),
-            target: recording::target(request.uri()),
+            target: String::new(),
             user_agent: headers.get(USER_AGENT).cloned(),
             request_len: 0,
             response_len: 0,
@@ -335,11 +369,12 @@ impl Exchange {
             tenant: None,
             finish: None,
             tags: Tags::default(),
-            trace: activity.traces.begin(headers),
+            trace: None,
             token: None,
             bodies: None,
             plugins: Vec::new(),
             at_end: Vec::new(),
+            sort: Sort::Unknown,
             outcome: Outcome::Cancelled,
             started: Instant::now(),
             activity: activity.clone(),
@@ -417,15 +452,23 @@ impl Exchange {
         }
     }
 
-    /// Asks nothing of an upstream, and is not for the record.
-    pub(crate) fn pass_by(&mut self, endpoint: &'static str) {
-        self.endpoint = endpoint;
-        self.recording = None;
+    /// It is no request for a model.
+    pub(crate) fn pass_by(&mut self, aside: Aside) {
+        self.endpoint = aside.label();
+        self.sort = Sort::Aside;
     }
 
-    /// Whether it asked nothing of an upstream, and is not for the record.
+    /// It is a request for a model: from now on it counts as running, and may be traced. Called once.
+    pub(crate) fn enter(&mut self, uri: &Uri, headers: &HeaderMap) {
+        self.activity.running.fetch_add(1, Ordering::Relaxed);
+        self.sort = Sort::Request;
+        self.target = recording::target(uri);
+        self.trace = self.activity.traces.begin(headers);
+    }
+
+    /// Whether it is no request for a model.
     pub(crate) fn passes_by(&self) -> bool {
-        matches!(self.endpoint, "admin" | "health" | "preflight")
+        self.sort == Sort::Aside
     }
 
     /// Gives the bytes of a request to who records them.
@@ -490,7 +533,9 @@ impl Attempt {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.activity.running.fetch_sub(1, Ordering::Relaxed);
+        if self.sort == Sort::Request {
+            self.activity.running.fetch_sub(1, Ordering::Relaxed);
+        }
         // An attempt that was broken off lasted until now.
         let elapsed = self.elapsed();
         if let Some(last) = self.attempts.last_mut().filter(|last| last.is_open()) {
@@ -540,6 +585,27 @@ mod tests {
         assert_eq!(numbers.len(), 1024);
         assert!(numbers.iter().all(|number| activity.number(at(6)) > *number));
         assert_eq!(activity.number(at(7)) / 1024, 7);
+    }
+
+    #[test]
+    fn only_requests_for_a_model_count_as_running() {
+        let activity = Arc::new(Activity::new());
+        let request = Request::get("/v1/models?key=secret").body(()).unwrap();
+        let begin = || Exchange::begin(&request, IpAddr::from([127, 0, 0, 1]), &activity);
+        let asides = [Aside::Admin, Aside::Health, Aside::Metrics, Aside::Preflight].map(|aside| {
+            let mut exchange = begin();
+            exchange.pass_by(aside);
+            exchange
+        });
+        assert!(asides.iter().all(Exchange::passes_by));
+        assert_eq!(activity.running(), 0);
+        let mut exchange = begin();
+        exchange.enter(request.uri(), request.headers());
+        assert_eq!((exchange.passes_by(), &*exchange.target), (false, "/v1/models?key=***"));
+        drop((asides, begin()));
+        assert_eq!(activity.running(), 1);
+        drop(exchange);
+        assert_eq!(activity.running(), 0);
     }
 
     #[test]

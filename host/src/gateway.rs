@@ -23,7 +23,7 @@ use crate::budget::{Budget, Share};
 use crate::config::{ErrorCompat, Server};
 use crate::cors;
 use crate::error::{Error, ErrorKind, Result};
-use crate::exchange::{Activity, Exchange, REQUEST_ID};
+use crate::exchange::{Activity, Aside, Exchange, REQUEST_ID};
 use crate::headers;
 use crate::health;
 use crate::metrics;
@@ -107,12 +107,6 @@ impl Gateway {
     ) -> Response<Body> {
         let snapshot = self.snapshots.current();
         let mut exchange = Box::new(Exchange::begin(&request, client, &self.activity));
-        let audit = &snapshot.config.audit;
-        if audit.is_enabled {
-            let bytes_max = audit.keeps_bodies.then_some(audit.body_max as usize);
-            let recording = Recording::begin(request.headers(), &audit.redact, bytes_max);
-            exchange.recording = Some(Box::new(recording));
-        }
         let id = exchange.id.clone();
         let origin = request.headers().get(header::ORIGIN).cloned();
         let is_head = request.method() == Method::HEAD;
@@ -143,21 +137,28 @@ impl Gateway {
     ) -> Result<Answer> {
         let (mut head, body) = request.into_parts();
         if cors::is_preflight(&head) {
-            exchange.pass_by("preflight");
+            exchange.pass_by(Aside::Preflight);
             let (status, headers) = cors::preflight(&head.headers, &snapshot.config.server.cors_origins);
             return Ok(Answer::Own(status, headers, Bytes::new()));
         }
         if let Some(page) = health::Page::of(head.uri.path()) {
-            exchange.pass_by("health");
+            exchange.pass_by(Aside::Health);
             allow_method(health::METHODS, &head.method)?;
             let (status, headers, body) = page.render(snapshot, self);
             return Ok(Answer::Own(status, headers, body));
         }
         if snapshot.config.server.metrics_on_main && head.uri.path() == "/metrics" {
-            exchange.pass_by("health");
+            exchange.pass_by(Aside::Metrics);
             allow_method(health::METHODS, &head.method)?;
-            let (status, headers, body) = metrics::answer(self, &head.headers);
+            let (status, headers, body) = Box::pin(metrics::answer(self, &head.headers)).await?;
             return Ok(Answer::Own(status, headers, body));
+        }
+        exchange.enter(&head.uri, &head.headers);
+        let audit = &snapshot.config.audit;
+        if audit.is_enabled {
+            let bytes_max = audit.keeps_bodies.then_some(audit.body_max as usize);
+            let recording = Recording::begin(&head.headers, &audit.redact, bytes_max);
+            exchange.recording = Some(Box::new(recording));
         }
         exchange.place = self.activity.audit.admit().await?;
         let mut chain = Chain::begin(&snapshot.plugins);

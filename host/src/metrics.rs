@@ -11,8 +11,8 @@
 //! ```
 //!
 //! An exchange is counted once, at its end, by [`Metrics::record`]; what there is at a moment (upstreams, plugins, the
-//! audit) is looked up when the page is asked for. Exchanges of the admin listener, health pages and preflights are not
-//! counted.
+//! audit) is looked up when the page is asked for. What is no request for a model (the admin
+//! listener, health pages, preflights, the metrics themselves) is not counted, nor does it show as running.
 
 pub(crate) mod catalog;
 pub(crate) mod compat;
@@ -35,13 +35,13 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, StatusCode};
 use serde_json::Value;
-use xxhash_rust::xxh3::xxh3_64;
+use tokio::sync::Semaphore;
 
 use crate::chat::Usage;
 use crate::config::Config;
-use crate::error::{Blame, ErrorKind};
+use crate::error::{Blame, ErrorKind, Result};
 use crate::exchange::{Activity, Attempt, Exchange, Outcome};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, defect};
 use crate::metrics::names::{Id, Known, Names, OTHER};
 use crate::metrics::series::{Facts, Key, Place, Series};
 use crate::metrics::text::Format;
@@ -51,6 +51,9 @@ use crate::metrics::window::{Ended, Window};
 const CLIENT_LEFT: u16 = 499;
 /// The statuses that there are, and those below.
 const STATUSES: usize = 1000;
+
+/// Pages that are put together at once: each keeps a processor busy.
+const PAGES_MAX: usize = 1;
 
 /// What is counted since the start.
 pub(crate) struct Metrics {
@@ -64,6 +67,8 @@ pub(crate) struct Metrics {
     window: Window,
     connections: [Arc<AtomicUsize>; 2],
     config_hash: Mutex<String>,
+    /// The places of pages that are put together.
+    pages: Arc<Semaphore>,
 }
 
 /// Failed exchanges of one kind.
@@ -117,12 +122,13 @@ impl Metrics {
             window: Window::new(),
             connections: [Arc::default(), Arc::default()],
             config_hash: Mutex::default(),
+            pages: Arc::new(Semaphore::new(PAGES_MAX)),
         }
     }
 
     /// Takes the names of a configuration, at the start and at every reload. The series of names that it lacks go.
     pub(crate) fn configure(&self, config: &Config) {
-        let hash = xxh3_64(config.redacted().to_string().as_bytes());
+        let hash = config.fingerprint();
         *self.config_hash.lock().expect("no code panics while it holds this lock") = format!("{hash:016x}");
         let _one_at_a_time = self.changing();
         let names = self.names.load().under(config);
@@ -139,7 +145,10 @@ impl Metrics {
 
     /// Counts an exchange that is over. Takes well under a microsecond and waits for nobody.
     pub(crate) fn record(&self, exchange: &Exchange) {
-        let Some(endpoint) = endpoint_label(exchange.endpoint) else { return };
+        if exchange.passes_by() {
+            return;
+        }
+        let endpoint = endpoint_label(exchange.endpoint);
         let duration = exchange.elapsed();
         let names = self.names.load();
         let upstream = self.count_attempts(&names, &exchange.attempts);
@@ -162,13 +171,14 @@ impl Metrics {
                 is_moved: is_whole && is_moved(&exchange.attempts),
             },
         );
-        let is_error = !matches!(outcome, "complete" | "cancelled");
+        let is_left = outcome == "cancelled";
+        let is_error = !is_left && outcome != "complete";
         if outcome != "complete" {
             self.count_error(exchange, outcome);
         }
         self.totals.count(exchange, duration.as_nanos(), status, outcome);
-        let tokens = usage.map_or(0, |usage| usage.input + usage.output);
-        let ended = Ended { is_error, tokens, first_token: exchange.first_token, duration };
+        let tokens = usage.map_or(0, |usage| usage.output);
+        let ended = Ended { is_error, is_left, tokens, first_token: exchange.first_token, duration };
         self.window.count(exchange.started() + duration, ended);
     }
 
@@ -323,9 +333,25 @@ impl Listener {
 }
 
 /// The page of metrics, as the scraper likes it best.
-pub(crate) fn answer(gateway: &Gateway, headers: &HeaderMap) -> (StatusCode, HeaderMap, Bytes) {
-    let (headers, text) = render(gateway, Format::of(headers));
-    (StatusCode::OK, headers, text.into())
+///
+/// It can have a hundred thousand lines, which are put together on a thread that serves nobody.
+///
+/// # Errors
+///
+/// `Internal` for a defect.
+pub(crate) async fn answer(
+    gateway: &Arc<Gateway>,
+    headers: &HeaderMap,
+) -> Result<(StatusCode, HeaderMap, Bytes)> {
+    let format = Format::of(headers);
+    let place = gateway.activity.metrics.pages.clone().acquire_owned().await.map_err(|_| defect())?;
+    let gateway = gateway.clone();
+    let rendered = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        render(&gateway, format)
+    });
+    let (headers, text) = rendered.await.map_err(|_| defect())?;
+    Ok((StatusCode::OK, headers, text.into()))
 }
 
 /// The same numbers for people and programs that read no Prometheus: S5's fields, tokens, and the last minute.
@@ -339,12 +365,11 @@ fn render(gateway: &Gateway, format: Format) -> (HeaderMap, String) {
     (HeaderMap::from_iter(headers), page::collect(gateway).write(format))
 }
 
-/// An endpoint's label here; none for what is not counted.
-fn endpoint_label(endpoint: &'static str) -> Option<&'static str> {
+/// An endpoint's label here.
+fn endpoint_label(endpoint: &'static str) -> &'static str {
     match endpoint {
-        "admin" | "health" | "preflight" => None,
-        "-" => Some(OTHER),
-        endpoint => Some(endpoint),
+        "-" => OTHER,
+        endpoint => endpoint,
     }
 }
 

@@ -3,6 +3,9 @@
 mod page;
 mod queries;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use serde_json::{Value, json};
 use witgate_tests::tool::{is_there, python};
 use witgate_tests::upstream::reply::{Step, chunk};
@@ -204,6 +207,26 @@ fn a_client_that_leaves_is_cancelled() {
     assert_eq!(page.sum("witgate_requests_in_flight", &[]), 0.0);
 }
 
+#[test]
+fn who_watches_is_not_in_flight() {
+    let gateway = Gateway::start("upstreams: [{ name: echo, base_url: 'builtin:echo' }]\n");
+    let request = Request::post("/admin/reload", "{}").header("expect", "100-continue").bytes();
+    let operators = [(); 2].map(|()| {
+        let mut operator = TcpStream::connect(gateway.admin()).expect("it listens");
+        // Without its body, which the gateway waits for once it says so.
+        operator.write_all(&request[..request.len() - 2]).expect("it reads");
+        let mut told = [0; 25];
+        operator.read_exact(&mut told).expect("it asks for the body");
+        assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+        operator
+    });
+    assert_eq!(page(&gateway).sum("witgate_requests_in_flight", &[]), 0.0);
+    let stats = gateway.send_admin(&Request::get("/stats")).expect(200).json();
+    assert_eq!(stats["requests"]["active"], 0);
+    assert_eq!(gateway.send(&Request::get("/health")).expect(200).json()["active_requests"], 0);
+    drop(operators);
+}
+
 // parity: 153, 156
 #[test]
 fn stats_have_the_fields_of_the_python_proxy_and_the_last_minute() {
@@ -234,7 +257,8 @@ fn stats_have_the_fields_of_the_python_proxy_and_the_last_minute() {
     assert!(window["requests_per_second"].as_f64().is_some_and(|rate| rate > 0.0));
     let series = window["series"].as_array().expect("it is a list");
     assert_eq!(series.len(), 60);
-    assert_eq!(series.iter().filter_map(|second| second["requests"].as_u64()).sum::<u64>(), 11);
+    let sum = |name: &str| series.iter().filter_map(|second| second[name].as_u64()).sum::<u64>();
+    assert_eq!((sum("requests"), sum("tokens")), (11, 26), "tokens are those of answers");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970");
     assert!(series[59]["at"].as_u64().is_some_and(|at| at.abs_diff(now.as_secs()) <= 3), "{}", series[59]);
     gateway.send_admin(&Request::get("/stats?x=1")).expect(400);
@@ -349,6 +373,16 @@ fn what_the_configuration_drops_leaves_the_page() {
     };
     assert_ne!(hash(&before), hash(&after));
     assert_eq!(hash(&after), hash(&refused));
+    let with_key = |key: &str| {
+        gateway.rewrite_config(&format!(
+            "upstreams: [{{ name: good, base_url: 'builtin:echo', api_key: {key} }}]\n"
+        ));
+        gateway.send_admin(&Request::post("/admin/reload", "{}")).expect(200);
+        hash(&page(&gateway))
+    };
+    let first = with_key("sk-first");
+    assert_ne!(first, with_key("sk-second"), "a key that is replaced is a change");
+    assert_eq!(first, with_key("sk-first"));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Start-up failures and the end.
 
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use serde_json::json;
 use witgate_tests::client::End;
 use witgate_tests::gateway::command;
@@ -117,4 +119,37 @@ fn a_bad_configuration_stops_the_start() {
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert!(log.contains("bad.yaml:2:5"), "{log}");
+}
+
+#[test]
+fn a_search_that_is_held_up_does_not_hold_up_the_end() {
+    let config = "upstreams: [{ name: echo, base_url: 'builtin:echo' }]\naudit: { path: data/record.db }\n";
+    let mut gateway = Gateway::start(config);
+    let folder = gateway.folder().join("data");
+    // Each of them is waited for some seconds, because somebody else has it.
+    let locks: Vec<Connection> =
+        (1..=12).map(|month| lock(&folder.join(format!("record_2024{month:02}.db")))).collect();
+    let mut client = witgate_tests::Connection::open(gateway.admin());
+    client.write(&Request::get("/admin/audit?text=foo").bytes());
+    eventually("the search to be held up", || {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", gateway.id())).expect("it runs");
+        let mut paths = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        paths.find(|path| path.to_string_lossy().contains("record_2024"))
+    });
+    let told = now();
+    gateway.signal("TERM");
+    assert!(gateway.wait_exit().success());
+    assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
+    drop((client, locks));
+}
+
+/// Makes a closed file of an audit that nobody else can read.
+#[track_caller]
+fn lock(path: &Path) -> Connection {
+    let connection = Connection::open(path).expect("the folder is there");
+    let sql = "CREATE TABLE exchanges (id INTEGER PRIMARY KEY); BEGIN EXCLUSIVE";
+    connection.execute_batch(sql).expect("nobody else has it");
+    // What lies beside a file that is in use.
+    std::fs::write(path.with_extension("db-wal"), "").expect("the folder is writable");
+    connection
 }

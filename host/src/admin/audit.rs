@@ -1,15 +1,15 @@
 //! What happened: searches of the audit, a few at a time.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::parameters::Query;
-use crate::audit::query::{self, Filter};
+use crate::audit::query::{self, Filter, Source};
 use crate::config::Audit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::defect;
@@ -18,7 +18,7 @@ use crate::gateway::defect;
 const SEARCHES_MAX: usize = 2;
 /// How long a search waits for its turn.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long the answer to a search is waited for.
+/// How long a search may take.
 const SEARCH_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// The places of searches.
@@ -41,7 +41,7 @@ impl Searches {
     pub(super) async fn list(&self, audit: &Audit, query: Query) -> Result<Bytes> {
         let filter = Filter::parse(query.into_pairs())
             .map_err(|message| Error::new(ErrorKind::InvalidRequest, message))?;
-        self.search(audit, move |path| query::list(path, &filter).and_then(|page| encode(&page))).await
+        self.search(audit, move |source| query::list(source, &filter).and_then(|page| encode(&page))).await
     }
 
     /// Finds one exchange by its number or its request's id; gives all of it as JSON.
@@ -52,7 +52,7 @@ impl Searches {
     pub(super) async fn get(&self, audit: &Audit, id: String) -> Result<Bytes> {
         let unknown = Error::new(ErrorKind::UnknownPath, format!("there is no exchange `{id}`"));
         let found = self
-            .search(audit, move |path| match query::get(path, &id)? {
+            .search(audit, move |source| match query::get(source, &id)? {
                 Some(exchange) => encode(&exchange).map(Some),
                 None => Ok(None),
             })
@@ -60,7 +60,7 @@ impl Searches {
         found.ok_or(unknown)
     }
 
-    /// Reads files on a thread that may block. One that takes too long keeps its place until it is done.
+    /// Reads files on a thread that may block. What takes too long, or whose asker has left, ends soon.
     ///
     /// # Errors
     ///
@@ -69,7 +69,7 @@ impl Searches {
     async fn search<T: Send + 'static>(
         &self,
         audit: &Audit,
-        work: impl FnOnce(&Path) -> Result<T, String> + Send + 'static,
+        work: impl FnOnce(Source<'_>) -> Result<T, String> + Send + 'static,
     ) -> Result<T> {
         if !audit.is_enabled {
             let message = "the audit is off; set `audit.enabled` to have exchanges recorded";
@@ -81,9 +81,12 @@ impl Searches {
             return Err(Error::new(ErrorKind::Overloaded, message).with_retry_after(self.wait_max));
         };
         let path = audit.path.clone();
+        let stop = CancellationToken::new();
+        // However this ends, the thread and its place are free again.
+        let _stopping = stop.clone().drop_guard();
         let task = tokio::task::spawn_blocking(move || {
             let _place = place;
-            work(&path)
+            work(Source::until(&path, &stop))
         });
         match tokio::time::timeout(SEARCH_TIME_MAX, task).await {
             Ok(Ok(found)) => found.map_err(|message| Error::new(ErrorKind::Internal, message)),
@@ -126,6 +129,28 @@ mod tests {
         release.send(()).unwrap();
         assert!(running.await.unwrap());
         searches.search(&audit, |_| Ok(())).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_search_ends_when_its_asker_leaves() {
+        let folder = tempfile::tempdir().unwrap();
+        let searches = Searches::new();
+        let audit = Audit { path: folder.path().join("record.db"), ..Audit::default() };
+        let (begun, has_begun) = mpsc::channel();
+        let endless = move |source: Source<'_>| {
+            begun.send(()).unwrap();
+            while query::list(source, &Filter::default()).is_ok() {}
+            Ok(())
+        };
+        {
+            let mut running = pin!(searches.search(&audit, endless));
+            let polled = poll_fn(|context| Poll::Ready(running.as_mut().poll(context).is_pending())).await;
+            assert!(polled, "it is at work");
+            has_begun.recv().unwrap();
+        }
+        let all = searches.places.acquire_many(SEARCHES_MAX as u32);
+        let all = tokio::time::timeout(Duration::from_secs(20), all).await;
+        assert!(all.is_ok_and(|places| places.is_ok()), "its place is free");
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! What was recorded, found again.
 //!
 //! Reads the live file and the closed ones beside it while a gateway writes and when none runs, without ever holding it
-//! up: each file in one short read-only transaction. Statements are put together from fixed pieces; every value of an
+//! up: each file in one read-only transaction, which ends as soon as nobody waits for it any more. Statements are put together from fixed pieces; every value of an
 //! operator is a parameter.
 
 mod files;
@@ -11,15 +11,46 @@ mod row;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params_from_iter};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::filter::Filter;
 pub(crate) use self::row::{Attempt, Column, Extent, Row, began};
+use crate::audit::query::files::File;
 use crate::audit::schema;
+
+/// Where to look, and until when.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    /// The live file, which need not be there.
+    path: &'a Path,
+    /// Ends what is looked for, once it is cancelled.
+    stop: Option<&'a CancellationToken>,
+}
+
+impl<'a> Source<'a> {
+    /// The files beside a live one, until `stop` is cancelled: what is asked for then is an error.
+    pub(crate) fn until(path: &'a Path, stop: &'a CancellationToken) -> Self {
+        Self { path, stop: Some(stop) }
+    }
+}
+
+impl<'a> From<&'a Path> for Source<'a> {
+    /// Looks to the end, however long that takes.
+    fn from(path: &'a Path) -> Self {
+        Self { path, stop: None }
+    }
+}
+
+impl<'a> From<&'a PathBuf> for Source<'a> {
+    fn from(path: &'a PathBuf) -> Self {
+        Self::from(path.as_path())
+    }
+}
 
 /// Some exchanges, the newest first.
 #[derive(Debug, Serialize)]
@@ -36,13 +67,12 @@ pub(crate) struct Page {
 
 /// Finds exchanges, without headers, bodies and attempts.
 ///
-/// `path` is the live file, which need not be there.
-///
 /// # Errors
 ///
-/// A message when the live file or the folder cannot be read; a closed file that cannot is a note of the page.
-pub(crate) fn list(path: &Path, filter: &Filter) -> Result<Page, String> {
-    page(path, filter, Extent::Summary)
+/// A message when the live file or the folder cannot be read, or when it was stopped; a closed file that cannot be read
+/// is a note of the page.
+pub(crate) fn list<'a>(source: impl Into<Source<'a>>, filter: &Filter) -> Result<Page, String> {
+    page(source, filter, Extent::Summary)
 }
 
 /// Finds exchanges and reads so much of each. With [`Extent::Whole`] all bodies of the page are in memory at once.
@@ -50,11 +80,16 @@ pub(crate) fn list(path: &Path, filter: &Filter) -> Result<Page, String> {
 /// # Errors
 ///
 /// As [`list`].
-pub(crate) fn page(path: &Path, filter: &Filter, extent: Extent) -> Result<Page, String> {
+pub(crate) fn page<'a>(
+    source: impl Into<Source<'a>>,
+    filter: &Filter,
+    extent: Extent,
+) -> Result<Page, String> {
+    let source = source.into();
     let mut rows: Vec<Row> = Vec::new();
     // One more than is asked for tells whether there are more.
     let wanted = filter.limit + 1;
-    let notes = for_each_file(path, filter, |file, period_end| {
+    let notes = for_each_file(source, filter, |file, period_end| {
         // Whatever the other files hold is older than all that was found.
         if rows.len() >= wanted && rows.last().is_some_and(|row| period_end <= began(row.id())) {
             return Ok(());
@@ -79,9 +114,9 @@ pub(crate) fn page(path: &Path, filter: &Filter, extent: Extent) -> Result<Page,
 /// # Errors
 ///
 /// As [`list`].
-pub(crate) fn count(path: &Path, filter: &Filter) -> Result<u64, String> {
+pub(crate) fn count<'a>(source: impl Into<Source<'a>>, filter: &Filter) -> Result<u64, String> {
     let mut sum = 0;
-    for_each_file(path, filter, |file, _| {
+    for_each_file(source.into(), filter, |file, _| {
         let (conditions, values) = filter.sql();
         let sql = format!("SELECT count(*) FROM exchanges WHERE {conditions}");
         let count = files::read(file, |connection| {
@@ -100,10 +135,11 @@ pub(crate) fn count(path: &Path, filter: &Filter) -> Result<u64, String> {
 /// # Errors
 ///
 /// As [`list`].
-pub(crate) fn get(path: &Path, id: &str) -> Result<Option<Value>, String> {
-    let mut rows = find(path, id)?.into_iter();
+pub(crate) fn get<'a>(source: impl Into<Source<'a>>, id: &str) -> Result<Option<Value>, String> {
+    let source = source.into();
+    let mut rows = find(source, id)?.into_iter();
     let Some(newest) = rows.next() else { return Ok(None) };
-    let whole = whole(path, newest.id())?.unwrap_or(newest);
+    let whole = whole(source, newest.id())?.unwrap_or(newest);
     let mut value =
         serde_json::to_value(whole).map_err(|error| format!("the row cannot be shown: {error}"))?;
     let also: Vec<Value> = rows.map(|row| Value::from(row.id().to_string())).collect();
@@ -118,10 +154,11 @@ pub(crate) fn get(path: &Path, id: &str) -> Result<Option<Value>, String> {
 /// # Errors
 ///
 /// As [`list`], and when the id is longer than any is.
-pub(crate) fn find(path: &Path, id: &str) -> Result<Vec<Row>, String> {
+pub(crate) fn find<'a>(source: impl Into<Source<'a>>, id: &str) -> Result<Vec<Row>, String> {
+    let source = source.into();
     let number = id.parse::<i64>().ok().filter(|number| *number > 0);
     if let Some(number) = number
-        && let Some(row) = by_number(path, number, Extent::Summary)?
+        && let Some(row) = by_number(source, number, Extent::Summary)?
     {
         return Ok(vec![row]);
     }
@@ -129,7 +166,7 @@ pub(crate) fn find(path: &Path, id: &str) -> Result<Vec<Row>, String> {
         return Ok(Vec::new());
     }
     let filter = Filter::parse([("id", id)])?.with_limit(SAME_ID_MAX);
-    Ok(list(path, &filter)?.exchanges)
+    Ok(list(source, &filter)?.exchanges)
 }
 
 /// One exchange as a whole, by its number.
@@ -137,8 +174,8 @@ pub(crate) fn find(path: &Path, id: &str) -> Result<Vec<Row>, String> {
 /// # Errors
 ///
 /// As [`list`].
-pub(crate) fn whole(path: &Path, number: i64) -> Result<Option<Row>, String> {
-    by_number(path, number, Extent::Whole)
+pub(crate) fn whole<'a>(source: impl Into<Source<'a>>, number: i64) -> Result<Option<Row>, String> {
+    by_number(source.into(), number, Extent::Whole)
 }
 
 /// Makes the tables of an audit in an empty database, for a copy of some of its rows.
@@ -153,11 +190,11 @@ pub(crate) fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
 /// The most exchanges of one request id that are told.
 const SAME_ID_MAX: usize = 100;
 
-fn by_number(path: &Path, number: i64, extent: Extent) -> Result<Option<Row>, String> {
+fn by_number(source: Source<'_>, number: i64, extent: Extent) -> Result<Option<Row>, String> {
     // Above the number there is nothing to look for, so that only files of its time are opened.
     let mut filter = Filter::default().with_limit(1).with_before(number.checked_add(1));
     filter.began.start = began(number);
-    let found = page(path, &filter, extent)?.exchanges.pop();
+    let found = page(source, &filter, extent)?.exchanges.pop();
     Ok(found.filter(|row| row.id() == number))
 }
 
@@ -166,11 +203,12 @@ fn by_number(path: &Path, number: i64, extent: Extent) -> Result<Option<Row>, St
 ///
 /// The live file comes first: should it be closed meanwhile, it is found again among the closed ones.
 fn for_each_file(
-    path: &Path,
+    source: Source<'_>,
     filter: &Filter,
-    mut show: impl FnMut(&Path, i64) -> Result<(), String>,
+    mut show: impl FnMut(File<'_>, i64) -> Result<(), String>,
 ) -> Result<Vec<String>, String> {
-    show(path, i64::MAX)?;
+    let Source { path, stop } = source;
+    show(File { path, stop }, i64::MAX)?;
     let mut notes = Vec::new();
     let numbers = filter.numbers();
     // The ends are not rounded: a period borders on what is asked for, or it does not.
@@ -180,7 +218,10 @@ fn for_each_file(
         if !is_wanted {
             continue;
         }
-        if let Err(problem) = show(&file.path, file.period.end) {
+        if let Err(problem) = show(File { path: &file.path, stop }, file.period.end) {
+            if stop.is_some_and(CancellationToken::is_cancelled) {
+                return Err(problem);
+            }
             notes.push(problem);
         }
     }

@@ -34,6 +34,8 @@ const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
 const TRACES_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long the audit may take for what is still queued.
 const RECORD_TIME_MAX: Duration = Duration::from_secs(15);
+/// How long what still runs then, as a search of the audit does, may take to notice.
+const THREADS_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long the last lines of the log may take.
 const LOG_TIME_MAX: Duration = Duration::from_secs(2);
 /// The status of a process that was told twice to stop. Source: the shells' 128 + SIGINT.
@@ -50,7 +52,10 @@ pub(super) fn run(input: Input) -> Result<(), String> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let ended = runtime()?.block_on(serve(input, config, &log));
+    let runtime = runtime()?;
+    let ended = runtime.block_on(serve(input, config, &log));
+    // Dropped, it would wait for its threads, however long they are held up.
+    runtime.shutdown_timeout(THREADS_TIME_MAX);
     log.flush(LOG_TIME_MAX);
     ended
 }

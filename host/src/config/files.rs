@@ -14,7 +14,7 @@ const CONTENT_BYTES_MAX: u64 = 1 << 20;
 ///
 /// A larger file, a plugin that brings a runtime along, is known by its metadata: it would be read and hashed several
 /// times a second. That it was touched without a change is then a change, which costs a reload and does no harm.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Digest(Option<u64>);
 
 impl Digest {
@@ -60,6 +60,11 @@ impl Files {
     /// Remembers what a file held. What was noted first stays: if the file changed in between, it differs from that.
     pub fn note(&mut self, path: &Path, digest: Digest) {
         self.digests.entry(path.to_owned()).or_insert(digest);
+    }
+
+    /// What they held, in the order of their paths.
+    pub fn digests(&self) -> impl Iterator<Item = &Digest> {
+        self.digests.values()
     }
 
     /// Reads the same files as they are now.

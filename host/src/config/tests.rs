@@ -1240,12 +1240,16 @@ fn a_change_of_any_file_since_it_was_read_is_seen() {
     let second = load();
     assert_eq!(second.sources().look(), second.sources());
     assert!(second.says_the_same_as(&first));
+    assert_ne!(second.fingerprint(), first.fingerprint());
 
     for file in [&key, &ca] {
         let before = load();
         write(file, "two");
         assert_ne!(before.sources().look(), before.sources());
         assert!(!load().says_the_same_as(&before));
+        assert_ne!(load().fingerprint(), before.fingerprint());
+        write(file, "one");
+        assert_eq!(load().fingerprint(), before.fingerprint());
     }
     let before = load();
     std::fs::remove_file(&ca).unwrap();

@@ -128,7 +128,7 @@ metrics! {
     RELOAD_TIME = Gauge "witgate_last_reload_timestamp_seconds" []
         "When the configuration was read last, in seconds since 1970.";
     CONFIG_INFO = Gauge "witgate_config_info" ["hash"]
-        "1; the hash tells configurations apart.";
+        "1; the hash tells apart what the files of the configuration hold, secrets included, but not what the environment adds.";
     BUILD_INFO = Gauge "witgate_build_info" ["version"]
         "1; the version of the program.";
     CONNECTIONS = Gauge "witgate_connections_open" ["listener"]

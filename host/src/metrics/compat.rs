@@ -10,7 +10,7 @@
 //! | `gpt_api_active_requests` | backend | running at a backend; endpoint and model of what still runs are not counted |
 //! | `gpt_api_success_rate`, `gpt_api_success_rate_1m` | | complete over all that the client stayed for, 0 to 1; since the start, and over the last minute; 1 before the first. The other windows are `rate()`s of requests |
 //! | `gpt_api_ttft_seconds`, `gpt_api_latency_seconds` | model, backend | histograms; the buckets are this gateway's |
-//! | `gpt_api_tps`, `gpt_api_rps` | | tokens and requests a second over the last minute, of all |
+//! | `gpt_api_tps`, `gpt_api_rps` | | tokens of answers, and requests, a second over the last minute, of all |
 //! | `gpt_api_tokens_total` | model, type | `prompt`, `completion` |
 //! | `gpt_api_token_distribution` | model, backend, type | histogram of the tokens of a request |
 //! | `gpt_api_tokens_missing_total` | | complete answers whose tokens the upstream did not count |
@@ -40,7 +40,6 @@ use tokio::time::Instant;
 
 use crate::gateway::Gateway;
 use crate::metrics::catalog::{Metric, metrics};
-use crate::metrics::page;
 use crate::metrics::series::{Seen, SeenLine, SeenShare};
 use crate::metrics::text::{Kind, Page};
 use crate::snapshot::Snapshot;
@@ -144,7 +143,8 @@ fn gpt_api(page: &mut Page, gateway: &Gateway, snapshot: &Snapshot, seen: &Seen)
     let [success, error] = [&metrics.totals.success, &metrics.totals.error].map(now);
     page.number(&GPT_SUCCESS, &[], part(success, success + error));
     let minute = metrics.window.totals(Instant::now());
-    page.number(&GPT_SUCCESS_1M, &[], part(minute.requests - minute.errors, minute.requests));
+    let (complete, stayed) = minute.successes();
+    page.number(&GPT_SUCCESS_1M, &[], part(complete, stayed));
     page.number(&GPT_TPS, &[], minute.tokens as f64 / minute.seconds);
     page.number(&GPT_RPS, &[], minute.requests as f64 / minute.seconds);
     for ((model, backend), share) in seen.shares_by(|place| (place.model.clone(), place.upstream.clone())) {
@@ -195,7 +195,7 @@ fn python_proxy(page: &mut Page, gateway: &Gateway, seen: &Seen) {
     page.count(&PROXY_ERROR, &[], now(&totals.error));
     page.count(&PROXY_TIMEOUT, &[], now(&totals.timeout));
     page.count(&PROXY_RETRY, &[], now(&totals.retry));
-    page.number(&PROXY_ACTIVE, &[], page::running(gateway) as f64);
+    page.number(&PROXY_ACTIVE, &[], gateway.activity.running() as f64);
     page.count(&PROXY_STREAMING, &[], now(&totals.streaming));
     page.number(&PROXY_LATENCY, &[], totals.seconds_mean());
     page.count(&PROXY_UPSTREAM_ERRORS, &[], now(&totals.upstream_errors));

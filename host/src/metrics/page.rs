@@ -25,7 +25,7 @@ pub(super) fn collect(gateway: &Gateway) -> Page {
     let seen = metrics.series.seen(&names);
     let mut page = Page::default();
     requests(&mut page, &seen);
-    page.number(&catalog::IN_FLIGHT, &[], running(gateway) as f64);
+    page.number(&catalog::IN_FLIGHT, &[], gateway.activity.running() as f64);
     tokens(&mut page, &seen);
     errors(&mut page, metrics);
     attempts(&mut page, metrics);
@@ -40,11 +40,6 @@ pub(super) fn collect(gateway: &Gateway) -> Page {
     // Last, so that they cannot take a name of the gateway's.
     plugins_own(&mut page, &snapshot);
     page
-}
-
-/// Requests that are running, without the one that asks for the page.
-pub(super) fn running(gateway: &Gateway) -> usize {
-    gateway.activity.running().saturating_sub(1)
 }
 
 fn requests(page: &mut Page, seen: &Seen) {

@@ -68,6 +68,13 @@ struct Maps {
     overheads: HashMap<&'static str, Arc<Histogram>>,
 }
 
+/// The maps at one moment; what is shared goes on counting.
+struct Counted {
+    lines: Vec<(Key, u64)>,
+    shares: Vec<(Place, Arc<Share>)>,
+    overheads: Vec<(&'static str, Arc<Histogram>)>,
+}
+
 struct Line {
     requests: AtomicU64,
     share: Arc<Share>,
@@ -121,21 +128,33 @@ impl Series {
                 upstream: (*upstream).to_owned(),
             })
         };
-        let maps = self.read();
-        let lines = maps.lines.iter().filter_map(|(key, line)| {
+        let Counted { lines, shares, overheads } = self.counted();
+        let lines = lines.into_iter().filter_map(|(key, requests)| {
             Some(SeenLine {
                 place: named(&key.place)?,
                 status: key.status,
                 outcome: key.outcome,
                 is_stream: key.is_stream,
-                requests: line.requests.load(Ordering::Relaxed),
+                requests,
             })
         });
         let mut lines: Vec<SeenLine> = lines.collect();
         lines.sort_by(|left, right| left.order().cmp(&right.order()));
-        let shares = maps.shares.iter().filter_map(|(place, share)| Some((named(place)?, share.seen())));
-        let overheads = maps.overheads.iter().map(|(endpoint, times)| (*endpoint, times.tally()));
+        let shares = shares.iter().filter_map(|(place, share)| Some((named(place)?, share.seen())));
+        let overheads = overheads.iter().map(|(endpoint, times)| (*endpoint, times.tally()));
         Seen { lines, shares: shares.collect(), overheads: overheads.collect() }
+    }
+
+    /// What there is. The maps are held no longer than it takes to copy them: an exchange that is the first of its kind
+    /// waits for that.
+    fn counted(&self) -> Counted {
+        let maps = self.read();
+        let lines = maps.lines.iter().map(|(key, line)| (*key, line.requests.load(Ordering::Relaxed)));
+        Counted {
+            lines: lines.collect(),
+            shares: maps.shares.iter().map(|(place, share)| (*place, share.clone())).collect(),
+            overheads: maps.overheads.iter().map(|(endpoint, times)| (*endpoint, times.clone())).collect(),
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Maps> {

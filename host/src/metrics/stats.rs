@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use crate::gateway::Gateway;
-use crate::metrics::page;
 
 /// What there is at this moment.
 ///
@@ -28,7 +27,7 @@ pub(super) fn describe(gateway: &Gateway) -> Value {
             "error": count(&totals.error),
             "timeout": count(&totals.timeout),
             "retry": count(&totals.retry),
-            "active": page::running(gateway),
+            "active": gateway.activity.running(),
             "streaming": count(&totals.streaming),
         },
         "latency": {"avg_seconds": totals.seconds_mean()},

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::env::Environment;
 use crate::config::{Overrides, load_text};
 use crate::error::Error;
+use crate::exchange::Aside;
 use crate::metrics::series::Seen;
 
 const UPSTREAMS: &str = "
@@ -95,8 +96,8 @@ fn an_exchange_is_counted_once_under_its_names() {
 #[test]
 fn what_is_not_a_request_is_not_counted() {
     let activity = activity();
-    for endpoint in ["admin", "health", "preflight"] {
-        exchange(&activity, "nick", &[]).endpoint = endpoint;
+    for aside in [Aside::Admin, Aside::Health, Aside::Metrics, Aside::Preflight] {
+        exchange(&activity, "nick", &[]).pass_by(aside);
     }
     assert_eq!(lines(&activity), [""; 0]);
 }

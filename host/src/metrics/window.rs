@@ -24,6 +24,7 @@ struct Cell {
     second: u64,
     requests: u64,
     errors: u64,
+    left: u64,
     tokens: u64,
     first_token: Tally,
     duration: Tally,
@@ -34,7 +35,9 @@ struct Cell {
 pub(crate) struct Ended {
     /// Whether it is an error in S5's sense.
     pub(crate) is_error: bool,
-    /// Tokens in and out.
+    /// Whether the client left before the end.
+    pub(crate) is_left: bool,
+    /// Tokens of answers.
     pub(crate) tokens: u64,
     /// From the start to the first content of a stream.
     pub(crate) first_token: Option<Duration>,
@@ -66,6 +69,7 @@ impl Window {
         }
         cell.requests += 1;
         cell.errors += u64::from(ended.is_error);
+        cell.left += u64::from(ended.is_left);
         cell.tokens += ended.tokens;
         cell.duration.time(ended.duration);
         if let Some(time) = ended.first_token {
@@ -79,6 +83,7 @@ impl Window {
             seconds: now.saturating_duration_since(self.began).as_secs_f64().clamp(1.0, SECONDS as f64),
             requests: 0,
             errors: 0,
+            left: 0,
             tokens: 0,
             first_token: Tally::new(&FIRST_TOKEN),
             duration: Tally::new(&DURATION),
@@ -88,6 +93,7 @@ impl Window {
             if cell.second == second {
                 totals.requests += cell.requests;
                 totals.errors += cell.errors;
+                totals.left += cell.left;
                 totals.tokens += cell.tokens;
                 totals.first_token.add(&cell.first_token);
                 totals.duration.add(&cell.duration);
@@ -156,10 +162,20 @@ pub(crate) struct Totals {
     pub(crate) requests: u64,
     /// Those that are errors in S5's sense.
     pub(crate) errors: u64,
-    /// Tokens in and out.
+    /// Those whose clients left.
+    left: u64,
+    /// Tokens of answers.
     pub(crate) tokens: u64,
     first_token: Tally,
     duration: Tally,
+}
+
+impl Totals {
+    /// How many ended well, and how many of all there were whose clients stayed.
+    pub(crate) fn successes(&self) -> (u64, u64) {
+        let stayed = self.requests - self.left;
+        (stayed - self.errors, stayed)
+    }
 }
 
 impl Cell {
@@ -168,6 +184,7 @@ impl Cell {
             second: u64::MAX,
             requests: 0,
             errors: 0,
+            left: 0,
             tokens: 0,
             first_token: Tally::new(&FIRST_TOKEN),
             duration: Tally::new(&DURATION),
@@ -175,7 +192,8 @@ impl Cell {
     }
 
     fn clear(&mut self, second: u64) {
-        (self.second, self.requests, self.errors, self.tokens) = (second, 0, 0, 0);
+        (self.second, self.requests, self.errors) = (second, 0, 0);
+        (self.left, self.tokens) = (0, 0);
         self.first_token.clear();
         self.duration.clear();
     }
@@ -187,7 +205,13 @@ mod tests {
 
     fn ended(ms: u64) -> Ended {
         let duration = Duration::from_millis(ms);
-        Ended { is_error: ms == 5, tokens: 3, first_token: (ms > 5).then_some(duration), duration }
+        Ended {
+            is_error: ms == 5,
+            is_left: ms == 7,
+            tokens: 3,
+            first_token: (ms > 5).then_some(duration),
+            duration,
+        }
     }
 
     // parity: 156
@@ -209,6 +233,15 @@ mod tests {
         assert_eq!(counts(119), (0, 0, 0));
         window.count(at(120), ended(5));
         assert_eq!(counts(120), (1, 1, 3), "the first cell is used again");
+    }
+
+    #[test]
+    fn a_client_that_leaves_is_neither_a_success_nor_an_error() {
+        let window = Window::new();
+        for ms in [5, 7, 7, 300, 300, 300] {
+            window.count(window.began, ended(ms));
+        }
+        assert_eq!(window.totals(window.began).successes(), (3, 4));
     }
 
     #[test]

@@ -5,6 +5,12 @@
 
 const POLL_MS = 2_000;
 const ANSWER_MS = 10_000;
+/** A search of the audit may wait for its turn, and then take its time; the gateway says when that is too long. */
+const SEARCH_MS = 40_000;
+/** How far back the live list looks for a text or a label: for those, every exchange has to be read. */
+const LIVE_SINCE = "10m";
+/** The live list rests so many times as long as it was searched for. */
+const LIVE_RESTS = 5;
 const PAGE_LEN = 50;
 /** What the list of exchanges may grow to while it is live. */
 const LIVE_MAX = 200;
@@ -26,23 +32,27 @@ const at = id => document.getElementById(id);
 /** The gateway said no, or nothing: the message is for the operator. */
 class Refused extends Error {}
 
-/** Asks for a JSON document, or has something changed. Paths are relative, so that the page works below a prefix too. */
-async function call(path, change) {
+/**
+ * Asks for a JSON document, or has something changed. Paths are relative, so that the page works below a prefix too.
+ * `waits` says how long it waits for the answer, and what stops it before.
+ */
+async function call(path, change, waits) {
   const token = sessionStorage.getItem("token");
-  const response = await send(path, token, change);
+  const response = await send(path, token, change, waits);
   const document = await response.json().catch(() => null);
   if (response.status === 401) {
     // Another answer may have asked for a new token already.
     if (sessionStorage.getItem("token") === token) await askToken(token !== null);
-    return call(path, change);
+    return call(path, change, waits);
   }
   if (response.ok && document !== null) return document;
   throw new Refused(document?.error?.message ?? `the gateway answered ${response.status} to ${path}`);
 }
 
-async function send(path, token, change) {
+async function send(path, token, change, { ms = ANSWER_MS, stop } = {}) {
   const headers = token === null ? {} : { authorization: `Bearer ${token}` };
-  const options = { headers, cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) };
+  const signal = AbortSignal.any([AbortSignal.timeout(ms), ...(stop ? [stop] : [])]);
+  const options = { headers, cache: "no-store", signal };
   if (change) {
     headers["content-type"] = "application/json";
     Object.assign(options, { method: "POST", body: JSON.stringify(change) });
@@ -149,7 +159,7 @@ function showTraffic({ requests, window, tokens, status_codes: statuses }) {
       series: of("errors"), tone: window.errors > 0 ? "bad" : "" },
     { name: "First token", ...percentiles(window.ttft_seconds), series: of("ttft_p50") },
     { name: "Duration", ...percentiles(window.latency_seconds), series: samples.duration },
-    { name: "Tokens", value: rate(window.tokens_per_second), unit: "/s", note: "in answers", series: of("tokens") },
+    { name: "Tokens", value: rate(window.tokens_per_second), unit: "/s", note: "in answers, without prompts", series: of("tokens") },
     { name: "In flight", value: count(requests.active), unit: "", note: `at most ${count(Math.max(...samples.active))}`,
       series: samples.active },
   ], tile => tile.name, makeTile);
@@ -326,14 +336,27 @@ function faultsOf(calls) {
 
 // --- The audit -------------------------------------------------------------------------------------------------------
 
-const list = { filter: {}, rows: [], next: null, isLoaded: false, turns: 0 };
+const list = { filter: {}, rows: [], next: null, isLoaded: false, turns: 0, asking: null, restsUntil: 0 };
 
 /** Loads the list once there is an audit, and again and again while it is live. */
 async function showAudit(isOn) {
   at("no-audit").hidden = isOn;
   at("search").hidden = !isOn;
   at("exchanges").hidden = !isOn;
-  if (isOn && (!list.isLoaded || at("live").checked)) await loadList(joinNewest);
+  if (!isOn || list.asking !== null) return;
+  if (!list.isLoaded) return loadList(joinNewest);
+  if (!at("live").checked || performance.now() < list.restsUntil) return;
+  // The rest of the page does not wait for a long search.
+  await Promise.race([loadLive(), sleep(POLL_MS)]);
+}
+
+async function loadLive() {
+  const { text, label, since, until } = list.filter;
+  const isSlow = (text ?? label) !== undefined && (since ?? until) === undefined;
+  const began = performance.now();
+  await loadList(joinNewest, isSlow ? { since: LIVE_SINCE } : {});
+  const now = performance.now();
+  list.restsUntil = now + LIVE_RESTS * (now - began);
 }
 
 async function search(event) {
@@ -356,13 +379,20 @@ async function older() {
 /** Asks for one page, has `take` put it into the list, and shows that, unless the list was asked for again meanwhile. */
 async function loadList(take, further = {}) {
   const turn = ++list.turns;
+  // The gateway need not go on with what nobody waits for.
+  list.asking?.abort();
+  const asking = new AbortController();
+  list.asking = asking;
+  const query = new URLSearchParams({ ...list.filter, ...further, limit: PAGE_LEN });
   try {
-    const page = await call(`admin/audit?${new URLSearchParams({ ...list.filter, ...further, limit: PAGE_LEN })}`);
+    const page = await call(`admin/audit?${query}`, null, { ms: SEARCH_MS, stop: asking.signal });
     if (turn !== list.turns) return;
     say(at("search-problem"), "");
     take(page);
   } catch (error) {
     if (turn === list.turns) say(at("search-problem"), capital(error.message));
+  } finally {
+    if (list.asking === asking) list.asking = null;
   }
   showList();
 }
@@ -444,7 +474,7 @@ async function followAddress() {
 
 async function loadExchange(id) {
   try {
-    const found = await call(`admin/audit/${id}`);
+    const found = await call(`admin/audit/${id}`, null, { ms: SEARCH_MS });
     // The reader may have gone on to another one.
     if (!location.hash.endsWith(`=${id}`)) return;
     exchange = found;

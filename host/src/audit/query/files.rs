@@ -9,14 +9,27 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use tokio_util::sync::CancellationToken;
 
 use super::moment;
 use crate::audit::schema;
 
-/// How long a lock is waited for, which a writer holds only while it opens or closes a file.
+/// How long a lock is waited for, which a writer holds only while it opens or closes a file; so long nothing stops it.
 const BUSY_MAX: Duration = Duration::from_secs(5);
 /// How often a file is read again that was moved or opened by a writer meanwhile.
 const TRIES_MAX: usize = 8;
+/// How many steps of SQLite's machine lie between two looks at whether to go on: few enough that those which search long
+/// texts take no second together.
+const STEPS_BETWEEN_LOOKS: i32 = 100;
+
+/// One of the files.
+#[derive(Clone, Copy)]
+pub(super) struct File<'a> {
+    /// Where it is.
+    pub(super) path: &'a Path,
+    /// Ends what is read of it, once it is cancelled.
+    pub(super) stop: Option<&'a CancellationToken>,
+}
 
 /// A file of a period that is over.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,15 +85,19 @@ fn period_of(live: &Path, name: &str) -> Option<Range<i64>> {
 ///
 /// # Errors
 ///
-/// A message for the operator: the file is no audit, or cannot be read.
+/// A message for the operator: the file is no audit, or cannot be read, or `stop` was cancelled.
 pub(super) fn read<T>(
-    path: &Path,
+    file: File<'_>,
     work: impl Fn(&Connection) -> rusqlite::Result<T>,
 ) -> Result<Option<T>, String> {
+    let path = file.path;
     let mut tries = 1;
     loop {
+        if file.stop.is_some_and(CancellationToken::is_cancelled) {
+            return Err(stopped(path));
+        }
         let Some(before) = Stamp::of(path)? else { return Ok(None) };
-        let outcome = read_once(path, before.has_log, &work);
+        let outcome = read_once(file, before.has_log, &work);
         let after = Stamp::of(path)?;
         let is_same = match after {
             Some(after) if before.has_log => after.inode == before.inode,
@@ -94,17 +111,22 @@ pub(super) fn read<T>(
 }
 
 fn read_once<T>(
-    path: &Path,
+    file: File<'_>,
     has_log: bool,
     work: impl Fn(&Connection) -> rusqlite::Result<T>,
 ) -> Result<Option<T>, String> {
+    let path = file.path;
     let said = |error: rusqlite::Error| problem(path, has_log, &error);
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection =
+    let mut connection =
         Connection::open_with_flags(uri(path, has_log).map_err(|error| unreadable(path, &error))?, flags)
             .map_err(said)?;
     connection.busy_timeout(BUSY_MAX).map_err(said)?;
+    if let Some(stop) = file.stop.cloned() {
+        let is_over = move || stop.is_cancelled();
+        connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(is_over)).map_err(said)?;
+    }
     connection.execute_batch("BEGIN").map_err(said)?;
     match contents(&connection).map_err(said)? {
         Contents::Audit => work(&connection).map(Some).map_err(said),
@@ -161,6 +183,7 @@ fn contents(connection: &Connection) -> rusqlite::Result<Contents> {
 
 fn problem(path: &Path, has_log: bool, error: &rusqlite::Error) -> String {
     match error.sqlite_error_code() {
+        Some(ErrorCode::OperationInterrupted) => stopped(path),
         Some(ErrorCode::NotADatabase) => format!("`{}` is no SQLite database", path.display()),
         Some(ErrorCode::CannotOpen) if has_log => format!(
             "`{}` cannot be opened: a gateway that ended hard has left rows in `{0}-wal`; run this as the user of the \
@@ -169,6 +192,10 @@ fn problem(path: &Path, has_log: bool, error: &rusqlite::Error) -> String {
         ),
         _ => unreadable(path, error),
     }
+}
+
+fn stopped(path: &Path) -> String {
+    format!("reading `{}` was stopped", path.display())
 }
 
 fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> String {
@@ -273,9 +300,28 @@ mod tests {
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch("CREATE TABLE exchanges (id INTEGER PRIMARY KEY)").unwrap();
         drop(connection);
-        let count = read(&path, |connection| {
+        let count = read(File { path: &path, stop: None }, |connection| {
             connection.query_row("SELECT count(*) FROM exchanges", [], |row| row.get::<_, i64>(0))
         });
         assert_eq!(count, Ok(Some(0)));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_read_to_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record.db");
+        schema::create(&Connection::open(&path).unwrap()).unwrap();
+        let stop = CancellationToken::new();
+        let file = File { path: &path, stop: Some(&stop) };
+        let outcome = read(file, |connection| {
+            // From here on nothing else could end it.
+            stop.cancel();
+            let endless =
+                "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT sum(x) FROM n";
+            connection.query_row(endless, [], |row| row.get::<_, i64>(0))
+        });
+        let message = format!("reading `{}` was stopped", path.display());
+        assert_eq!(outcome, Err(message.clone()));
+        assert_eq!(read(file, |_| Ok(())), Err(message), "nor begun");
     }
 }

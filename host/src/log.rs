@@ -274,10 +274,12 @@ fn tell(exchange: &Exchange) {
             let cause = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
             let kind = error.kind.code();
             let tried = tried(exchange);
+            // As a string: only such are quoted and escaped, and clients have a say in the words.
+            let error_text = &*error.message;
             match error.kind.blame() {
-                Blame::Client => line!(info, kind, error = %error, cause, tried, "request refused"),
+                Blame::Client => line!(info, kind, error = error_text, cause, tried, "request refused"),
                 Blame::Upstream | Blame::Plugin | Blame::Gateway => {
-                    line!(warn, kind, error = %error, cause, tried, "request failed")
+                    line!(warn, kind, error = error_text, cause, tried, "request failed")
                 }
             }
         }

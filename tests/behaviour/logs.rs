@@ -241,6 +241,27 @@ fn an_error_has_one_line_at_the_end_of_its_exchange() {
     assert!(matches!(&lines[..], [line] if line.contains("request failed")), "{log}");
 }
 
+#[test]
+fn what_a_client_sends_ends_no_line_and_tells_a_terminal_nothing() {
+    let upstream = Upstream::always(Reply::chat("hello"));
+    let gateway = Launch::default().variable("RUST_LOG", "witgate=debug").start(&format!(
+        "upstreams: [{{ name: one, base_url: {}, model_match: {{ type: exact, value: [m] }} }}]\n",
+        upstream.url()
+    ));
+    let forged = "2026-11-21T18:00:00Z ERROR the audit is off\u{1b}[2J";
+    let body = json!({"model": format!("x\n{forged}"), "messages": [{"role": "user"}]}).to_string();
+    gateway.send(&Request::post("/v1/chat/completions", body)).expect(404);
+    gateway.send(&Request::get("/v1/models/x%0A2026-11-21T18:00:00Z%20ERROR%1B%5B2J")).expect(404);
+    let log = eventually("both lines", || {
+        let log = gateway.stderr();
+        (log.matches("request refused").count() == 2).then_some(log)
+    });
+    on_console(&gateway, 2);
+    assert!(log.contains("the audit is off"), "{log}");
+    assert!(!log.contains('\u{1b}') && !gateway.stderr().contains('\u{1b}'), "{log}");
+    assert!(!gateway.stderr().lines().any(|line| line.starts_with("2026-11-21T18:00:00Z ")), "{log}");
+}
+
 // parity: 147
 #[test]
 fn no_key_is_in_any_log() {

@@ -34,7 +34,7 @@ use crate::config::env::Environment;
 use crate::config::{self, LogFormat};
 use crate::error::{Blame, ErrorKind};
 use crate::exchange::{Attempt, Exchange, Outcome, Tags};
-use crate::log::access::{Entry, Stamp};
+use crate::log::access::{Entry, Stamp, bounded};
 use crate::log::files::{Files, Kind, Limits};
 use crate::log::writer::{Place, System, Writer};
 
@@ -250,7 +250,8 @@ fn status(exchange: &Exchange) -> u16 {
     }
 }
 
-/// Tells the story of an exchange: in one line, and at a level that says who has to care.
+/// Tells the story of an exchange: in one line, and at a level that says who has to care. Texts are cut as those of the
+/// access log are.
 fn tell(exchange: &Exchange) {
     let id = exchange.id.to_str().unwrap_or("-");
     macro_rules! line {
@@ -258,13 +259,13 @@ fn tell(exchange: &Exchange) {
             tracing::$level!(
                 id,
                 endpoint = exchange.endpoint,
-                model = exchange.model.as_deref().unwrap_or("-"),
+                model = &*bounded(exchange.model.as_deref().unwrap_or("-")),
                 upstream = exchange.attempts.last().map_or("-", |attempt| &*attempt.upstream),
                 status = exchange.status.map_or(0, |status| status.as_u16()),
                 attempts = exchange.attempts.len(),
                 duration_ms = in_ms(exchange.elapsed()),
-                caller = exchange.caller.as_deref(),
-                labels = in_words(&exchange.tags),
+                caller = exchange.caller.as_deref().map(bounded).as_deref(),
+                labels = in_words(&exchange.tags).as_deref().map(bounded).as_deref(),
                 $($field)*
             )
         };
@@ -274,8 +275,9 @@ fn tell(exchange: &Exchange) {
             let cause = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
             let kind = error.kind.code();
             let tried = tried(exchange);
+            let (cause, tried) = (&*bounded(&cause), &*bounded(&tried));
             // As a string: only such are quoted and escaped, and clients have a say in the words.
-            let error_text = &*error.message;
+            let error_text = &*bounded(&error.message);
             match error.kind.blame() {
                 Blame::Client => line!(info, kind, error = error_text, cause, tried, "request refused"),
                 Blame::Upstream | Blame::Plugin | Blame::Gateway => {

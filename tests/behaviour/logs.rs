@@ -262,6 +262,22 @@ fn what_a_client_sends_ends_no_line_and_tells_a_terminal_nothing() {
     assert!(!gateway.stderr().lines().any(|line| line.starts_with("2026-11-21T18:00:00Z ")), "{log}");
 }
 
+#[test]
+fn a_line_is_bounded_whatever_a_client_sends() {
+    let upstream = Upstream::always(Reply::chat("hello"));
+    let gateway = Gateway::start(&format!(
+        "upstreams: [{{ name: one, base_url: {}, model_match: {{ type: exact, value: [m] }} }}]\n",
+        upstream.url()
+    ));
+    gateway.send(&Request::get(&format!("/v1/models/{}", "x".repeat(12_000)))).expect(404);
+    let log = eventually("the line", || {
+        let log = gateway.stderr();
+        log.contains("request refused").then_some(log)
+    });
+    let line = log.lines().find(|line| line.contains("request refused")).expect("it is there");
+    assert!(line.len() < 6_000, "{}: {line}", line.len());
+}
+
 // parity: 147
 #[test]
 fn no_key_is_in_any_log() {

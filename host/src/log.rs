@@ -16,6 +16,7 @@ mod calendar;
 mod files;
 mod writer;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -158,7 +159,8 @@ impl Output {
         if !self.has_files && !tracing::enabled!(target: ACCESS_TARGET, tracing::Level::INFO) {
             return;
         }
-        let entry = entry(exchange);
+        let fault = fault(exchange);
+        let entry = entry(exchange, fault.as_deref());
         let place = match (self.has_files, entry.status < 400 && entry.error.is_none()) {
             (false, _) => Place::Console,
             (true, true) => Place::File(Kind::Info),
@@ -210,13 +212,8 @@ where
 }
 
 /// What a line of the access log says of an exchange.
-fn entry(exchange: &Exchange) -> Entry<'_> {
+fn entry<'a>(exchange: &'a Exchange, fault: Option<&'a str>) -> Entry<'a> {
     let took = exchange.elapsed();
-    let error = match exchange.outcome() {
-        Outcome::Failed(error) => Some(&*error.message),
-        Outcome::Cancelled => Some("the client left"),
-        Outcome::Complete => None,
-    };
     Entry {
         at: exchange.started_at + took,
         took,
@@ -232,7 +229,7 @@ fn entry(exchange: &Exchange) -> Entry<'_> {
         upstream: exchange.attempts.last().map(|attempt| &*attempt.upstream),
         attempts: exchange.attempts.len(),
         outcome: exchange.outcome_word(),
-        error,
+        error: fault,
         first_token: exchange.first_token,
         usage: exchange.usage,
         caller: exchange.caller.as_deref(),
@@ -270,29 +267,48 @@ fn tell(exchange: &Exchange) {
             )
         };
     }
-    match exchange.outcome() {
-        Outcome::Failed(error) => {
-            let cause = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
-            let kind = error.kind.code();
+    match (exchange.outcome(), fault(exchange)) {
+        (Outcome::Cancelled, _) => line!(info, kind = ErrorKind::Cancelled.code(), "client left"),
+        (outcome, Some(fault)) => {
+            let error = match outcome {
+                Outcome::Failed(error) => Some(error),
+                Outcome::Complete | Outcome::Cancelled => None,
+            };
+            let kind = error.map(|error| error.kind.code());
+            let cause = error.and_then(|error| Some(error.source.as_ref()?.to_string())).unwrap_or_default();
             let tried = tried(exchange);
             let (cause, tried) = (&*bounded(&cause), &*bounded(&tried));
             // As a string: only such are quoted and escaped, and clients have a say in the words.
-            let error_text = &*bounded(&error.message);
-            match error.kind.blame() {
-                Blame::Client => line!(info, kind, error = error_text, cause, tried, "request refused"),
-                Blame::Upstream | Blame::Plugin | Blame::Gateway => {
-                    line!(warn, kind, error = error_text, cause, tried, "request failed")
-                }
+            let error = &*bounded(&fault);
+            if exchange.outcome_word() == "failed" {
+                line!(warn, kind, error, cause, tried, "request failed");
+            } else {
+                line!(info, kind, error, cause, tried, "request refused");
             }
         }
-        Outcome::Cancelled => line!(info, kind = ErrorKind::Cancelled.code(), "client left"),
-        Outcome::Complete => line!(
+        (_, None) => line!(
             debug,
             tokens_in = exchange.usage.unwrap_or_default().input,
             tokens_out = exchange.usage.unwrap_or_default().output,
             first_token_ms = exchange.first_token.map(in_ms),
             "request complete"
         ),
+    }
+}
+
+/// What was wrong, in words; an upstream's no that was passed on is wrong, too.
+fn fault(exchange: &Exchange) -> Option<Cow<'_, str>> {
+    match (exchange.outcome(), exchange.status) {
+        (Outcome::Failed(error), _) => Some(error.message.as_str().into()),
+        (Outcome::Cancelled, _) => Some("the client left".into()),
+        // A page for probes says no without being wrong.
+        (Outcome::Complete, _) if exchange.passes_by() || exchange.outcome_word() == "complete" => None,
+        (Outcome::Complete, None) => None,
+        (Outcome::Complete, Some(status)) => {
+            let is_upstreams = exchange.attempts.last().is_some_and(|last| last.status == Some(status));
+            let who = if is_upstreams { "the upstream" } else { "a plugin" };
+            Some(format!("{who} answered {}", status.as_u16()).into())
+        }
     }
 }
 

@@ -242,6 +242,30 @@ fn an_error_has_one_line_at_the_end_of_its_exchange() {
 }
 
 #[test]
+fn an_upstreams_no_is_an_error_like_others() {
+    let upstream = Upstream::new(|request| match request.json()["messages"][0]["content"].as_str() {
+        Some("bad") => Reply::error(400, "bad"),
+        _ => Reply::error(500, "broken"),
+    });
+    let gateway = Gateway::start(&before(&upstream, "log: { access_format: json }"));
+    let cases =
+        [("good", 500, "failed", " WARN request failed "), ("bad", 400, "refused", " INFO request refused ")];
+    for (number, (text, status, outcome, said)) in cases.into_iter().enumerate() {
+        gateway.send(&Request::chat(text).header("x-request-id", text)).expect(status);
+        let error = format!("the upstream answered {status}");
+        let line = eventually("the line", || {
+            let log = gateway.stderr();
+            log.lines().find(|line| line.contains(&format!("id=\"{text}\""))).map(str::to_owned)
+        });
+        assert!(line.contains(said) && line.contains(&format!("error=\"{error}\"")), "{line}");
+        assert!(line.contains(&format!("one: status {status}")), "{line}");
+        let access = on_console(&gateway, number + 1).pop().expect("there is one");
+        let access: Value = serde_json::from_str(&access).expect("a line is JSON");
+        assert_eq!((&access["outcome"], &access["error"]), (&json!(outcome), &json!(error)), "{access}");
+    }
+}
+
+#[test]
 fn what_a_client_sends_ends_no_line_and_tells_a_terminal_nothing() {
     let upstream = Upstream::always(Reply::chat("hello"));
     let gateway = Launch::default().variable("RUST_LOG", "witgate=debug").start(&format!(

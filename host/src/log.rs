@@ -8,8 +8,9 @@
 //! to be complete and do not.
 //!
 //! Neither ever holds a prompt, an answer or a key, but for the token of a request that failed where
-//! `LOG_FULL_TOKEN_ON_ERROR` asks for it. Nobody who ends an exchange waits for an access log or a file: a thread of
-//! its own writes them. What the gateway says of itself goes to standard error at once, so that last words are heard.
+//! `LOG_FULL_TOKEN_ON_ERROR` asks for it. Nobody who has something to say waits for a file or for who reads standard
+//! error: threads of their own write them, and what they have no room for is dropped and counted. Whoever ends the process
+//! flushes first, so that last words are heard; panics are told by Rust itself, and at once.
 
 mod access;
 mod calendar;
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
 use tracing::Subscriber;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -37,7 +39,7 @@ use crate::error::{Blame, ErrorKind};
 use crate::exchange::{Attempt, Exchange, Outcome, Tags};
 use crate::log::access::{Entry, Stamp, bounded};
 use crate::log::files::{Files, Kind, Limits};
-use crate::log::writer::{Place, System, Writer};
+use crate::log::writer::{Events, Place, Writer};
 
 /// The name under which the access log is filtered and found.
 const ACCESS_TARGET: &str = "witgate::access";
@@ -56,10 +58,11 @@ pub(crate) struct Log {
 }
 
 struct Output {
-    writer: Arc<Writer>,
+    console: Arc<Writer>,
+    /// None without a folder.
+    files: Option<Arc<Writer>>,
     /// One of [`Access`].
     access: AtomicU8,
-    has_files: bool,
     limits: Arc<Mutex<Limits>>,
 }
 
@@ -94,23 +97,19 @@ impl Log {
     /// A message when the files cannot be written.
     pub(crate) fn start(settings: &config::Log, environment: &Environment) -> Result<Self, String> {
         let limits = Arc::new(Mutex::new(Limits::of(settings)));
-        let mut files = settings.dir.as_deref().map(|folder| open(folder, settings)).transpose()?;
-        let (has_files, shared) = (files.is_some(), limits.clone());
-        let write = move |place, lines: &[u8]| match (place, &mut files) {
-            (Place::File(kind), Some(files)) => {
-                files.limit(*shared.lock().expect(UNPOISONED));
-                files.write(kind, lines, SystemTime::now())
-            }
-            (Place::File(_), None) | (Place::Console, _) => io::stderr().write_all(lines),
-        };
-        let writer = Writer::start(write).map_err(|error| format!("the log cannot be written: {error}"))?;
-        subscribe(settings.format, &log_filter(environment), has_files.then(|| System(writer.clone())));
+        let files = settings.dir.as_deref().map(|folder| open(folder, settings)).transpose()?;
+        let unusable = |error| format!("the log cannot be written: {error}");
+        let files = files.map(|files| write_files(files, limits.clone())).transpose().map_err(unusable)?;
+        let console = Writer::start("log", |_, lines| io::stderr().write_all(lines)).map_err(unusable)?;
+        let events = Events { writer: console.clone(), place: Place::Console };
+        let system = files.clone().map(|writer| Events { writer, place: Place::File(Kind::System) });
+        subscribe(settings.format, &log_filter(environment), events, system);
         let keeps_tokens = logs_full_token(environment);
         if keeps_tokens {
             tracing::warn!("LOG_FULL_TOKEN_ON_ERROR is set: the log shows the tokens of requests that fail");
         }
         let access = AtomicU8::new(Access::of(settings) as u8);
-        Ok(Self { output: Some(Arc::new(Output { writer, access, has_files, limits })), keeps_tokens })
+        Ok(Self { output: Some(Arc::new(Output { console, files, access, limits })), keeps_tokens })
     }
 
     /// Takes over what may change while the gateway runs: whether and how there is an access log, and the bounds of
@@ -128,13 +127,14 @@ impl Log {
 
     /// How many lines came faster than they could be written, or could not be written at all.
     pub(crate) fn lost(&self) -> u64 {
-        self.output.as_ref().map_or(0, |output| output.writer.lost())
+        self.output.as_ref().map_or(0, |output| output.writers().map(Writer::lost).sum())
     }
 
     /// Waits until everything is written, but not longer than `time_max`.
     pub(crate) fn flush(&self, time_max: Duration) {
+        let deadline = Instant::now() + time_max;
         if let Some(output) = &self.output {
-            output.writer.flush(time_max);
+            output.writers().for_each(|writer| writer.flush(deadline));
         }
     }
 
@@ -151,20 +151,25 @@ impl Log {
 }
 
 impl Output {
+    /// Those that keep what they write first.
+    fn writers(&self) -> impl Iterator<Item = &Writer> {
+        self.files.iter().chain([&self.console]).map(|writer| &**writer)
+    }
+
     fn record(&self, exchange: &Exchange) {
         let access = self.access.load(Ordering::Relaxed);
         if access == Access::Off as u8 || exchange.passes_by() {
             return;
         }
-        if !self.has_files && !tracing::enabled!(target: ACCESS_TARGET, tracing::Level::INFO) {
+        if self.files.is_none() && !tracing::enabled!(target: ACCESS_TARGET, tracing::Level::INFO) {
             return;
         }
         let fault = fault(exchange);
         let entry = entry(exchange, fault.as_deref());
-        let place = match (self.has_files, entry.status < 400 && entry.error.is_none()) {
-            (false, _) => Place::Console,
-            (true, true) => Place::File(Kind::Info),
-            (true, false) => Place::File(Kind::Error),
+        let (writer, place) = match (&self.files, entry.status < 400 && entry.error.is_none()) {
+            (None, _) => (&self.console, Place::Console),
+            (Some(files), true) => (files, Place::File(Kind::Info)),
+            (Some(files), false) => (files, Place::File(Kind::Error)),
         };
         // An exchange that ends while its thread does has no memory to be written in, and nobody to read of it.
         let _ = SCRATCH.try_with(|scratch| {
@@ -175,7 +180,7 @@ impl Output {
             } else {
                 entry.write_text(stamp, line);
             }
-            self.writer.push(place, line);
+            writer.push(place, line);
         });
     }
 }
@@ -189,11 +194,22 @@ fn open(folder: &Path, settings: &config::Log) -> Result<Files, String> {
     })
 }
 
+/// Starts the thread that writes to files.
+fn write_files(mut files: Files, limits: Arc<Mutex<Limits>>) -> io::Result<Arc<Writer>> {
+    Writer::start("log files", move |place, lines| match place {
+        Place::File(kind) => {
+            files.limit(*limits.lock().expect(UNPOISONED));
+            files.write(kind, lines, SystemTime::now())
+        }
+        Place::Console => io::stderr().write_all(lines),
+    })
+}
+
 /// Sends what `tracing` is told to standard error, and to the system file if there is one.
-fn subscribe(format: LogFormat, filter: &str, system: Option<System>) {
+fn subscribe(format: LogFormat, filter: &str, console: Events, system: Option<Events>) {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let console = layer(format, io::stderr, io::stderr().is_terminal());
+    let console = layer(format, console, io::stderr().is_terminal());
     let system = system.map(|system| layer(format, system, false));
     tracing_subscriber::registry().with(filter).with(console).with(system).init();
 }

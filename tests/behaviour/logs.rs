@@ -178,7 +178,9 @@ fn files_are_split_by_how_it_went() {
         of_kind(&folder, "system").iter().any(|line| line.contains("id=\"went-wrong\"")).then_some(())
     });
     assert!(!gateway.stderr().lines().any(is_access), "the files have it");
-    assert!(gateway.stderr().contains("request refused"), "standard error has the log as before");
+    eventually("standard error to have the log as before", || {
+        gateway.stderr().contains("request refused").then_some(())
+    });
 }
 
 // parity: 151
@@ -302,6 +304,26 @@ fn a_line_is_bounded_whatever_a_client_sends() {
     assert!(line.len() < 6_000, "{}: {line}", line.len());
 }
 
+#[test]
+fn nobody_waits_for_standard_error() {
+    let upstream = Upstream::always(Reply::chat("hello"));
+    let launch = Launch::default().unheard();
+    let mut gateway = launch.start(&before(&upstream, "log: { dir: logs }"));
+    let name = "x".repeat(1_000);
+    // Many times what a pipe takes.
+    for _ in 0..500 {
+        gateway.send(&Request::get(&format!("/v1/nowhere/{name}"))).expect(404);
+    }
+    gateway.send(&Request::chat("hi")).expect(200);
+    let folder = gateway.folder().join("logs");
+    eventually("the files to be written all the same", || {
+        (of_kind(&folder, "error").len() == 500 && of_kind(&folder, "info").len() == 1).then_some(())
+    });
+    gateway.signal("TERM");
+    assert!(gateway.wait_exit().success());
+    assert!(of_kind(&folder, "system").iter().any(|line| line.contains("stopped")));
+}
+
 // parity: 147
 #[test]
 fn no_key_is_in_any_log() {
@@ -376,7 +398,7 @@ fn the_filter_holds_for_the_access_log_on_standard_error() {
     gateway.send(&Request::chat("hi")).expect(200);
     gateway.signal("TERM");
     gateway.wait_exit();
-    assert!(gateway.stderr().contains("stopped"));
+    eventually("the last words", || gateway.stderr().contains("stopped").then_some(()));
     assert!(!gateway.stderr().lines().any(is_access), "{}", gateway.stderr());
 }
 

@@ -8,14 +8,16 @@
 //! to be complete and do not.
 //!
 //! Neither ever holds a prompt, an answer or a key, but for the token of a request that failed where
-//! `LOG_FULL_TOKEN_ON_ERROR` asks for it. Nobody who ends an exchange waits for an access log or a file: a thread of
-//! its own writes them. What the gateway says of itself goes to standard error at once, so that last words are heard.
+//! `LOG_FULL_TOKEN_ON_ERROR` asks for it. Nobody who has something to say waits for a file or for who reads standard
+//! error: threads of their own write them, and what they have no room for is dropped and counted. Whoever ends the process
+//! flushes first, so that last words are heard; panics are told by Rust itself, and at once.
 
 mod access;
 mod calendar;
 mod files;
 mod writer;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -23,6 +25,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
 use tracing::Subscriber;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -34,9 +37,9 @@ use crate::config::env::Environment;
 use crate::config::{self, LogFormat};
 use crate::error::{Blame, ErrorKind};
 use crate::exchange::{Attempt, Exchange, Outcome, Tags};
-use crate::log::access::{Entry, Stamp};
+use crate::log::access::{Entry, Stamp, bounded};
 use crate::log::files::{Files, Kind, Limits};
-use crate::log::writer::{Place, System, Writer};
+use crate::log::writer::{Events, Place, Writer};
 
 /// The name under which the access log is filtered and found.
 const ACCESS_TARGET: &str = "witgate::access";
@@ -55,10 +58,11 @@ pub(crate) struct Log {
 }
 
 struct Output {
-    writer: Arc<Writer>,
+    console: Arc<Writer>,
+    /// None without a folder.
+    files: Option<Arc<Writer>>,
     /// One of [`Access`].
     access: AtomicU8,
-    has_files: bool,
     limits: Arc<Mutex<Limits>>,
 }
 
@@ -93,23 +97,19 @@ impl Log {
     /// A message when the files cannot be written.
     pub(crate) fn start(settings: &config::Log, environment: &Environment) -> Result<Self, String> {
         let limits = Arc::new(Mutex::new(Limits::of(settings)));
-        let mut files = settings.dir.as_deref().map(|folder| open(folder, settings)).transpose()?;
-        let (has_files, shared) = (files.is_some(), limits.clone());
-        let write = move |place, lines: &[u8]| match (place, &mut files) {
-            (Place::File(kind), Some(files)) => {
-                files.limit(*shared.lock().expect(UNPOISONED));
-                files.write(kind, lines, SystemTime::now())
-            }
-            (Place::File(_), None) | (Place::Console, _) => io::stderr().write_all(lines),
-        };
-        let writer = Writer::start(write).map_err(|error| format!("the log cannot be written: {error}"))?;
-        subscribe(settings.format, &log_filter(environment), has_files.then(|| System(writer.clone())));
+        let files = settings.dir.as_deref().map(|folder| open(folder, settings)).transpose()?;
+        let unusable = |error| format!("the log cannot be written: {error}");
+        let files = files.map(|files| write_files(files, limits.clone())).transpose().map_err(unusable)?;
+        let console = Writer::start("log", |_, lines| io::stderr().write_all(lines)).map_err(unusable)?;
+        let events = Events { writer: console.clone(), place: Place::Console };
+        let system = files.clone().map(|writer| Events { writer, place: Place::File(Kind::System) });
+        subscribe(settings.format, &log_filter(environment), events, system);
         let keeps_tokens = logs_full_token(environment);
         if keeps_tokens {
             tracing::warn!("LOG_FULL_TOKEN_ON_ERROR is set: the log shows the tokens of requests that fail");
         }
         let access = AtomicU8::new(Access::of(settings) as u8);
-        Ok(Self { output: Some(Arc::new(Output { writer, access, has_files, limits })), keeps_tokens })
+        Ok(Self { output: Some(Arc::new(Output { console, files, access, limits })), keeps_tokens })
     }
 
     /// Takes over what may change while the gateway runs: whether and how there is an access log, and the bounds of
@@ -127,13 +127,14 @@ impl Log {
 
     /// How many lines came faster than they could be written, or could not be written at all.
     pub(crate) fn lost(&self) -> u64 {
-        self.output.as_ref().map_or(0, |output| output.writer.lost())
+        self.output.as_ref().map_or(0, |output| output.writers().map(Writer::lost).sum())
     }
 
     /// Waits until everything is written, but not longer than `time_max`.
     pub(crate) fn flush(&self, time_max: Duration) {
+        let deadline = Instant::now() + time_max;
         if let Some(output) = &self.output {
-            output.writer.flush(time_max);
+            output.writers().for_each(|writer| writer.flush(deadline));
         }
     }
 
@@ -150,19 +151,25 @@ impl Log {
 }
 
 impl Output {
+    /// Those that keep what they write first.
+    fn writers(&self) -> impl Iterator<Item = &Writer> {
+        self.files.iter().chain([&self.console]).map(|writer| &**writer)
+    }
+
     fn record(&self, exchange: &Exchange) {
         let access = self.access.load(Ordering::Relaxed);
         if access == Access::Off as u8 || exchange.passes_by() {
             return;
         }
-        if !self.has_files && !tracing::enabled!(target: ACCESS_TARGET, tracing::Level::INFO) {
+        if self.files.is_none() && !tracing::enabled!(target: ACCESS_TARGET, tracing::Level::INFO) {
             return;
         }
-        let entry = entry(exchange);
-        let place = match (self.has_files, entry.status < 400 && entry.error.is_none()) {
-            (false, _) => Place::Console,
-            (true, true) => Place::File(Kind::Info),
-            (true, false) => Place::File(Kind::Error),
+        let fault = fault(exchange);
+        let entry = entry(exchange, fault.as_deref());
+        let (writer, place) = match (&self.files, entry.status < 400 && entry.error.is_none()) {
+            (None, _) => (&self.console, Place::Console),
+            (Some(files), true) => (files, Place::File(Kind::Info)),
+            (Some(files), false) => (files, Place::File(Kind::Error)),
         };
         // An exchange that ends while its thread does has no memory to be written in, and nobody to read of it.
         let _ = SCRATCH.try_with(|scratch| {
@@ -173,7 +180,7 @@ impl Output {
             } else {
                 entry.write_text(stamp, line);
             }
-            self.writer.push(place, line);
+            writer.push(place, line);
         });
     }
 }
@@ -187,11 +194,22 @@ fn open(folder: &Path, settings: &config::Log) -> Result<Files, String> {
     })
 }
 
+/// Starts the thread that writes to files.
+fn write_files(mut files: Files, limits: Arc<Mutex<Limits>>) -> io::Result<Arc<Writer>> {
+    Writer::start("log files", move |place, lines| match place {
+        Place::File(kind) => {
+            files.limit(*limits.lock().expect(UNPOISONED));
+            files.write(kind, lines, SystemTime::now())
+        }
+        Place::Console => io::stderr().write_all(lines),
+    })
+}
+
 /// Sends what `tracing` is told to standard error, and to the system file if there is one.
-fn subscribe(format: LogFormat, filter: &str, system: Option<System>) {
+fn subscribe(format: LogFormat, filter: &str, console: Events, system: Option<Events>) {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let console = layer(format, io::stderr, io::stderr().is_terminal());
+    let console = layer(format, console, io::stderr().is_terminal());
     let system = system.map(|system| layer(format, system, false));
     tracing_subscriber::registry().with(filter).with(console).with(system).init();
 }
@@ -210,13 +228,8 @@ where
 }
 
 /// What a line of the access log says of an exchange.
-fn entry(exchange: &Exchange) -> Entry<'_> {
+fn entry<'a>(exchange: &'a Exchange, fault: Option<&'a str>) -> Entry<'a> {
     let took = exchange.elapsed();
-    let error = match exchange.outcome() {
-        Outcome::Failed(error) => Some(&*error.message),
-        Outcome::Cancelled => Some("the client left"),
-        Outcome::Complete => None,
-    };
     Entry {
         at: exchange.started_at + took,
         took,
@@ -232,7 +245,7 @@ fn entry(exchange: &Exchange) -> Entry<'_> {
         upstream: exchange.attempts.last().map(|attempt| &*attempt.upstream),
         attempts: exchange.attempts.len(),
         outcome: exchange.outcome_word(),
-        error,
+        error: fault,
         first_token: exchange.first_token,
         usage: exchange.usage,
         caller: exchange.caller.as_deref(),
@@ -250,7 +263,8 @@ fn status(exchange: &Exchange) -> u16 {
     }
 }
 
-/// Tells the story of an exchange: in one line, and at a level that says who has to care.
+/// Tells the story of an exchange: in one line, and at a level that says who has to care. Texts are cut as those of the
+/// access log are.
 fn tell(exchange: &Exchange) {
     let id = exchange.id.to_str().unwrap_or("-");
     macro_rules! line {
@@ -258,37 +272,59 @@ fn tell(exchange: &Exchange) {
             tracing::$level!(
                 id,
                 endpoint = exchange.endpoint,
-                model = exchange.model.as_deref().unwrap_or("-"),
+                model = &*bounded(exchange.model.as_deref().unwrap_or("-")),
                 upstream = exchange.attempts.last().map_or("-", |attempt| &*attempt.upstream),
                 status = exchange.status.map_or(0, |status| status.as_u16()),
                 attempts = exchange.attempts.len(),
                 duration_ms = in_ms(exchange.elapsed()),
-                caller = exchange.caller.as_deref(),
-                labels = in_words(&exchange.tags),
+                caller = exchange.caller.as_deref().map(bounded).as_deref(),
+                labels = in_words(&exchange.tags).as_deref().map(bounded).as_deref(),
                 $($field)*
             )
         };
     }
-    match exchange.outcome() {
-        Outcome::Failed(error) => {
-            let cause = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
-            let kind = error.kind.code();
+    match (exchange.outcome(), fault(exchange)) {
+        (Outcome::Cancelled, _) => line!(info, kind = ErrorKind::Cancelled.code(), "client left"),
+        (outcome, Some(fault)) => {
+            let error = match outcome {
+                Outcome::Failed(error) => Some(error),
+                Outcome::Complete | Outcome::Cancelled => None,
+            };
+            let kind = error.map(|error| error.kind.code());
+            let cause = error.and_then(|error| Some(error.source.as_ref()?.to_string())).unwrap_or_default();
             let tried = tried(exchange);
-            match error.kind.blame() {
-                Blame::Client => line!(info, kind, error = %error, cause, tried, "request refused"),
-                Blame::Upstream | Blame::Plugin | Blame::Gateway => {
-                    line!(warn, kind, error = %error, cause, tried, "request failed")
-                }
+            let (cause, tried) = (&*bounded(&cause), &*bounded(&tried));
+            // As a string: only such are quoted and escaped, and clients have a say in the words.
+            let error = &*bounded(&fault);
+            if exchange.outcome_word() == "failed" {
+                line!(warn, kind, error, cause, tried, "request failed");
+            } else {
+                line!(info, kind, error, cause, tried, "request refused");
             }
         }
-        Outcome::Cancelled => line!(info, kind = ErrorKind::Cancelled.code(), "client left"),
-        Outcome::Complete => line!(
+        (_, None) => line!(
             debug,
             tokens_in = exchange.usage.unwrap_or_default().input,
             tokens_out = exchange.usage.unwrap_or_default().output,
             first_token_ms = exchange.first_token.map(in_ms),
             "request complete"
         ),
+    }
+}
+
+/// What was wrong, in words; an upstream's no that was passed on is wrong, too.
+fn fault(exchange: &Exchange) -> Option<Cow<'_, str>> {
+    match (exchange.outcome(), exchange.status) {
+        (Outcome::Failed(error), _) => Some(error.message.as_str().into()),
+        (Outcome::Cancelled, _) => Some("the client left".into()),
+        // A page for probes says no without being wrong.
+        (Outcome::Complete, _) if exchange.passes_by() || exchange.outcome_word() == "complete" => None,
+        (Outcome::Complete, None) => None,
+        (Outcome::Complete, Some(status)) => {
+            let is_upstreams = exchange.attempts.last().is_some_and(|last| last.status == Some(status));
+            let who = if is_upstreams { "the upstream" } else { "a plugin" };
+            Some(format!("{who} answered {}", status.as_u16()).into())
+        }
     }
 }
 

@@ -188,7 +188,7 @@ async fn fetch_all(snapshot: &Snapshot, caller: Arc<Caller>) -> Fetched {
         is_complete &= listed.is_ok();
         let listed = listed.unwrap_or_else(|error| {
             let upstream = &*upstream.settings.name;
-            tracing::debug!(upstream, %error, cause = ?error.source, "no list of models");
+            tracing::debug!(upstream, error = error.message, cause = ?error.source, "no list of models");
             Vec::new()
         });
         let routable = listed.into_iter().filter(|model| upstream.settings.accepts(&model.id));

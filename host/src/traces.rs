@@ -5,7 +5,7 @@
 //! What is not, and everything when there is no collector, is passed on untouched.
 //!
 //! Spans are made when an exchange is over, from the same facts as every other record; until then a trace is a few numbers.
-//! A thread of the SDK sends them in batches. What waits is bounded; what cannot wait any more is dropped and counted.
+//! A thread of the SDK sends them in batches. What waits is bounded, and so is each text in it; what cannot wait any more is dropped and counted.
 
 mod context;
 mod export;
@@ -33,6 +33,9 @@ use crate::upstream::Upstream;
 const WAITING_MAX: usize = 8192;
 /// The most spans that are sent in one request.
 const BATCH_MAX: usize = 512;
+/// The longest `tracestate` that a span has, in bytes; a longer one is passed on and not kept. Source: W3C Trace Context,
+/// section 3.3.1.5, which asks for 512.
+const TRACESTATE_BYTES_MAX: usize = 1024;
 /// How long spans are gathered before they are sent.
 const GATHER_TIME: Duration = Duration::from_secs(1);
 
@@ -142,7 +145,8 @@ impl Inner {
         let (id, parent, state) = match Parent::of(headers) {
             Some(parent) if !parent.is_sampled => return None,
             Some(parent) => {
-                let state = headers.get(TRACESTATE).and_then(|state| state.to_str().ok()?.parse().ok());
+                let state = headers.get(TRACESTATE).filter(|state| state.len() <= TRACESTATE_BYTES_MAX);
+                let state = state.and_then(|state| state.to_str().ok()?.parse().ok());
                 (parent.trace, Some(parent.span), state.unwrap_or_default())
             }
             None => {

@@ -13,6 +13,9 @@ pub mod sse;
 pub mod usage;
 pub mod wake;
 
+/// How long a model's name may be, in bytes. Names go into routes, logs and spans; no upstream has one that is near it.
+pub const MODEL_BYTES_MAX: usize = 1024;
+
 /// Whose conventions a client or an upstream follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Dialect {

@@ -178,7 +178,9 @@ fn files_are_split_by_how_it_went() {
         of_kind(&folder, "system").iter().any(|line| line.contains("id=\"went-wrong\"")).then_some(())
     });
     assert!(!gateway.stderr().lines().any(is_access), "the files have it");
-    assert!(gateway.stderr().contains("request refused"), "standard error has the log as before");
+    eventually("standard error to have the log as before", || {
+        gateway.stderr().contains("request refused").then_some(())
+    });
 }
 
 // parity: 151
@@ -239,6 +241,87 @@ fn an_error_has_one_line_at_the_end_of_its_exchange() {
     let log = gateway.stderr();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("id-1") && !is_access(line)).collect();
     assert!(matches!(&lines[..], [line] if line.contains("request failed")), "{log}");
+}
+
+#[test]
+fn an_upstreams_no_is_an_error_like_others() {
+    let upstream = Upstream::new(|request| match request.json()["messages"][0]["content"].as_str() {
+        Some("bad") => Reply::error(400, "bad"),
+        _ => Reply::error(500, "broken"),
+    });
+    let gateway = Gateway::start(&before(&upstream, "log: { access_format: json }"));
+    let cases =
+        [("good", 500, "failed", " WARN request failed "), ("bad", 400, "refused", " INFO request refused ")];
+    for (number, (text, status, outcome, said)) in cases.into_iter().enumerate() {
+        gateway.send(&Request::chat(text).header("x-request-id", text)).expect(status);
+        let error = format!("the upstream answered {status}");
+        let line = eventually("the line", || {
+            let log = gateway.stderr();
+            log.lines().find(|line| line.contains(&format!("id=\"{text}\""))).map(str::to_owned)
+        });
+        assert!(line.contains(said) && line.contains(&format!("error=\"{error}\"")), "{line}");
+        assert!(line.contains(&format!("one: status {status}")), "{line}");
+        let access = on_console(&gateway, number + 1).pop().expect("there is one");
+        let access: Value = serde_json::from_str(&access).expect("a line is JSON");
+        assert_eq!((&access["outcome"], &access["error"]), (&json!(outcome), &json!(error)), "{access}");
+    }
+}
+
+#[test]
+fn what_a_client_sends_ends_no_line_and_tells_a_terminal_nothing() {
+    let upstream = Upstream::always(Reply::chat("hello"));
+    let gateway = Launch::default().variable("RUST_LOG", "witgate=debug").start(&format!(
+        "upstreams: [{{ name: one, base_url: {}, model_match: {{ type: exact, value: [m] }} }}]\n",
+        upstream.url()
+    ));
+    let forged = "2026-11-21T18:00:00Z ERROR the audit is off\u{1b}[2J";
+    let body = json!({"model": format!("x\n{forged}"), "messages": [{"role": "user"}]}).to_string();
+    gateway.send(&Request::post("/v1/chat/completions", body)).expect(404);
+    gateway.send(&Request::get("/v1/models/x%0A2026-11-21T18:00:00Z%20ERROR%1B%5B2J")).expect(404);
+    let log = eventually("both lines", || {
+        let log = gateway.stderr();
+        (log.matches("request refused").count() == 2).then_some(log)
+    });
+    on_console(&gateway, 2);
+    assert!(log.contains("the audit is off"), "{log}");
+    assert!(!log.contains('\u{1b}') && !gateway.stderr().contains('\u{1b}'), "{log}");
+    assert!(!gateway.stderr().lines().any(|line| line.starts_with("2026-11-21T18:00:00Z ")), "{log}");
+}
+
+#[test]
+fn a_line_is_bounded_whatever_a_client_sends() {
+    let upstream = Upstream::always(Reply::chat("hello"));
+    let gateway = Gateway::start(&format!(
+        "upstreams: [{{ name: one, base_url: {}, model_match: {{ type: exact, value: [m] }} }}]\n",
+        upstream.url()
+    ));
+    gateway.send(&Request::get(&format!("/v1/models/{}", "x".repeat(12_000)))).expect(404);
+    let log = eventually("the line", || {
+        let log = gateway.stderr();
+        log.contains("request refused").then_some(log)
+    });
+    let line = log.lines().find(|line| line.contains("request refused")).expect("it is there");
+    assert!(line.len() < 6_000, "{}: {line}", line.len());
+}
+
+#[test]
+fn nobody_waits_for_standard_error() {
+    let upstream = Upstream::always(Reply::chat("hello"));
+    let launch = Launch::default().unheard();
+    let mut gateway = launch.start(&before(&upstream, "log: { dir: logs }"));
+    let name = "x".repeat(1_000);
+    // Many times what a pipe takes.
+    for _ in 0..500 {
+        gateway.send(&Request::get(&format!("/v1/nowhere/{name}"))).expect(404);
+    }
+    gateway.send(&Request::chat("hi")).expect(200);
+    let folder = gateway.folder().join("logs");
+    eventually("the files to be written all the same", || {
+        (of_kind(&folder, "error").len() == 500 && of_kind(&folder, "info").len() == 1).then_some(())
+    });
+    gateway.signal("TERM");
+    assert!(gateway.wait_exit().success());
+    assert!(of_kind(&folder, "system").iter().any(|line| line.contains("stopped")));
 }
 
 // parity: 147
@@ -315,7 +398,7 @@ fn the_filter_holds_for_the_access_log_on_standard_error() {
     gateway.send(&Request::chat("hi")).expect(200);
     gateway.signal("TERM");
     gateway.wait_exit();
-    assert!(gateway.stderr().contains("stopped"));
+    eventually("the last words", || gateway.stderr().contains("stopped").then_some(()));
     assert!(!gateway.stderr().lines().any(is_access), "{}", gateway.stderr());
 }
 

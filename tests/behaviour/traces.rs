@@ -244,6 +244,22 @@ fn what_went_wrong_is_told() {
 }
 
 #[test]
+fn a_span_is_bounded_whatever_a_client_sends() {
+    let (upstream, collector) = (Upstream::always(Reply::chat("hello")), collector());
+    let gateway = start(&[&upstream], &collector, "");
+    let long = "x".repeat(12_000);
+    let request = Request::get(&format!("/v1/models/{long}")).header("user-agent", &long);
+    let state: Vec<String> = (0..2_000).map(|number| format!("k{number}=1")).collect();
+    let request = request.header("traceparent", CALLERS).header("tracestate", &state.join(","));
+    gateway.send(&request).expect(404);
+    let own = received(&collector, 1).remove(0);
+    assert!(own.encoded_len() < 6_000, "{}", own.encoded_len());
+    let path = attribute(&own, "url.path").expect("it has one");
+    assert!(path.starts_with("/v1/models/xxx") && path.ends_with('…'), "{path}");
+    assert!(attribute(&own, "user_agent.original").expect("it has one").ends_with('…'));
+}
+
+#[test]
 fn a_client_that_leaves_ends_both_spans() {
     let upstream = Upstream::always(Reply::silence());
     let collector = collector();

@@ -52,6 +52,7 @@ pub struct Launch {
     files: Vec<(String, String)>,
     patience: Option<Duration>,
     shell: Option<String>,
+    is_unheard: bool,
 }
 
 impl Launch {
@@ -88,6 +89,12 @@ impl Launch {
     /// Runs these commands of a shell first, in the gateway's process.
     pub fn after(mut self, shell: &str) -> Self {
         self.shell = Some(shell.to_owned());
+        self
+    }
+
+    /// Lets nobody read its standard error: what it writes there stays in the pipe, until that is full.
+    pub fn unheard(mut self) -> Self {
+        self.is_unheard = true;
         self
     }
 
@@ -141,7 +148,8 @@ impl Launch {
         command.current_dir(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary can be run");
         let (lines, stdout) = read_lines(child.stdout.take().expect("it is piped"));
-        let (_, stderr) = read_lines(child.stderr.take().expect("it is piped"));
+        let heard = if self.is_unheard { None } else { child.stderr.take() };
+        let stderr = heard.map(|stderr| read_lines(stderr).1).unwrap_or_default();
         // Held in the guard already, so that a start that fails leaves no process behind.
         let mut gateway =
             Gateway { child, folder, address: unset(), admin: unset(), is_tls: false, stdout, stderr };

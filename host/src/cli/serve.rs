@@ -120,7 +120,10 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
             stop.cut_off.cancel();
             let _ = tokio::time::timeout(CUT_OFF_TIME_MAX, tasks.wait()).await;
         }
-        () = signals.stop_again() => std::process::exit(INTERRUPTED),
+        () = signals.stop_again() => {
+            log.flush(LOG_TIME_MAX);
+            std::process::exit(INTERRUPTED)
+        }
     }
     // What ends here becomes a record, too.
     gateway.activity.tasks.close();

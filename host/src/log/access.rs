@@ -303,7 +303,8 @@ fn json(text: &str, line: &mut Vec<u8>) {
     }
 }
 
-fn bounded(text: &str) -> Cow<'_, str> {
+/// Cuts what is longer than a field may be.
+pub(super) fn bounded(text: &str) -> Cow<'_, str> {
     if text.len() <= FIELD_BYTES_MAX {
         return Cow::Borrowed(text);
     }

@@ -1,4 +1,5 @@
 //! Hands lines to a thread that writes them, so that nobody who has something to say waits for a disk or a terminal.
+//! Files and standard error have a thread each: whoever reads the one and stops must not cost lines of the other.
 //!
 //! Lines are joined for a moment before they are written: a busy gateway pays for a few writes a second, not for one a
 //! line. What is waiting is bounded; lines beyond that are dropped, counted, and reported by the thread itself.
@@ -65,17 +66,18 @@ struct State {
 }
 
 impl Writer {
-    /// Starts the thread, which has `write` write lines. It runs as long as the process.
+    /// Starts a thread of this name, which has `write` write lines. It runs as long as the process.
     ///
     /// # Errors
     ///
     /// The system has no thread left.
     pub(super) fn start(
+        name: &str,
         write: impl FnMut(Place, &[u8]) -> io::Result<()> + Send + 'static,
     ) -> io::Result<Arc<Self>> {
         let writer = Arc::new(Self::default());
         let shared = writer.clone();
-        thread::Builder::new().name("log".to_owned()).spawn(move || shared.run(write))?;
+        thread::Builder::new().name(name.to_owned()).spawn(move || shared.run(write))?;
         Ok(writer)
     }
 
@@ -103,9 +105,8 @@ impl Writer {
         state.dropped + state.failed
     }
 
-    /// Waits until everything handed over has been written, but not longer than `time_max`.
-    pub(super) fn flush(&self, time_max: Duration) {
-        let deadline = Instant::now() + time_max;
+    /// Waits until everything handed over has been written, but not longer than until `deadline`.
+    pub(super) fn flush(&self, deadline: Instant) {
         let mut state = self.state();
         state.is_urgent = true;
         self.changed.notify_all();
@@ -199,23 +200,28 @@ impl Losses {
     }
 }
 
-/// Brings what `tracing` formats into the system file.
-pub(super) struct System(pub(super) Arc<Writer>);
+/// Brings what `tracing` formats to its place.
+pub(super) struct Events {
+    /// Whose thread writes it.
+    pub(super) writer: Arc<Writer>,
+    /// Where it goes.
+    pub(super) place: Place,
+}
 
-impl<'a> MakeWriter<'a> for System {
+impl<'a> MakeWriter<'a> for Events {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        Line(&self.0)
+        Line(self)
     }
 }
 
 /// Takes one event, which comes in one piece.
-pub(super) struct Line<'a>(&'a Writer);
+pub(super) struct Line<'a>(&'a Events);
 
 impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.push(Place::File(Kind::System), bytes);
+        self.0.writer.push(self.0.place, bytes);
         Ok(bytes.len())
     }
 
@@ -239,7 +245,7 @@ mod tests {
             let _ = begun.send(lines.to_vec());
             may_end.recv().unwrap_or(Ok(()))
         };
-        (Writer::start(write).unwrap(), hear, allow)
+        (Writer::start("test", write).unwrap(), hear, allow)
     }
 
     #[test]
@@ -250,7 +256,7 @@ mod tests {
         for line in &lines {
             writer.push(Place::Console, line.as_bytes());
         }
-        writer.flush(PATIENCE);
+        writer.flush(Instant::now() + PATIENCE);
         assert_eq!(hear.try_iter().flatten().collect::<Vec<u8>>(), lines.concat().into_bytes());
         assert_eq!(writer.lost(), 0);
     }
@@ -267,7 +273,7 @@ mod tests {
         allow.send(Ok(())).unwrap();
         assert_eq!(hear.recv_timeout(PATIENCE).unwrap().len(), 7 * line.len());
         allow.send(Ok(())).unwrap();
-        writer.flush(PATIENCE);
+        writer.flush(Instant::now() + PATIENCE);
         writer.push(Place::Console, b"last\n");
         assert_eq!(hear.recv_timeout(PATIENCE).unwrap(), b"last\n");
         assert_eq!(writer.lost(), 13);
@@ -280,7 +286,7 @@ mod tests {
             writer.push(Place::Console, line);
             assert_eq!(hear.recv_timeout(PATIENCE).unwrap(), line);
             allow.send(Err(io::Error::other("full"))).unwrap();
-            writer.flush(PATIENCE);
+            writer.flush(Instant::now() + PATIENCE);
         }
         assert_eq!(writer.lost(), 2);
     }
@@ -291,7 +297,7 @@ mod tests {
         writer.push(Place::Console, b"1\n");
         hear.recv_timeout(PATIENCE).unwrap();
         let began = Instant::now();
-        writer.flush(Duration::from_millis(30));
+        writer.flush(began + Duration::from_millis(30));
         assert!(began.elapsed() >= Duration::from_millis(30));
         allow.send(Ok(())).unwrap();
     }

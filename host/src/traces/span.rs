@@ -21,6 +21,12 @@ use crate::exchange::{Attempt, Exchange, Outcome};
 /// The dialect that clients and upstreams speak, by its name in the conventions.
 const PROVIDER: &str = "openai";
 
+/// The longest text of a span, in bytes; what is longer is cut. Clients choose most of them, and thousands of spans wait
+/// where a collector is slow.
+const TEXT_BYTES_MAX: usize = 1024;
+/// What stands where something was cut.
+const CUT: &str = "…";
+
 /// The spans of an exchange: its own first, then one for each attempt.
 pub(super) fn spans(exchange: &Exchange, trace: &Trace, scope: &InstrumentationScope) -> Vec<SpanData> {
     let mut spans = Vec::with_capacity(1 + trace.sent.len());
@@ -85,10 +91,10 @@ fn operation(endpoint: &str) -> Option<&'static str> {
 
 fn name(exchange: &Exchange, model: Option<&str>) -> Cow<'static, str> {
     match (operation(exchange.endpoint), model) {
-        (Some(operation), Some(model)) => format!("{operation} {model}").into(),
+        (Some(operation), Some(model)) => bounded(&format!("{operation} {model}")).into(),
         (Some(operation), None) => operation.into(),
         // Never the path as it was sent: there are as many as clients can think of.
-        (None, _) => format!("{} {}", exchange.method, exchange.endpoint).into(),
+        (None, _) => bounded(&format!("{} {}", exchange.method, exchange.endpoint)).into(),
     }
 }
 
@@ -136,7 +142,7 @@ fn describe(exchange: &Exchange) -> Described {
     }
     let (error, status) = how_it_ended(exchange);
     if let Some(error) = error {
-        add("error.type", error.into());
+        add("error.type", text(&error));
     }
     for (name, took) in exchange.plugins() {
         attributes.push(KeyValue::new(format!("witgate.plugin.{name}.duration"), took.as_secs_f64()));
@@ -151,7 +157,7 @@ fn how_it_ended(exchange: &Exchange) -> (Option<String>, Status) {
     match exchange.outcome() {
         Outcome::Failed(error) => {
             let is_clients = error.kind.blame() == Blame::Client;
-            let status = if is_clients { Status::Unset } else { Status::error(error.message.clone()) };
+            let status = if is_clients { Status::Unset } else { Status::error(bounded(&error.message)) };
             (Some(error.kind.code().to_owned()), status)
         }
         Outcome::Cancelled => (Some(ErrorKind::Cancelled.code().to_owned()), Status::Unset),
@@ -188,12 +194,12 @@ fn describe_attempt(exchange: &Exchange, attempt: &Attempt, sent: &Sent, number_
         }
     } else if let Some(failure) = &attempt.error {
         error = Some(failure.kind.code().to_owned());
-        status = Status::error(failure.message.clone());
+        status = Status::error(bounded(&failure.message));
     } else {
         error = Some(ErrorKind::Cancelled.code().to_owned());
     }
     if let Some(error) = error {
-        add("error.type", error.into());
+        add("error.type", text(&error));
     }
     Described { name: name(exchange, model), attributes, status }
 }
@@ -212,7 +218,14 @@ fn generative(exchange: &Exchange, model: Option<&str>, add: &mut impl FnMut(&'s
 }
 
 fn text(value: &str) -> Value {
-    Value::from(value.to_owned())
+    bounded(value).into()
+}
+
+fn bounded(text: &str) -> String {
+    if text.len() <= TEXT_BYTES_MAX {
+        return text.to_owned();
+    }
+    format!("{}{CUT}", &text[..text.floor_char_boundary(TEXT_BYTES_MAX - CUT.len())])
 }
 
 fn number(value: u64) -> Value {

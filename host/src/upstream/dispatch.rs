@@ -425,7 +425,7 @@ impl Attempts<'_> {
                 upstream.state.failed();
             }
             let is_unsent = error.kind == ErrorKind::UpstreamUnreachable;
-            tracing::debug!(upstream = &*upstream.settings.name, %error, cause = ?error.source, "attempt failed");
+            tracing::debug!(upstream = &*upstream.settings.name, error = error.message, cause = ?error.source, "attempt failed");
             note.error = Some(Error::new(error.kind.clone(), error.message.clone()));
             let may_repeat =
                 is_unsent && further > 0 && self.exchange.attempts.len() < retry.attempts_max as usize;

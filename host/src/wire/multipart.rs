@@ -7,12 +7,10 @@ use std::ops::Range;
 use memchr::memmem;
 
 use crate::error::{Error, Result};
+use crate::wire::MODEL_BYTES_MAX;
 
 /// How long the headers of one part may be, in bytes.
 const HEADER_BYTES_MAX: usize = 8 * 1024;
-
-/// How long a model's name may be, in bytes.
-const MODEL_BYTES_MAX: usize = 1024;
 
 /// A form as far as it has been looked through.
 #[derive(Debug)]

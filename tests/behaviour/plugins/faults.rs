@@ -78,7 +78,9 @@ fn every_fault_is_classed_and_ends_the_exchange_where_it_is_to_be_rejected() {
     let refused_before =
         CASES.iter().filter(|(.., hook)| ["on-request", "on-route", "on-upstream-request"].contains(hook));
     assert_eq!(upstream.count(), CASES.len() - refused_before.count(), "what is refused before goes nowhere");
-    assert!(gateway.stderr().contains("faulty panics at on-request"), "the log has the plugin's own words");
+    eventually("the log to have the plugin's own words", || {
+        gateway.stderr().contains("faulty panics at on-request").then_some(())
+    });
     assert_eq!(
         gateway.send(&chat_for("good", false)).expect(200).json()["choices"][0]["message"]["content"],
         "unharmed"
@@ -207,7 +209,7 @@ fn text_that_is_no_utf_8_is_a_fault() {
     let gateway = start(&upstream, &format!("  - {{ name: mumbling, source: {} }}\n", file.display()));
     let answer = gateway.send(&Request::chat("hi")).expect(500);
     assert_eq!(answer.error_message(), "the plugin `mumbling` failed (invalid-output)");
-    assert!(gateway.stderr().contains("utf-8"), "{}", gateway.stderr());
+    eventually("the log to say why", || gateway.stderr().contains("utf-8").then_some(()));
 }
 
 #[test]

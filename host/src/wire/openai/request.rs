@@ -10,8 +10,8 @@ use super::clean;
 use crate::chat::Prompt;
 use crate::config::Clean;
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::Endpoint;
 use crate::wire::json::{Kind, Scanner, Span, SyntaxError, Text, quote};
+use crate::wire::{Endpoint, MODEL_BYTES_MAX};
 
 /// How much of a completion's prompt tells conversations apart, in bytes.
 const COMPLETION_ANCHOR_BYTES: usize = 2048;
@@ -479,6 +479,10 @@ impl Reader {
         if model.is_empty() {
             self.fail("model".into(), "`model` is empty, name the model to use".into());
         }
+        if model.len() > MODEL_BYTES_MAX {
+            let message = format!("`model` is longer than {MODEL_BYTES_MAX} bytes, name the model to use");
+            self.fail("model".into(), message);
+        }
         self.model = Some(model);
         Ok(())
     }
@@ -800,6 +804,14 @@ mod tests {
             r#"{"model":""}"#,
             Some("model"),
             "`model` is empty, name the model to use",
+        );
+        let named = |len| format!(r#"{{"model":"{}","input":""}}"#, "m".repeat(len));
+        assert_eq!(read(Embeddings, &named(MODEL_BYTES_MAX)).model().len(), MODEL_BYTES_MAX);
+        check_refused(
+            Embeddings,
+            &named(MODEL_BYTES_MAX + 1),
+            Some("model"),
+            "`model` is longer than 1024 bytes, name the model to use",
         );
         for (endpoint, body, field) in [
             (ChatCompletions, r#"{"model":"m"}"#, "messages"),

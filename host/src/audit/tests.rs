@@ -425,6 +425,34 @@ fn what_nobody_asked_room_for_is_bounded_too() {
         audit.put(Item::Row(Box::new(record(number))), None);
     }
     let state = audit.state();
+#[test]
+fn every_text_of_a_row_counts() {
+    let bytes = |change: &dyn Fn(&mut Record, &str)| {
+        let [short, long] = [1, 100_001].map(|len| {
+            let mut record = record(1);
+            record.fault = Some(Fault { kind: String::new(), message: String::new() });
+            change(&mut record, &"x".repeat(len));
+            record.bytes()
+        });
+        long - short
+    };
+    let texts: [&dyn Fn(&mut Record, &str); 10] = [
+        &|record, text| record.model = Some(text.into()),
+        &|record, text| record.caller = Some(text.to_owned()),
+        &|record, text| record.key = Some(text.into()),
+        &|record, text| record.tenant = Some(text.into()),
+        &|record, text| record.target = text.to_owned(),
+        &|record, text| record.request_id = HeaderValue::from_str(text).unwrap(),
+        &|record, text| record.labels = vec![("a".to_owned(), text.to_owned())],
+        &|record, text| record.plugins = vec![(text.into(), Duration::ZERO)],
+        &|record, text| record.fault = Some(Fault { kind: String::new(), message: text.to_owned() }),
+        &|record, text| record.attempts[0].model = text.into(),
+    ];
+    for (place, text) in texts.into_iter().enumerate() {
+        assert_eq!(bytes(text), 100_000, "text {place}");
+    }
+}
+
     assert_eq!((state.queued, state.dropped), (20, 30));
 }
 

@@ -191,8 +191,10 @@ impl Files {
     /// Copies the write-ahead logs into the closed files that have one still, as far as readers let that be done now.
     pub(super) fn absorb_logs(&mut self, settings: &config::Audit) {
         self.close_late();
-        let logged = closed_files(&settings.path).into_iter().filter(|(_, path)| database::has_log(path));
-        for (_, path) in logged.filter(|(_, path)| database::is_ours(path)) {
+        // A folder that cannot be listed is told of where files are removed.
+        let closed = closed_files(&settings.path).unwrap_or_default();
+        let has_log = |path: &PathBuf| database::has_log(path) && database::is_ours(path);
+        for path in closed.into_iter().map(|file| file.path).filter(has_log) {
             if let Err(failure) = Database::open(&path).and_then(Database::close) {
                 warn!(file = %path.display(), reason = %failure, "a closed file of the audit keeps its write-ahead log");
             }

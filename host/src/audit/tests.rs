@@ -558,6 +558,20 @@ fn no_row_is_lost_where_a_busy_month_ends() {
     let boundary = number_at("2026-11-01");
     // Both months in every batch, in no order, while somebody reads.
     let reader = Connection::open(subject.file()).unwrap();
+#[test]
+fn what_was_recorded_is_found_after_another_rotation() {
+    let subject = Subject::with(|settings| settings.rotate = Rotation::Monthly);
+    let early = number_at("2026-11-05");
+    subject.put_at(&["2026-11-05", "2026-11-20"]);
+    subject.flush();
+    let settings = config::Audit { rotate: Rotation::Daily, ..subject.settings.clone() };
+    subject.audit.configure(&settings).unwrap();
+    subject.put_at(&["2026-11-21"]);
+    subject.flush();
+    assert_eq!(subject.files(), [("record.db".to_owned(), 1), ("record_20261120.db".to_owned(), 2)]);
+    assert!(query::whole(subject.file(), early).unwrap().is_some());
+}
+
     for number in 0..4000_i64 {
         subject.put(record(boundary + (number * 2657) % 4000 - 2000));
         if number % 500 == 0 {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
@@ -22,6 +23,9 @@ use crate::recording::{Answer, Recording};
 
 /// Long enough for a crowded machine; nothing waits so long that works.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether the clock of `never` has done so, which it does once.
+static CLOCK_PANICKED: AtomicBool = AtomicBool::new(false);
 
 /// An audit in a folder of its own.
 struct Subject {
@@ -54,7 +58,10 @@ impl Subject {
             "1970-01-01" => || UNIX_EPOCH,
             "2026-11-21" => || time("2026-11-21"),
             "2026-12-01" => || time("2026-12-01"),
-            "never" => || panic!("there is no such day"),
+            "never" => || {
+                assert!(CLOCK_PANICKED.swap(true, Relaxed), "there is no such day");
+                UNIX_EPOCH
+            },
             other => panic!("no test has asked for {other} yet"),
         };
         let audit = Audit::start_with(&settings, clock).unwrap();
@@ -650,6 +657,54 @@ fn a_month_that_ended_meanwhile_is_closed_at_the_start() {
 }
 
 #[test]
+fn a_late_row_goes_past_an_empty_live_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let subject = Subject::in_folder(folder, "2026-12-01", |_| {});
+    subject.put_at(&["2026-11-21"]);
+    subject.flush();
+    subject.put_at(&["2026-12-01", "2026-11-22"]);
+    subject.flush();
+    assert_eq!(subject.files(), [("record.db".to_owned(), 1), ("record_202611.db".to_owned(), 2)]);
+    assert_eq!(subject.audit.state().rotations, 0);
+}
+
+#[test]
+fn a_closed_file_that_cannot_be_written_holds_up_nobody() {
+    let subject = Subject::new();
+    subject.put_at(&["2026-10-01", "2026-11-01"]);
+    subject.flush();
+    let backup = Connection::open(subject.beside("record_202610.db")).unwrap();
+    backup.execute_batch("BEGIN IMMEDIATE").unwrap();
+    subject.put_at(&["2026-10-02", "2026-11-02"]);
+    subject.wait("the late row", |state| state.written == 4);
+    subject.flush();
+    assert_eq!(subject.audit.state().failures, 0);
+    drop(backup);
+    let files = [("record.db", 2), ("record_202610.db", 1), ("record_202610_2.db", 1)];
+    assert_eq!(subject.files(), files.map(|(name, rows)| (name.to_owned(), rows)));
+}
+
+#[test]
+fn a_damaged_closed_file_leaves_the_live_one_in_its_place() {
+    let subject = Subject::new();
+    subject.put_at(&["2026-10-01", "2026-11-01"]);
+    subject.flush();
+    let closed = subject.beside("record_202610.db");
+    // Its tables can be read, but a page that has to be written cannot.
+    let root: i64 = query(&closed, "SELECT rootpage FROM sqlite_schema WHERE name = 'exchanges'");
+    let mut bytes = fs::read(&closed).unwrap();
+    let start = (usize::try_from(root).unwrap() - 1) * 8192;
+    bytes[start..start + 8192].fill(0xa5);
+    fs::write(&closed, bytes).unwrap();
+    subject.put_at(&["2026-10-02", "2026-11-02"]);
+    subject.flush();
+    assert_eq!(count(subject.file()), 2);
+    assert!(!subject.beside("record.corrupt-1.db").exists());
+    let aside = fs::exists(subject.beside("record_202610.corrupt-1.db")).unwrap();
+    assert_eq!((aside, count(&closed)), (true, 1));
+}
+
+#[test]
 fn labels_reach_a_row_in_a_closed_file() {
     let subject = Subject::new();
     subject.put_at(&["2026-10-01", "2026-11-01"]);
@@ -814,6 +869,7 @@ fn a_bad_row_does_not_hold_up_the_others() {
 #[test]
 fn it_survives_a_panic() {
     let subject = Subject::at("never", |_| {});
+    subject.wait("the panic", |_| CLOCK_PANICKED.load(Relaxed));
     subject.put_at(&["2026-11-01"]);
     subject.flush();
     assert_eq!(count(subject.file()), 1);

@@ -92,11 +92,12 @@ impl Files {
         &mut self,
         settings: &config::Audit,
         period: &Period,
+        now: SystemTime,
         entries: &[Entry],
     ) -> Result<(), Failure> {
         for _ in 0..REPLACEMENTS_MAX {
             let mut path = settings.path.clone();
-            let written = self.database(settings, period).and_then(|database| {
+            let written = self.database(settings, period, now).and_then(|database| {
                 database.path().clone_into(&mut path);
                 database.write(entries)
             });
@@ -116,8 +117,18 @@ impl Files {
     }
 
     /// The file for a period, open: the live one, after a rotation if it is time for one, or a closed one.
-    fn database(&mut self, settings: &config::Audit, period: &Period) -> Result<&mut Database, Failure> {
+    fn database(
+        &mut self,
+        settings: &config::Audit,
+        period: &Period,
+        now: SystemTime,
+    ) -> Result<&mut Database, Failure> {
         self.open(settings)?;
+        let is_empty = self.live.as_ref().is_some_and(|live| live.period.is_none());
+        // It would have to be closed again at once, although its period may have a closed file.
+        if is_empty && period.is_over(now) {
+            return self.late(settings, period);
+        }
         let current = self.begin(period)?;
         if period.is_before(&current) {
             return self.late(settings, period);
@@ -191,8 +202,10 @@ impl Files {
     /// Copies the write-ahead logs into the closed files that have one still, as far as readers let that be done now.
     pub(super) fn absorb_logs(&mut self, settings: &config::Audit) {
         self.close_late();
-        let logged = closed_files(&settings.path).into_iter().filter(|(_, path)| database::has_log(path));
-        for (_, path) in logged.filter(|(_, path)| database::is_ours(path)) {
+        // A folder that cannot be listed is told of where files are removed.
+        let closed = closed_files(&settings.path).unwrap_or_default();
+        let has_log = |path: &PathBuf| database::has_log(path) && database::is_ours(path);
+        for path in closed.into_iter().map(|file| file.path).filter(has_log) {
             if let Err(failure) = Database::open(&path).and_then(Database::close) {
                 warn!(file = %path.display(), reason = %failure, "a closed file of the audit keeps its write-ahead log");
             }
@@ -296,13 +309,31 @@ fn live_path(settings: &config::Audit) -> Result<PathBuf, Failure> {
     std::path::absolute(&settings.path).map_err(|error| Failure::Blocked(error.to_string()))
 }
 
-/// Opens the first closed file of a period that is ours and whole, or makes one.
+/// Opens the first closed file of a period that is ours and can be written to, or makes one.
+///
+/// # Errors
+/// Why none can be made. What is wrong with one that is there holds up nobody: the next one is taken.
 fn open_closed(live: &Path, period: &Period) -> Result<Database, Failure> {
+    let open = |path: &Path| {
+        let database = Database::open(path)?;
+        database.mark(period)?;
+        Ok(database)
+    };
     for path in (1..=COPIES_MAX).map(|copy| period.file(live, copy)) {
-        if database::is_free(&path) || database::is_ours(&path) {
-            let database = Database::open(&path)?;
-            database.mark(period)?;
-            return Ok(database);
+        if database::is_free(&path) {
+            return open(&path).inspect_err(|_| {
+                // It has no rows, and without its tables it would be taken for somebody else's.
+                let _ = database::remove(&path);
+            });
+        }
+        if !database::is_ours(&path) {
+            continue;
+        }
+        match open(&path) {
+            Ok(database) => return Ok(database),
+            Err(failure) => {
+                warn!(file = %path.display(), reason = %failure, "a closed file of the audit cannot be written; its late rows go into another one");
+            }
         }
     }
     Err(Failure::Blocked(format!("there are {COPIES_MAX} files for one period")))

@@ -1,5 +1,6 @@
 //! The calendar of the audit: what time a row's number says, and which file that time belongs to. All in UTC.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -56,6 +57,11 @@ impl Period {
         Self { digits, first: number(first_day), end: number(end_day) }
     }
 
+    /// The first number after it.
+    pub(super) fn end(&self) -> i64 {
+        self.end
+    }
+
     /// Whether a row of this number belongs to it.
     pub(super) fn contains(&self, number: i64) -> bool {
         (self.first..self.end).contains(&number)
@@ -84,22 +90,46 @@ impl Period {
     }
 }
 
-/// The closed files beside a live one with their periods, oldest first. A folder that cannot be listed has none.
-pub(super) fn closed_files(live: &Path) -> Vec<(Period, PathBuf)> {
+/// A file of a period that is over.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Closed {
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// What its name says. A file that was begun under another `rotate` may have older rows, never newer ones.
+    pub(super) period: Period,
+}
+
+/// The closed files beside a live one, oldest first; a folder that is not there has none.
+///
+/// # Errors
+/// What the system says of a folder that cannot be listed.
+pub(super) fn closed_files(live: &Path) -> io::Result<Vec<Closed>> {
     let folder = live.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let Ok(entries) = std::fs::read_dir(folder.unwrap_or_else(|| Path::new("."))) else { return Vec::new() };
+    let entries = match std::fs::read_dir(folder.unwrap_or_else(|| Path::new("."))) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        entries => entries?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        if let Some((period, copy)) = name.to_str().and_then(|name| closed_name(live, name)) {
+            files.push((copy, Closed { path: live.with_file_name(&name), period }));
+        }
+    }
+    files.sort_by_key(|(copy, file)| (file.period.end, *copy));
+    Ok(files.into_iter().map(|(_, file)| file).collect())
+}
+
+/// The period and the number of the copy that a file's name says, if it is one beside `live`: `record_202611.db`,
+/// `record_20261121_2.db`.
+fn closed_name(live: &Path, name: &str) -> Option<(Period, u32)> {
     let (stem, extension) = name_parts(live);
-    let mut files: Vec<(Period, u32, PathBuf)> = entries
-        .filter_map(Result::ok)
-        .filter_map(|entry| {
-            let name = entry.file_name();
-            let middle = name.to_str()?.strip_prefix(&stem)?.strip_prefix('_')?.strip_suffix(&extension)?;
-            let (digits, copy) = middle.split_once('_').unwrap_or((middle, "1"));
-            Some((Period::named(digits)?, copy.parse().ok()?, live.with_file_name(&name)))
-        })
-        .collect();
-    files.sort_by_key(|(period, copy, _)| (period.end, *copy));
-    files.into_iter().map(|(period, _, path)| (period, path)).collect()
+    let middle = name.strip_prefix(&stem)?.strip_prefix('_')?.strip_suffix(&extension)?;
+    let (digits, copy) = middle.split_once('_').unwrap_or((middle, "1"));
+    let is_number = copy.bytes().all(|byte| byte.is_ascii_digit());
+    Some((Period::named(digits)?, copy.parse().ok().filter(|_| is_number)?))
 }
 
 /// The two parts of a file's name: before the dot of its extension, and from there on.
@@ -140,7 +170,7 @@ pub(super) fn started(number: i64) -> [u8; 26] {
 
 /// Year, month and day of a day since 1970-01-01.
 /// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days` (public domain).
-fn date(day: i64) -> (i64, i64, i64) {
+pub(super) fn date(day: i64) -> (i64, i64, i64) {
     let shifted = day + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
@@ -152,9 +182,9 @@ fn date(day: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day_of_month)
 }
 
-/// The day since 1970-01-01 of a date; the month may be 13.
+/// The day since 1970-01-01 of a date; the month may be 13. What is no date comes out as another one's day.
 /// Source: Howard Hinnant, as above, `days_from_civil`.
-fn day_number(year: i64, month: i64, day: i64) -> i64 {
+pub(super) fn day_number(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 12 { (year + 1, month - 12) } else { (year, month) };
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -207,8 +237,48 @@ mod tests {
         assert_eq!(number_at("2000-03-01"), 951_868_800 * 1_000_000 * 1024);
     }
 
+    #[track_caller]
+    fn check_name(live: &str, name: &str, expected: bool) {
+        assert_eq!(closed_name(Path::new(live), name).is_some(), expected, "{name} beside {live}");
+    }
+
     #[test]
     fn only_names_of_the_scheme_are_closed_files() {
+        for name in ["record_202611.db", "record_202611_2.db", "record_20261121.db", "record_20261121_17.db"]
+        {
+            check_name("data/record.db", name, true);
+            check_name("data/other.db", name, false);
+        }
+        for name in [
+            "record.db",
+            "record_.db",
+            "record_202613.db",
+            "record_202600.db",
+            "record_20261131.db",
+            "record_202611",
+            "record_202611.db-wal",
+            "record_202611_.db",
+            "record_202611_x.db",
+            "record_202611_+2.db",
+            "record_2026.db",
+            "record_2026112.db",
+            "record_all.db",
+            "record-202611.db",
+            "xrecord_202611.db",
+            "record_202611_2_3.db",
+            "record_202611.sqlite",
+            "record_202611db",
+            "record.corrupt-1.db",
+            "record_é2026.db",
+        ] {
+            check_name("data/record.db", name, false);
+        }
+        check_name("record", "record_202611", true);
+        check_name("record", "record_202611.db", false);
+    }
+
+    #[test]
+    fn closed_files_are_listed_oldest_first() {
         let folder = tempfile::tempdir().unwrap();
         let live = folder.path().join("record.db");
         let closed = [
@@ -218,26 +288,13 @@ mod tests {
             "record_202610_10.db",
             "record_20261101.db",
         ];
-        let others = [
-            "record.db",
-            "record_202613.db",
-            "record_20261131.db",
-            "record_202610.db-wal",
-            "record_202610_x.db",
-            "record_2026.db",
-            "other_202610.db",
-            "record_202610.sqlite",
-            "record.corrupt-1.db",
-        ];
-        for name in closed.iter().chain(&others) {
+        for name in closed.iter().rev().chain(&["record.db", "record_2026.db"]) {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
-        let found: Vec<String> = closed_files(&live)
-            .iter()
-            .map(|(_, path)| path.file_name().unwrap().to_str().unwrap().to_owned())
-            .collect();
-        assert_eq!(found, closed);
-        assert_eq!(closed_files(Path::new("/nowhere/record.db")), []);
+        let found: Vec<PathBuf> = closed_files(&live).unwrap().into_iter().map(|file| file.path).collect();
+        assert_eq!(found, closed.map(|name| folder.path().join(name)));
+        assert_eq!(closed_files(Path::new("/nowhere/record.db")).unwrap(), []);
+        assert_eq!(closed_files(&live.join("record.db")).unwrap(), []);
     }
 
     #[test]
@@ -279,8 +336,9 @@ mod tests {
         }
 
         #[test]
-        fn no_name_panics(digits in "\\PC{0,9}") {
+        fn no_name_panics(digits in "\\PC{0,9}", name in "record_\\PC{0,12}") {
             Period::named(&digits);
+            closed_name(Path::new("record.db"), &name);
         }
     }
 }

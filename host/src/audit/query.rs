@@ -91,7 +91,7 @@ pub(crate) fn page<'a>(
     let wanted = filter.limit + 1;
     let notes = for_each_file(source, filter, |file, period_end| {
         // Whatever the other files hold is older than all that was found.
-        if rows.len() >= wanted && rows.last().is_some_and(|row| period_end <= began(row.id())) {
+        if rows.len() >= wanted && rows.last().is_some_and(|row| period_end <= row.id()) {
             return Ok(());
         }
         if let Some(more) = files::read(file, |connection| select(connection, filter, extent, wanted))? {
@@ -198,10 +198,11 @@ fn by_number(source: Source<'_>, number: i64, extent: Extent) -> Result<Option<R
     Ok(found.filter(|row| row.id() == number))
 }
 
-/// Shows each file that may hold what is asked for, the newest first, with the end of its period; what is wrong with a
-/// closed one becomes a note.
+/// Shows each file that may hold what is asked for, the newest first, with the first number after its period; what is
+/// wrong with a closed one becomes a note.
 ///
-/// The live file comes first: should it be closed meanwhile, it is found again among the closed ones.
+/// The live file comes first: should it be closed meanwhile, it is found again among the closed ones. Where a period
+/// begins tells nothing of a file: it may have been begun under another `rotate`, and has older rows then.
 fn for_each_file(
     source: Source<'_>,
     filter: &Filter,
@@ -211,14 +212,8 @@ fn for_each_file(
     show(File { path, stop }, i64::MAX)?;
     let mut notes = Vec::new();
     let numbers = filter.numbers();
-    // The ends are not rounded: a period borders on what is asked for, or it does not.
-    let (start, end) = (began(numbers.start), began(numbers.end));
-    for file in files::closed(path)? {
-        let is_wanted = file.period.start <= end && file.period.end >= start;
-        if !is_wanted {
-            continue;
-        }
-        if let Err(problem) = show(File { path: &file.path, stop }, file.period.end) {
+    for file in files::closed(path)?.iter().filter(|file| file.period.end() > numbers.start) {
+        if let Err(problem) = show(File { path: &file.path, stop }, file.period.end()) {
             if stop.is_some_and(CancellationToken::is_cancelled) {
                 return Err(problem);
             }

@@ -14,6 +14,15 @@ use crate::recording::Recording;
 /// What a row costs in memory besides its texts: the record, its place in the queue, allocations. In bytes.
 const ROW_BYTES: u64 = 768;
 
+/// What an attempt costs in memory besides its texts, in bytes.
+const ATTEMPT_BYTES: usize = size_of::<Tried>();
+
+/// The longest message of what went wrong that is kept, in bytes: it may repeat what a client or an upstream said.
+const MESSAGE_BYTES_MAX: usize = 8 * 1024;
+
+/// What a message ends with that was cut.
+const CUT: &str = "…";
+
 /// What is known of an exchange that is over.
 pub(super) struct Record {
     pub(super) number: i64,
@@ -107,11 +116,23 @@ impl Record {
         }
     }
 
-    /// The memory it takes, in bytes.
+    /// The memory it takes, in bytes. What it shares with others counts, too: they may be gone before it is written.
     pub(super) fn bytes(&self) -> u64 {
+        let text = |text: Option<&str>| text.map_or(0, str::len);
+        let names = [
+            text(self.caller.as_deref()),
+            text(self.key.as_deref()),
+            text(self.tenant.as_deref()),
+            text(self.model.as_deref()),
+            self.request_id.len(),
+            self.target.len(),
+        ];
         let labels: usize = self.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let plugins: usize = self.plugins.iter().map(|(name, _)| name.len()).sum();
+        let attempts: usize = self.attempts.iter().map(Tried::bytes).sum();
+        let fault = self.fault.as_ref().map_or(0, Fault::bytes);
         let recording = self.recording.as_deref().map_or(0, Recording::bytes);
-        ROW_BYTES + (labels + self.target.len() + recording) as u64
+        ROW_BYTES + (names.iter().sum::<usize>() + labels + plugins + attempts + fault + recording) as u64
     }
 }
 
@@ -123,12 +144,22 @@ impl Fault {
         }
     }
 
+    /// Longer messages than [`MESSAGE_BYTES_MAX`] are cut.
     fn of(error: &Error) -> Self {
-        let message = match &error.source {
+        let mut message = match &error.source {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         };
+        if message.len() > MESSAGE_BYTES_MAX {
+            message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX - CUT.len()));
+            message.push_str(CUT);
+            message.shrink_to_fit();
+        }
         Self { kind: error.kind.code().to_owned(), message }
+    }
+
+    fn bytes(&self) -> usize {
+        self.kind.len() + self.message.len()
     }
 }
 
@@ -142,5 +173,32 @@ impl Tried {
             began: attempt.began,
             took: attempt.took,
         }
+    }
+
+    fn bytes(&self) -> usize {
+        let fault = self.fault.as_ref().map_or(0, Fault::bytes);
+        ATTEMPT_BYTES + self.upstream.len() + self.model.len() + fault
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(message: &str, kept: usize) {
+        let fault = Fault::of(&Error::new(ErrorKind::ModelNotFound, message.to_owned()));
+        let is_cut = kept < message.len();
+        assert_eq!(fault.message, format!("{}{}", &message[..kept], if is_cut { CUT } else { "" }));
+        assert!(fault.message.len() <= MESSAGE_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_message_is_kept_up_to_its_bound() {
+        check("short", 5);
+        check(&"x".repeat(MESSAGE_BYTES_MAX), MESSAGE_BYTES_MAX);
+        check(&"x".repeat(20 << 20), MESSAGE_BYTES_MAX - CUT.len());
+        // Not in the middle of a character.
+        check(&"é".repeat(MESSAGE_BYTES_MAX), MESSAGE_BYTES_MAX - CUT.len() - 1);
     }
 }

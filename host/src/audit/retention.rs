@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use crate::audit::database::{self, Failure};
 use crate::audit::files::Files;
-use crate::audit::period::{closed_files, first_number};
+use crate::audit::period::{Closed, closed_files, first_number};
 use crate::config;
 
 /// Rows that are deleted at once.
@@ -74,11 +74,15 @@ fn target(settings: &config::Audit) -> u64 {
 
 /// Removes the closed files that are too old, and while all together are too large the oldest.
 fn remove_closed(files: &mut Files, settings: &config::Audit, now: SystemTime) {
-    let closed = closed_files(&settings.path);
-    let mut sum =
-        database::bytes(&settings.path) + closed.iter().map(|(_, path)| database::bytes(path)).sum::<u64>();
+    let closed = closed_files(&settings.path).unwrap_or_else(|error| {
+        warn!(file = %settings.path.display(), %error, "the folder of the audit cannot be listed");
+        Vec::new()
+    });
+    // Without the live file's log, which is large for as long as somebody reads: no closed file pays for that.
+    let mut sum = std::fs::metadata(&settings.path).map_or(0, |metadata| metadata.len())
+        + closed.iter().map(|file| database::bytes(&file.path)).sum::<u64>();
     let cutoff = cutoff(settings.retention, now);
-    for (period, path) in closed {
+    for Closed { path, period } in closed {
         let is_old = cutoff.is_some_and(|cutoff| period.is_over(cutoff));
         let is_too_much = settings.size_max > 0 && sum > target(settings);
         if is_old || is_too_much {

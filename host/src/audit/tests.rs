@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
@@ -22,6 +23,9 @@ use crate::recording::{Answer, Recording};
 
 /// Long enough for a crowded machine; nothing waits so long that works.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether the clock of `never` has done so, which it does once.
+static CLOCK_PANICKED: AtomicBool = AtomicBool::new(false);
 
 /// An audit in a folder of its own.
 struct Subject {
@@ -54,7 +58,10 @@ impl Subject {
             "1970-01-01" => || UNIX_EPOCH,
             "2026-11-21" => || time("2026-11-21"),
             "2026-12-01" => || time("2026-12-01"),
-            "never" => || panic!("there is no such day"),
+            "never" => || {
+                assert!(CLOCK_PANICKED.swap(true, Relaxed), "there is no such day");
+                UNIX_EPOCH
+            },
             other => panic!("no test has asked for {other} yet"),
         };
         let audit = Audit::start_with(&settings, clock).unwrap();
@@ -419,6 +426,34 @@ fn with_block_the_bytes_that_wait_count_too() {
 }
 
 #[test]
+fn every_text_of_a_row_counts() {
+    let bytes = |change: &dyn Fn(&mut Record, &str)| {
+        let [short, long] = [1, 100_001].map(|len| {
+            let mut record = record(1);
+            record.fault = Some(Fault { kind: String::new(), message: String::new() });
+            change(&mut record, &"x".repeat(len));
+            record.bytes()
+        });
+        long - short
+    };
+    let texts: [&dyn Fn(&mut Record, &str); 10] = [
+        &|record, text| record.model = Some(text.into()),
+        &|record, text| record.caller = Some(text.to_owned()),
+        &|record, text| record.key = Some(text.into()),
+        &|record, text| record.tenant = Some(text.into()),
+        &|record, text| record.target = text.to_owned(),
+        &|record, text| record.request_id = HeaderValue::from_str(text).unwrap(),
+        &|record, text| record.labels = vec![("a".to_owned(), text.to_owned())],
+        &|record, text| record.plugins = vec![(text.into(), Duration::ZERO)],
+        &|record, text| record.fault = Some(Fault { kind: String::new(), message: text.to_owned() }),
+        &|record, text| record.attempts[0].model = text.into(),
+    ];
+    for (place, text) in texts.into_iter().enumerate() {
+        assert_eq!(bytes(text), 100_000, "text {place}");
+    }
+}
+
+#[test]
 fn what_nobody_asked_room_for_is_bounded_too() {
     let audit = Audit::with(&config::Audit { queue: 10, ..config::Audit::default() });
     for number in 0..50 {
@@ -524,6 +559,20 @@ fn a_row_goes_into_the_file_of_its_period() {
 }
 
 #[test]
+fn what_was_recorded_is_found_after_another_rotation() {
+    let subject = Subject::with(|settings| settings.rotate = Rotation::Monthly);
+    let early = number_at("2026-11-05");
+    subject.put_at(&["2026-11-05", "2026-11-20"]);
+    subject.flush();
+    let settings = config::Audit { rotate: Rotation::Daily, ..subject.settings.clone() };
+    subject.audit.configure(&settings).unwrap();
+    subject.put_at(&["2026-11-21"]);
+    subject.flush();
+    assert_eq!(subject.files(), [("record.db".to_owned(), 1), ("record_20261120.db".to_owned(), 2)]);
+    assert!(query::whole(subject.file(), early).unwrap().is_some());
+}
+
+#[test]
 fn no_row_is_lost_where_a_busy_month_ends() {
     // parity: 145
     let subject = Subject::with(|settings| settings.rotate = Rotation::Monthly);
@@ -605,6 +654,54 @@ fn a_month_that_ended_meanwhile_is_closed_at_the_start() {
     subject.wait("a rotation", |state| state.rotations == 1);
     subject.flush();
     assert_eq!(subject.files(), [("record.db".to_owned(), 0), ("record_202611.db".to_owned(), 1)]);
+}
+
+#[test]
+fn a_late_row_goes_past_an_empty_live_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let subject = Subject::in_folder(folder, "2026-12-01", |_| {});
+    subject.put_at(&["2026-11-21"]);
+    subject.flush();
+    subject.put_at(&["2026-12-01", "2026-11-22"]);
+    subject.flush();
+    assert_eq!(subject.files(), [("record.db".to_owned(), 1), ("record_202611.db".to_owned(), 2)]);
+    assert_eq!(subject.audit.state().rotations, 0);
+}
+
+#[test]
+fn a_closed_file_that_cannot_be_written_holds_up_nobody() {
+    let subject = Subject::new();
+    subject.put_at(&["2026-10-01", "2026-11-01"]);
+    subject.flush();
+    let backup = Connection::open(subject.beside("record_202610.db")).unwrap();
+    backup.execute_batch("BEGIN IMMEDIATE").unwrap();
+    subject.put_at(&["2026-10-02", "2026-11-02"]);
+    subject.wait("the late row", |state| state.written == 4);
+    subject.flush();
+    assert_eq!(subject.audit.state().failures, 0);
+    drop(backup);
+    let files = [("record.db", 2), ("record_202610.db", 1), ("record_202610_2.db", 1)];
+    assert_eq!(subject.files(), files.map(|(name, rows)| (name.to_owned(), rows)));
+}
+
+#[test]
+fn a_damaged_closed_file_leaves_the_live_one_in_its_place() {
+    let subject = Subject::new();
+    subject.put_at(&["2026-10-01", "2026-11-01"]);
+    subject.flush();
+    let closed = subject.beside("record_202610.db");
+    // Its tables can be read, but a page that has to be written cannot.
+    let root: i64 = query(&closed, "SELECT rootpage FROM sqlite_schema WHERE name = 'exchanges'");
+    let mut bytes = fs::read(&closed).unwrap();
+    let start = (usize::try_from(root).unwrap() - 1) * 8192;
+    bytes[start..start + 8192].fill(0xa5);
+    fs::write(&closed, bytes).unwrap();
+    subject.put_at(&["2026-10-02", "2026-11-02"]);
+    subject.flush();
+    assert_eq!(count(subject.file()), 2);
+    assert!(!subject.beside("record.corrupt-1.db").exists());
+    let aside = fs::exists(subject.beside("record_202610.corrupt-1.db")).unwrap();
+    assert_eq!((aside, count(&closed)), (true, 1));
 }
 
 #[test]
@@ -772,6 +869,7 @@ fn a_bad_row_does_not_hold_up_the_others() {
 #[test]
 fn it_survives_a_panic() {
     let subject = Subject::at("never", |_| {});
+    subject.wait("the panic", |_| CLOCK_PANICKED.load(Relaxed));
     subject.put_at(&["2026-11-01"]);
     subject.flush();
     assert_eq!(count(subject.file()), 1);
@@ -832,6 +930,10 @@ fn with_drop_it_starts_without_a_folder() {
         config::Audit { path: folder.path().join("data/record.db"), ..config::Audit::default() };
     let refused = Audit::start(&settings).err().unwrap();
     assert!(refused.contains("data"), "{refused}");
+    assert!(
+        refused.contains("in `audit.path`") && refused.contains("audit: { enabled: false }"),
+        "{refused}"
+    );
     settings.on_full = OnFull::Drop;
     Audit::start(&settings).unwrap();
 }
@@ -841,22 +943,53 @@ fn settings_are_taken_over() {
     let subject = Subject::with(|settings| settings.is_enabled = false);
     assert!(!subject.file().exists());
     let mut settings = config::Audit { is_enabled: true, ..subject.settings.clone() };
-    subject.audit.configure(&settings);
+    subject.audit.configure(&settings).unwrap();
     subject.put_at(&["2026-11-01"]);
     subject.wait("the first row", |state| state.written == 1);
     settings.path = subject.beside("other.db");
-    subject.audit.configure(&settings);
+    subject.audit.configure(&settings).unwrap();
     subject.put_at(&["2026-11-02"]);
     subject.wait("the second row", |state| state.written == 2);
     assert_eq!((count(subject.file()), count(&settings.path)), (1, 1));
     settings.is_enabled = false;
-    subject.audit.configure(&settings);
+    subject.audit.configure(&settings).unwrap();
     // The file is given up when it is not needed any more.
     let start = Instant::now();
     while Audit::start(&config::Audit { is_enabled: true, ..settings.clone() }).is_err() {
         assert!(start.elapsed() < PATIENCE);
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+#[test]
+fn a_path_that_cannot_be_used_is_not_taken_over() {
+    let subject = Subject::new();
+    let foreign = subject.beside("notes.db");
+    Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE notes (id)").unwrap();
+    let other = Subject::new();
+    let change = |path: &Path, on_full: OnFull| {
+        let settings = config::Audit { path: path.to_owned(), on_full, ..subject.settings.clone() };
+        subject.audit.configure(&settings)
+    };
+    for (path, expected) in [
+        (&*foreign, "another program"),
+        (other.file(), "in use by another gateway"),
+        (&foreign.join("record.db"), "cannot be made"),
+    ] {
+        let refused = change(path, OnFull::Block).unwrap_err();
+        assert!(refused.contains(expected) && refused.contains("`audit.path`"), "{refused}");
+        assert!(refused.contains(&path.display().to_string()), "{refused}");
+    }
+    assert!(change(&foreign, OnFull::Drop).is_err());
+    assert_eq!(subject.audit.settings().path, subject.settings.path);
+    // With `drop` it may get better, as at the start.
+    change(&foreign.join("record.db"), OnFull::Drop).unwrap();
+    // Its own file by another name is not another gateway's.
+    let same = subject.file().with_file_name("../data/record.db");
+    subject.audit.configure(&subject.settings).unwrap();
+    subject.put_at(&["2026-11-01"]);
+    subject.wait("the row", |state| state.written == 1);
+    change(&same, OnFull::Block).unwrap();
 }
 
 #[test]
@@ -924,6 +1057,45 @@ fn all_files_together_stay_within_their_bound() {
     let newest: i64 = query(subject.file(), "SELECT max(id) FROM exchanges");
     assert_eq!(newest, november + 2999);
     assert_eq!(query::<String>(subject.file(), "PRAGMA integrity_check"), "ok");
+}
+
+#[test]
+fn a_long_log_removes_no_closed_file() {
+    let subject = Subject::new();
+    let row =
+        |number: i64| Record { recording: Some(recording(&[b'x'; 50_000], Answer::None)), ..record(number) };
+    for number in 0..20 {
+        subject.put(row(number_at("2026-10-01") + number));
+    }
+    subject.put_at(&["2026-11-01"]);
+    subject.flush();
+    // A reader keeps the log from being emptied.
+    let reader = Connection::open(subject.file()).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM exchanges").unwrap();
+    for number in 0..100 {
+        subject.put(row(number_at("2026-11-02") + number));
+        subject.wait("the row", |state| state.queued == 0);
+    }
+    let closed = subject.beside("record_202610.db");
+    let file = |path: &Path| fs::metadata(path).unwrap().len();
+    let files = file(subject.file()) + file(&closed);
+    let settings = config::Audit { size_max: (files + (2 << 20)) * 16 / 15, ..subject.settings.clone() };
+    assert!(database::bytes(subject.file()) > settings.size_max, "the log is long");
+    let mut nobody = Files::default();
+    retention::enforce(&mut nobody, &settings, UNIX_EPOCH).unwrap();
+    assert!(closed.exists());
+    let too_small = config::Audit { size_max: file(&closed), ..settings };
+    retention::enforce(&mut nobody, &too_small, UNIX_EPOCH).unwrap();
+    assert!(!closed.exists());
+    drop(reader);
+}
+
+#[test]
+fn the_log_of_a_reader_that_has_left_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(&folder.path().join("record.db")).unwrap();
+    let limit = database.connection().query_row("PRAGMA journal_size_limit", [], |row| row.get::<_, i64>(0));
+    assert_eq!(limit, Ok(64 << 20));
 }
 
 #[test]

@@ -130,9 +130,9 @@ impl Writer {
             let period = Period::of(first.item.number(), settings.rotate);
             let is_of_it = |entry: &&Entry| period.contains(entry.item.number());
             let count = self.batch.iter().take(self.rows_max).take_while(is_of_it).count().max(1);
-            let (batch, files) = (&self.batch[..count], &mut self.files);
+            let (batch, files, now) = (&self.batch[..count], &mut self.files, (self.clock)());
             // A panic is a row's fault as long as no single row panics.
-            let written = catch_unwind(AssertUnwindSafe(|| files.write(&settings, &period, batch)));
+            let written = catch_unwind(AssertUnwindSafe(|| files.write(&settings, &period, now, batch)));
             match written.unwrap_or_else(|_| {
                 self.files.forget();
                 Err(Failure::Row("the writer panicked".to_owned()))

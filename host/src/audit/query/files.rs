@@ -2,16 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use tokio_util::sync::CancellationToken;
 
-use super::moment;
+use crate::audit::period::{Closed, closed_files};
 use crate::audit::schema;
 
 /// How long a lock is waited for, which a writer holds only while it opens or closes a file; so long nothing stops it.
@@ -31,51 +30,14 @@ pub(super) struct File<'a> {
     pub(super) stop: Option<&'a CancellationToken>,
 }
 
-/// A file of a period that is over.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Closed {
-    /// Where it is.
-    pub(super) path: PathBuf,
-    /// When its exchanges began, in microseconds since 1970.
-    pub(super) period: Range<i64>,
-}
-
 /// Finds the closed files beside a live one, the newest period first.
 ///
 /// # Errors
 ///
 /// A message when the folder cannot be read; one that is not there has none.
 pub(super) fn closed(live: &Path) -> Result<Vec<Closed>, String> {
-    let folder = match live.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if is_absent(&error) => return Ok(Vec::new()),
-        Err(error) => return Err(format!("`{}` cannot be read: {error}", folder.display())),
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|error| format!("`{}` cannot be read: {error}", folder.display()))?;
-        if let Some(period) = entry.file_name().to_str().and_then(|name| period_of(live, name)) {
-            files.push(Closed { path: folder.join(entry.file_name()), period });
-        }
-    }
-    files.sort_by(|a, b| b.period.end.cmp(&a.period.end).then_with(|| b.path.cmp(&a.path)));
-    Ok(files)
-}
-
-/// The period that a file's name says, if it is one beside `live`: `record_202611.db`, `record_20261121_2.db`.
-fn period_of(live: &Path, name: &str) -> Option<Range<i64>> {
-    let rest = name.strip_prefix(live.file_stem()?.to_str()?)?.strip_prefix('_')?;
-    let rest = match live.extension() {
-        Some(extension) => rest.strip_suffix(extension.to_str()?)?.strip_suffix('.')?,
-        None => rest,
-    };
-    let (digits, number) = rest.split_once('_').unwrap_or((rest, "2"));
-    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| moment::period(digits))?
+    let files = closed_files(live).map_err(|error| format!("the folder of {}", unreadable(live, &error)))?;
+    Ok(files.into_iter().rev().collect())
 }
 
 /// Reads a file in one transaction; none if it is not there or has no tables yet.
@@ -256,40 +218,6 @@ fn is_absent(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn check(live: &str, name: &str, expected: bool) {
-        assert_eq!(period_of(Path::new(live), name).is_some(), expected, "{name} beside {live}");
-    }
-
-    #[test]
-    fn closed_files_are_known_by_their_names() {
-        for name in ["record_202611.db", "record_202611_2.db", "record_20261121.db", "record_20261121_17.db"]
-        {
-            check("data/record.db", name, true);
-            check("data/other.db", name, false);
-        }
-        for name in [
-            "record.db",
-            "record_.db",
-            "record_202613.db",
-            "record_20261131.db",
-            "record_202611",
-            "record_202611.db-wal",
-            "record_202611_.db",
-            "record_202611_x.db",
-            "record_2026.db",
-            "record-202611.db",
-            "xrecord_202611.db",
-            "record_202611_2_3.db",
-            "record_202611.sqlite",
-            "record_202611db",
-        ] {
-            check("data/record.db", name, false);
-        }
-        check("record", "record_202611", true);
-        check("record", "record_202611.db", false);
-    }
 
     #[test]
     fn a_path_may_hold_anything() {

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::audit::period::{date as date_of, day_number};
+
 /// Microseconds of a second.
 pub(super) const SECOND: i64 = 1_000_000;
 /// Microseconds of a day.
@@ -30,40 +32,17 @@ pub(super) fn parse(text: &str, now: i64) -> Option<Range<i64>> {
     let mut parts = date.split('-');
     let (year, month, day) =
         (number(parts.next()?, 4)?, number(parts.next()?, 2)?, number(parts.next()?, 2)?);
-    if parts.next().is_some() || year < 1970 || !(1..=12).contains(&month) {
+    let days = day_number(year, month, day);
+    // What is no date comes out as another one.
+    if parts.next().is_some() || year < 1970 || date_of(days) != (year, month, day) {
         return None;
     }
-    if !(1..=days_of_month(year, month)).contains(&day) {
-        return None;
-    }
-    let midnight = day_number(year, month, day) * DAY;
+    let midnight = days * DAY;
     match time {
         None => Some(midnight..midnight + DAY),
         Some(time) => {
             let moment = midnight + parse_time(time)?;
             Some(moment..moment)
-        }
-    }
-}
-
-/// The time that the name of a closed file speaks of: `202611`, `20261121`, or `all`.
-pub(super) fn period(digits: &str) -> Option<Range<i64>> {
-    if digits == "all" {
-        return Some(i64::MIN..i64::MAX);
-    }
-    let (year, month) = (number(digits.get(..4)?, 4)?, number(digits.get(4..6)?, 2)?);
-    if !(1..=12).contains(&month) {
-        return None;
-    }
-    match digits.get(6..)? {
-        "" => {
-            let next = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
-            Some(day_number(year, month, 1) * DAY..day_number(next.0, next.1, 1) * DAY)
-        }
-        day => {
-            let day = number(day, 2)?;
-            let start = day_number(year, month, day) * DAY;
-            (1..=days_of_month(year, month)).contains(&day).then_some(start..start + DAY)
         }
     }
 }
@@ -128,25 +107,6 @@ fn parse_fraction(digits: &str) -> Option<i64> {
 fn number(text: &str, digits: usize) -> Option<i64> {
     let is_plain = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
     is_plain.then(|| text.parse().ok())?
-}
-
-fn days_of_month(year: i64, month: i64) -> i64 {
-    match month {
-        2 if (year % 4 == 0 && year % 100 != 0) || year % 400 == 0 => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days since 1970-01-01. Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.
-fn day_number(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
 }
 
 #[cfg(test)]
@@ -231,23 +191,11 @@ mod tests {
         assert_eq!(day.end - day.start, 86_400 * SECOND);
     }
 
-    #[test]
-    fn the_name_of_a_file_says_its_period() {
-        assert_eq!(period("197001"), Some(0..31 * DAY));
-        assert_eq!(period("202612").unwrap().end, parse("2027-01-01", NOW).unwrap().start);
-        assert_eq!(period("all"), Some(i64::MIN..i64::MAX));
-        assert_eq!(period("20261121"), parse("2026-11-21", NOW));
-        for digits in ["", "2026", "202613", "202600", "20261131", "2026112", "abcdef", "202611211", "é2026"]
-        {
-            assert_eq!(period(digits), None, "{digits}");
-        }
-    }
-
     proptest! {
         #[test]
         fn nothing_panics(text in "\\PC{0,40}", clock in "[0-9TZ:.+ -]{0,32}") {
             for text in [text, clock] {
-                let _ = (parse(&text, NOW), period(&text));
+                let _ = parse(&text, NOW);
             }
         }
     }

@@ -260,6 +260,20 @@ fn rows_of_overlapping_files_are_merged() {
 }
 
 #[test]
+fn rows_of_a_file_that_was_begun_under_another_rotation_are_found() {
+    let audit = Audit::new();
+    // Kept by month until the 21st, then by day.
+    let (fifth, day) = (-16 * 86_400, 86_400);
+    audit.closed("record_20261121.db", &[fifth, 0]);
+    audit.closed("record.db", &[day]);
+    let number_of = |seconds: i64| number(seconds).to_string();
+    assert_eq!(audit.found(&[("since", "2026-11-05"), ("until", "2026-11-06")]), [number_of(fifth)]);
+    assert_eq!(audit.found(&[("until", "2026-11-21")]), [number_of(0), number_of(fifth)]);
+    assert!(whole(&audit.path(), number(fifth)).unwrap().is_some());
+    assert_eq!(count(&audit.path(), &Filter::parse([("until", "2026-11-06")]).unwrap()), Ok(1));
+}
+
+#[test]
 fn only_files_of_the_time_asked_for_are_opened() {
     let audit = three();
     fs::write(audit.file("record_202401.db"), "no database, and long").unwrap();

@@ -189,12 +189,14 @@ impl Answer {
         if !Event::read(data).is_ok_and(|event| self.event(&event)) {
             self.keep_sample(data);
         }
-        if let Grown::Text { id, range } = self.store.grown()
-            && let Some(data_range) = &fields.data_range
-            && frame.raw.starts_with(b"data:")
-        {
-            let (start, end) = (data_range.start + range.start, data_range.start + range.end);
-            *template = Some(Template { raw: frame.raw.clone(), start, end, id: *id });
+        match (self.store.grown(), &fields.data_range) {
+            (Grown::Text { id, range }, Some(data_range)) if frame.raw.starts_with(b"data:") => {
+                let (start, end) = (data_range.start + range.start, data_range.start + range.end);
+                *template = Some(Template { raw: frame.raw.clone(), start, end, id: *id });
+            }
+            // It may have begun a part that pieces without an index of their own belong to from now on.
+            (Grown::More, _) => *template = None,
+            _ => {}
         }
     }
 

@@ -37,7 +37,8 @@ pub(super) struct Store {
 }
 
 /// What an event has made grow. Doing the same event again, with another text, would do nothing but let that text
-/// grow if it is `Text`: everything else an event can do is the same when it is done twice.
+/// grow if it is `Text`: everything else an event can do is the same when it is done twice. That holds until an event
+/// does `More`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Grown {
     Nothing,

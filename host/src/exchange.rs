@@ -598,6 +598,8 @@ mod tests {
             exchange
         });
         assert!(asides.iter().all(Exchange::passes_by));
+        let labels = asides.each_ref().map(|exchange| exchange.endpoint);
+        assert_eq!(labels, ["admin", "health", "metrics", "preflight"]);
         assert_eq!(activity.running(), 0);
         let mut exchange = begin();
         exchange.enter(request.uri(), request.headers());

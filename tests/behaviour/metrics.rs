@@ -210,7 +210,8 @@ fn a_client_that_leaves_is_cancelled() {
 #[test]
 fn who_watches_is_not_in_flight() {
     let gateway = Gateway::start("upstreams: [{ name: echo, base_url: 'builtin:echo' }]\n");
-    let request = Request::post("/admin/reload", "{}").header("expect", "100-continue").bytes();
+    let request = Request::post("/admin/reload", "{}").header("expect", "100-continue");
+    let request = request.host(&gateway.admin().to_string()).bytes();
     let operators = [(); 2].map(|()| {
         let mut operator = TcpStream::connect(gateway.admin()).expect("it listens");
         // Without its body, which the gateway waits for once it says so.

@@ -130,7 +130,8 @@ fn a_search_that_is_held_up_does_not_hold_up_the_end() {
     let locks: Vec<Connection> =
         (1..=12).map(|month| lock(&folder.join(format!("record_2024{month:02}.db")))).collect();
     let mut client = witgate_tests::Connection::open(gateway.admin());
-    client.write(&Request::get("/admin/audit?text=foo").bytes());
+    let search = Request::get("/admin/audit?text=foo").host(&gateway.admin().to_string());
+    client.write(&search.bytes());
     eventually("the search to be held up", || {
         let open = std::fs::read_dir(format!("/proc/{}/fd", gateway.id())).expect("it runs");
         let mut paths = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());

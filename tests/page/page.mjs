@@ -38,10 +38,15 @@ async function open(browser, { address = "", token = ADMIN_TOKEN, ...options } =
   page.on("console", message => ["error", "warning"].includes(message.type()) && complain(message.text()));
   page.on("pageerror", error => complain(String(error.stack)));
   page.on("dialog", dialog => complain(`a dialog says ${dialog.message()}`));
-  page.on("requestfailed", request => complain(`${request.url()} ${request.failure()?.errorText}`));
+  page.on("requestfailed", request => isReplaced(request) || complain(`${request.url()} ${request.failure()?.errorText}`));
   page.on("request", request => request.url().startsWith(ADMIN_URL) || request.url().startsWith("data:") || complain(`asks ${request.url()}`));
   await page.goto(`${ADMIN_URL}/${address}`);
   return page;
+}
+
+/** Whether it is a search that the page has stopped because of a later one. */
+function isReplaced(request) {
+  return request.url().includes("/admin/audit?") && request.failure()?.errorText === "net::ERR_ABORTED";
 }
 
 async function ready(page) {
@@ -204,6 +209,33 @@ const tests = {
     await until("a newer row", async () => await rows.first().getAttribute("data-key") !== newest);
     const keys = await rows.evaluateAll(all => all.map(row => BigInt(row.dataset.key)));
     assert(keys.every((key, index) => index === 0 || keys[index - 1] > key), "newest first, each once");
+  },
+
+  async "a live search for a text is short, and the rest of the page does not wait for it"(browser) {
+    const page = await open(browser);
+    await ready(page);
+    await searchFor(page, "text", NEEDLE);
+    await page.locator("#found", { hasText: "1 exchange," }).waitFor();
+    const asked = [];
+    let answer;
+    const held = new Promise(resolve => { answer = resolve; });
+    await page.route("**/admin/audit?*", async route => {
+      asked.push(new URL(route.request().url()).searchParams.get("since"));
+      await held;
+      await route.continue();
+    });
+    let looks = 0;
+    page.on("request", request => { looks += request.url().endsWith("/stats"); });
+    await page.locator("#live").press("Space");
+    await until("the live search", () => asked.length > 0);
+    const before = looks;
+    await until("further looks at the rest", () => looks >= before + 2);
+    assert.deepEqual(asked, ["10m"], "one at a time, over the last minutes");
+    const answered = page.waitForResponse(response => response.url().includes("/admin/audit?"));
+    answer();
+    assert.equal((await answered).status(), 200);
+    await page.unrouteAll({ behavior: "ignoreErrors" });
+    await page.locator("#found", { hasText: "1 exchange," }).waitFor();
   },
 
   async "an exchange opens by Enter, is read, and closes by Escape"(browser) {

@@ -13,11 +13,19 @@ use tempfile::TempDir;
 use witgate_tests::tool::{finish, is_there, repository};
 use witgate_tests::{Connection, Gateway, PATIENCE, Request, now};
 
-use super::page::page;
-use super::{Scene, chat};
+use super::page::Page;
+use super::{Scene, chat, settled};
 
 /// How long Prometheus may take until every query has an answer: some scrapes, a second apart.
 const SCRAPED_TIME_MAX: Duration = Duration::from_secs(90);
+/// The alerts that what happens here has to set off.
+const SET_OFF: [&str; 5] = [
+    "WitgateRequestsFail",
+    "WitgateUpstreamFailing",
+    "WitgateUpstreamErrors",
+    "WitgatePluginBreaks",
+    "WitgateReloadFailed",
+];
 
 /// One query, and where it stands.
 struct Query {
@@ -85,54 +93,110 @@ fn rules() -> Vec<Query> {
     queries
 }
 
-/// The names of metrics in a query.
-fn names(query: &str) -> BTreeSet<String> {
-    /// What is written like a name and is none.
-    const WORDS: [&str; 15] = [
-        "and",
-        "or",
-        "unless",
-        "by",
-        "on",
-        "without",
-        "ignoring",
-        "group_left",
-        "group_right",
-        "bool",
-        "sum",
-        "min",
-        "max",
-        "avg",
-        "count",
-    ];
-    /// Words whose parentheses hold labels.
-    const OF_LABELS: [&str; 6] = ["by", "on", "without", "ignoring", "group_left", "group_right"];
-    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == ':';
-    let mut names = BTreeSet::new();
-    let mut rest = query;
-    while let Some(letter) = rest.chars().next() {
-        let length = match letter {
-            '{' => rest.find('}').expect("braces are closed") + 1,
-            '[' => rest.find(']').expect("brackets are closed") + 1,
-            letter if is_part(letter) => {
-                let length = rest.find(|letter| !is_part(letter)).unwrap_or(rest.len());
-                let word = &rest[..length];
-                let after = rest[length..].trim_start();
-                let is_number = word.starts_with(|letter: char| letter.is_ascii_digit());
-                if OF_LABELS.contains(&word) && after.starts_with('(') {
-                    rest = &after[after.find(')').expect("parentheses are closed") + 1..];
-                    continue;
+/// What a query names.
+#[derive(Default)]
+struct Parts {
+    selectors: Vec<Selector>,
+    /// The labels that it groups or joins by.
+    labels: Vec<String>,
+}
+
+/// A metric, and what its labels have to be.
+struct Selector {
+    name: String,
+    matchers: Vec<Matcher>,
+}
+
+/// One label of a selector, and the values that it names: those of `=` and `!=`, and the branches of `=~` and `!~`.
+#[derive(Debug, PartialEq)]
+struct Matcher {
+    label: String,
+    values: Vec<String>,
+}
+
+impl Parts {
+    #[track_caller]
+    fn of(query: &str) -> Self {
+        /// What is written like a name and is none.
+        const WORDS: [&str; 15] = [
+            "and",
+            "or",
+            "unless",
+            "by",
+            "on",
+            "without",
+            "ignoring",
+            "group_left",
+            "group_right",
+            "bool",
+            "sum",
+            "min",
+            "max",
+            "avg",
+            "count",
+        ];
+        /// Words whose parentheses hold labels.
+        const OF_LABELS: [&str; 6] = ["by", "on", "without", "ignoring", "group_left", "group_right"];
+        let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == ':';
+        let mut parts = Self::default();
+        let mut rest = query;
+        while let Some(letter) = rest.chars().next() {
+            let length = match letter {
+                '{' => {
+                    let length = rest.find('}').expect("braces are closed") + 1;
+                    let selector = parts.selectors.last_mut().expect("a metric has a name");
+                    selector.matchers = Matcher::all(&rest[1..length - 1]);
+                    length
                 }
-                if !is_number && !WORDS.contains(&word) && !after.starts_with('(') {
-                    names.insert(word.to_owned());
+                '[' => rest.find(']').expect("brackets are closed") + 1,
+                letter if is_part(letter) => {
+                    let length = rest.find(|letter| !is_part(letter)).unwrap_or(rest.len());
+                    let word = &rest[..length];
+                    let after = rest[length..].trim_start();
+                    let is_number = word.starts_with(|letter: char| letter.is_ascii_digit());
+                    if OF_LABELS.contains(&word) && after.starts_with('(') {
+                        let end = after.find(')').expect("parentheses are closed");
+                        let labels = after[1..end].split(',').map(|label| label.trim().to_owned());
+                        parts.labels.extend(labels.filter(|label| !label.is_empty()));
+                        rest = &after[end + 1..];
+                        continue;
+                    }
+                    if !is_number && !WORDS.contains(&word) && !after.starts_with('(') {
+                        parts.selectors.push(Selector { name: word.to_owned(), matchers: Vec::new() });
+                    }
+                    length
                 }
-                length
-            }
-            letter => letter.len_utf8(),
-        };
-        rest = &rest[length..];
+                letter => letter.len_utf8(),
+            };
+            rest = &rest[length..];
+        }
+        parts
     }
-    names
+
+    fn names(&self) -> BTreeSet<String> {
+        self.selectors.iter().map(|selector| selector.name.clone()).collect()
+    }
+}
+
+impl Matcher {
+    /// Those between two braces. No value of the queries has a comma in it.
+    #[track_caller]
+    fn all(text: &str) -> Vec<Self> {
+        let matcher = |text: &str| {
+            let (label, value) = text.split_once(['=', '!']).expect("a label is held against something");
+            let value = value.trim_start_matches(['=', '~']);
+            let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+            let values = value.expect("a value is quoted").split('|').map(str::to_owned);
+            Self { label: label.trim().to_owned(), values: values.collect() }
+        };
+        text.split(',').filter(|text| !text.trim().is_empty()).map(matcher).collect()
+    }
+}
+
+/// The names of metrics in a query.
+#[track_caller]
+fn names(query: &str) -> BTreeSet<String> {
+    Parts::of(query).names()
 }
 
 #[track_caller]
@@ -148,6 +212,47 @@ fn names_are_told_from_the_rest_of_a_query() {
     check_names("histogram_quantile(0.9, sum by(le)(x_bucket)) unless on () y", &["x_bucket", "y"]);
 }
 
+#[test]
+fn labels_and_their_values_are_found_in_a_query() {
+    let parts = Parts::of("sum by (le, b) (a{c=\"d\",e!~\"f|g\"}[5m]) / on (h) group_left i{} > 0.5");
+    let matcher = |label: &str, values: &[&str]| Matcher {
+        label: label.to_owned(),
+        values: values.iter().map(|value| (*value).to_owned()).collect(),
+    };
+    assert_eq!(parts.selectors[0].matchers, [matcher("c", &["d"]), matcher("e", &["f", "g"])]);
+    assert_eq!(parts.selectors[1].matchers, []);
+    assert_eq!(parts.labels, ["le", "b", "h"]);
+}
+
+/// What of a query no series of a page has.
+fn absent(query: &Query, page: &Page) -> Vec<String> {
+    /// What Prometheus adds to every series.
+    const OF_TARGET: [&str; 2] = ["instance", "job"];
+    let parts = Parts::of(&query.text);
+    let mut absent = Vec::new();
+    for Selector { name, matchers } in &parts.selectors {
+        for Matcher { label, values } in matchers {
+            let there = page.labels(name, label);
+            let unknown = values.iter().filter(|value| *value != ".*" && !there.contains(*value));
+            absent.extend(unknown.map(|value| format!("{name}{{{label}=\"{value}\"}}")));
+            if there.iter().all(String::is_empty) {
+                absent.push(format!("{name}{{{label}}}"));
+            }
+        }
+    }
+    // What a rule has recorded has the labels that its query leaves.
+    if parts.selectors.iter().all(|selector| !selector.name.contains(':')) {
+        let has = |label: &String| {
+            let mut names = parts.selectors.iter().map(|selector| &selector.name);
+            names.any(|name| page.labels(name, label).iter().any(|value| !value.is_empty()))
+        };
+        absent.extend(
+            parts.labels.iter().filter(|label| !OF_TARGET.contains(&label.as_str()) && !has(label)).cloned(),
+        );
+    }
+    absent
+}
+
 /// What the rules add to the names of a page.
 fn recorded() -> BTreeSet<String> {
     rules().into_iter().filter(|query| query.has_answer).map(|query| query.place).collect()
@@ -158,7 +263,9 @@ fn the_dashboard_and_the_rules_name_only_what_there_is() {
     let scene = Scene::new();
     let gateway = Gateway::start(&scene.config(""));
     scene.happen(&gateway);
-    let names_there: BTreeSet<String> = page(&gateway).names().union(&recorded()).cloned().collect();
+    gateway.send(&chat("nick", false).header("x-fault", "panic")).expect(200);
+    let page = settled(&gateway, 12.0);
+    let names_there: BTreeSet<String> = page.names().union(&recorded()).cloned().collect();
     let (dashboard, rules) = (dashboard(), rules());
     assert!(dashboard.len() > 50 && rules.len() > 15, "{} and {}", dashboard.len(), rules.len());
     for query in dashboard.iter().chain(&rules) {
@@ -166,6 +273,19 @@ fn the_dashboard_and_the_rules_name_only_what_there_is() {
             names(&query.text).into_iter().filter(|name| !names_there.contains(name)).collect();
         assert_eq!(unknown, [""; 0], "{}: {}", query.place, query.text);
         assert!(!names(&query.text).is_empty(), "{}: {}", query.place, query.text);
+        assert_eq!(absent(query, &page), [""; 0], "{}: {}", query.place, query.text);
+    }
+    // What would be found.
+    for (text, expected) in [
+        (
+            "witgate_upstream_condition{condition=\"faling\"} == 1",
+            "witgate_upstream_condition{condition=\"faling\"}",
+        ),
+        ("witgate_upstream_enabled{upstrem=~\".*\"}", "witgate_upstream_enabled{upstrem}"),
+        ("sum by (plugins) (witgate_plugin_calls_total)", "plugins"),
+    ] {
+        let query = Query { place: "here".to_owned(), text: text.to_owned(), has_answer: true };
+        assert_eq!(absent(&query, &page), [expected]);
     }
 }
 
@@ -265,9 +385,14 @@ fn prometheus_answers_every_query() {
     let gateway = Gateway::start(&scene.config(""));
     // Before the first scrape, so that nothing that grows later is new then.
     scene.happen(&gateway);
+    gateway.rewrite_config("upstreams: [{ name: good }]\n");
+    gateway.send_admin(&Request::post("/admin/reload", "{}")).expect(422);
     let prometheus = Prometheus::before(&gateway);
+    let has_answer = |query: &Query| query.has_answer || SET_OFF.contains(&query.place.as_str());
     let (mut waiting, alerts): (Vec<Query>, Vec<Query>) =
-        dashboard().into_iter().chain(rules()).partition(|query| query.has_answer);
+        dashboard().into_iter().chain(rules()).partition(has_answer);
+    let set_off = waiting.iter().filter(|query| !query.has_answer);
+    assert_eq!(set_off.count(), SET_OFF.len(), "all of them are rules");
     let began = now();
     while !waiting.is_empty() {
         let left: Vec<&str> = waiting.iter().map(|query| query.text.as_str()).collect();

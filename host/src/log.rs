@@ -27,6 +27,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use tracing::Subscriber;
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -207,11 +208,16 @@ fn write_files(mut files: Files, limits: Arc<Mutex<Limits>>) -> io::Result<Arc<W
 
 /// Sends what `tracing` is told to standard error, and to the system file if there is one.
 fn subscribe(format: LogFormat, filter: &str, console: Events, system: Option<Events>) {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let (known, unreadable) = match EnvFilter::try_new(filter) {
+        Ok(known) => (known, None),
+        Err(error) => (EnvFilter::new("info"), Some(error.to_string())),
+    };
     let console = layer(format, console, io::stderr().is_terminal());
     let system = system.map(|system| layer(format, system, false));
-    tracing_subscriber::registry().with(filter).with(console).with(system).init();
+    tracing_subscriber::registry().with(known).with(console).with(system).init();
+    if let Some(error) = unreadable {
+        tracing::warn!(filter, error, "`RUST_LOG` cannot be read, the filter is `info`; correct it");
+    }
 }
 
 fn layer<S, W>(format: LogFormat, writer: W, has_colours: bool) -> Box<dyn Layer<S> + Send + Sync>

@@ -324,6 +324,18 @@ fn nobody_waits_for_standard_error() {
     assert!(of_kind(&folder, "system").iter().any(|line| line.contains("stopped")));
 }
 
+#[test]
+fn a_filter_that_cannot_be_read_is_told_of() {
+    let upstream = Upstream::always(Reply::chat("hello"));
+    let launch = Launch::default().variable("RUST_LOG", "witgate=debg");
+    let gateway = launch.start(&before(&upstream, ""));
+    let log = eventually("the warning", || {
+        let log = gateway.stderr();
+        log.contains("RUST_LOG").then_some(log)
+    });
+    assert!(log.contains(" WARN ") && log.contains("witgate=debg"), "{log}");
+}
+
 // parity: 147
 #[test]
 fn no_key_is_in_any_log() {

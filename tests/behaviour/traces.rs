@@ -5,6 +5,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message;
+use witgate_tests::gateway::Launch;
 use witgate_tests::{Gate, Gateway, Received, Reply, Request, Upstream, eventually};
 
 const CALLERS: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -16,13 +17,18 @@ fn collector() -> Upstream {
 
 #[track_caller]
 fn start(upstreams: &[&Upstream], collector: &Upstream, further: &str) -> Gateway {
+    launch(Launch::default(), upstreams, collector, further)
+}
+
+#[track_caller]
+fn launch(launch: Launch, upstreams: &[&Upstream], collector: &Upstream, further: &str) -> Gateway {
     let names = ["one", "two"];
     let upstreams: String = upstreams
         .iter()
         .zip(names)
         .map(|(upstream, name)| format!("  - {{ name: {name}, base_url: {} }}\n", upstream.url()))
         .collect();
-    Gateway::start(&format!(
+    launch.start(&format!(
         "routing: {{ strategy: failover }}\notlp: {{ endpoint: {}, headers: {{ x-team: search }}{further} }}\nupstreams:\n{upstreams}",
         collector.origin()
     ))
@@ -109,7 +115,6 @@ fn a_whole_answer_is_a_span_with_one_attempt_below() {
             ("gen_ai.operation.name", "chat"),
             ("gen_ai.provider.name", "openai"),
             ("gen_ai.request.model", "m"),
-            ("gen_ai.response.model", "m"),
             ("gen_ai.usage.input_tokens", "3"),
             ("gen_ai.usage.output_tokens", "2"),
             ("http.request.method", "POST"),
@@ -133,6 +138,7 @@ fn a_whole_answer_is_a_span_with_one_attempt_below() {
     );
     assert_eq!((code(own), code(attempt)), (0, 0));
     assert_eq!(attribute(own, "error.type"), None);
+    assert_eq!(attribute(own, "gen_ai.response.model"), None, "what was asked for is not what answered");
     let sent = upstream.only();
     let parent = sent.header("traceparent").expect("the upstream learns of the trace").to_owned();
     assert_eq!(parent, format!("00-{}-{}-01", hex(&own.trace_id), hex(&attempt.span_id)));
@@ -296,6 +302,22 @@ fn spans_that_are_lost_are_told_of_and_nobody_waits() {
         gateway.stderr().contains("spans did not reach the collector").then_some(())
     });
     gateway.send(&Request::chat("hi")).expect(200);
+}
+
+#[test]
+fn the_environment_adds_nothing_to_what_a_collector_is_sent() {
+    let (upstream, collector) = (Upstream::always(Reply::chat("hello")), collector());
+    let meant_for_others = "api-key=SECRET,x-team=other,content-type=text/plain";
+    let environment = Launch::default()
+        .variable("OTEL_EXPORTER_OTLP_HEADERS", meant_for_others)
+        .variable("OTEL_EXPORTER_OTLP_TRACES_HEADERS", meant_for_others)
+        .variable("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+        .variable("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
+    let gateway = launch(environment, &[&upstream], &collector, "");
+    gateway.send(&Request::chat("hi")).expect(200);
+    received(&collector, 2);
+    let export = collector.last();
+    assert_eq!((export.header("api-key"), export.header("x-team")), (None, Some("search")));
 }
 
 #[test]

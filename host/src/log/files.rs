@@ -2,7 +2,7 @@
 //!
 //! `info.2026-11-21.log` is the file that is written to on that day, in UTC. When the next line would make it too large
 //! it becomes `info.2026-11-21.log.1`, the one after that `.2`, and so on: the higher, the later. Days that are over the
-//! bound are removed at the start and whenever a day ends; what has another name is never touched. A file that somebody
+//! bound are removed at the start and before the first line of a day, of whatever kind; what has another name is never touched. A file that somebody
 //! removed or renamed is made again.
 
 use std::fs::{self, File, OpenOptions};
@@ -32,6 +32,8 @@ pub(super) enum Kind {
 pub(super) struct Files {
     folder: PathBuf,
     limits: Limits,
+    /// The day on which the days that are over were removed last.
+    pruned: Date,
     open: [Option<Open>; Kind::ALL.len()],
 }
 
@@ -84,11 +86,11 @@ impl Files {
     ///
     /// The folder or a file in it cannot be made.
     pub(super) fn open(folder: &Path, limits: Limits, now: SystemTime) -> io::Result<Self> {
-        let mut files = Self { folder: folder.to_owned(), limits, open: [const { None }; 3] };
         let today = Date::of(now);
+        let mut files = Self { folder: folder.to_owned(), limits, pruned: today, open: [const { None }; 3] };
         // There is always something for this one.
         files.ready(Kind::System, today)?;
-        Kind::ALL.into_iter().for_each(|kind| files.prune(kind, today));
+        files.prune(today);
         Ok(files)
     }
 
@@ -104,6 +106,9 @@ impl Files {
     /// The file cannot be made or written; a part of the lines may be in it.
     pub(super) fn write(&mut self, kind: Kind, mut lines: &[u8], now: SystemTime) -> io::Result<()> {
         let today = Date::of(now);
+        if self.pruned != today {
+            self.prune(today);
+        }
         while !lines.is_empty() {
             let bytes_max = self.limits.bytes_max;
             let open = self.ready(kind, today)?;
@@ -141,11 +146,7 @@ impl Files {
             open.date == today && fs::metadata(&path).is_ok_and(|found| identity(&found) == open.identity)
         });
         if !is_there {
-            let is_new_day = known.is_some_and(|open| open.date != today);
             self.open[kind as usize] = Some(Open::new(&path, today)?);
-            if is_new_day {
-                self.prune(kind, today);
-            }
         }
         Ok(self.open[kind as usize].as_mut().expect("it is open or has just been opened"))
     }
@@ -163,8 +164,14 @@ impl Files {
         }
     }
 
-    /// Removes the files of days that are over. One that cannot be removed stays until the next day.
-    fn prune(&self, kind: Kind, today: Date) {
+    /// Removes the files of days that are over, those of kinds that nothing is written to any more as well.
+    fn prune(&mut self, today: Date) {
+        self.pruned = today;
+        Kind::ALL.into_iter().for_each(|kind| self.prune_kind(kind, today));
+    }
+
+    /// One that cannot be removed stays until the next day.
+    fn prune_kind(&self, kind: Kind, today: Date) {
         let days_kept = i64::from(self.limits.days_kept[kind as usize]);
         if days_kept == 0 {
             return;
@@ -335,9 +342,21 @@ mod tests {
         files.write(Kind::Error, b"a\n", noon() + 2 * DAY).unwrap();
         let now = left(&folder);
         assert!(!now.contains(&"info.2026-11-20.log".to_owned()), "{now:?}");
-        assert!(now.contains(&"info.2026-11-21.log".to_owned()), "{now:?}");
+        assert!(now.contains(&"info.2026-11-22.log".to_owned()), "{now:?}");
         assert!(!now.contains(&"error.2026-11-19.log".to_owned()), "{now:?}");
         assert!(now.contains(&"system.2026-11-19.log".to_owned()), "0 keeps all: {now:?}");
+    }
+
+    #[test]
+    fn a_kind_without_lines_is_not_kept_for_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = files(&folder, 1000, [0, 2, 0]);
+        files.write(Kind::Error, b"a\n", noon()).unwrap();
+        files.write(Kind::System, b"a\n", noon() + DAY).unwrap();
+        assert!(found(&folder).contains_key("error.2026-11-21.log"));
+        files.write(Kind::System, b"a\n", noon() + 2 * DAY).unwrap();
+        let left: Vec<String> = found(&folder).into_keys().collect();
+        assert_eq!(left, ["system.2026-11-22.log", "system.2026-11-23.log"]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ const WAITING_BYTES_MAX: usize = 8 << 20;
 const GATHER_TIME: Duration = Duration::from_millis(20);
 /// As many bytes are written without waiting for more.
 const GATHER_BYTES: usize = 256 << 10;
-/// Losses are reported at most this often.
+/// Failures are told at most this often, and so are losses.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Where a line goes.
@@ -126,15 +126,16 @@ impl Writer {
         loop {
             let dropped = self.take(&mut batch);
             let mut failed = 0;
-            let mut failure = None;
             for (place, lines) in Place::ALL.into_iter().zip(&batch).filter(|(_, lines)| !lines.is_empty()) {
-                if let Err(error) = write(place, lines) {
+                let written = write(place, lines);
+                if written.is_err() {
                     failed += memchr::memchr_iter(b'\n', lines).count() as u64;
-                    failure = Some(error);
                 }
+                losses.note(place, written);
             }
-            losses.note(dropped, failed, failure);
             self.done(&mut batch, failed);
+            // After there is room again: what is told is a line, too.
+            losses.report(dropped, failed);
         }
     }
 
@@ -170,34 +171,51 @@ impl Writer {
 
 const UNPOISONED: &str = "no code panics while it holds this lock";
 
-/// What could not be written and has not been told yet.
+/// What could not be written, and what was told of it. Its own lines go the same way as all others: what is told must not
+/// depend on how they fare.
 #[derive(Default)]
 struct Losses {
+    /// The places whose failure was told, until something is written there again.
+    is_told: [bool; Place::ALL.len()],
+    /// When a failure was told last.
+    failure_told: Option<Instant>,
     /// Lines that were dropped as of the last report.
     dropped_told: u64,
     failed_untold: u64,
-    is_failing: bool,
-    told: Option<Instant>,
+    /// When lost lines were told last.
+    losses_told: Option<Instant>,
 }
 
 impl Losses {
-    /// Reports a failure at once, the number of lost lines now and then.
-    fn note(&mut self, dropped: u64, failed: u64, failure: Option<io::Error>) {
-        self.failed_untold += failed;
-        if let Some(error) = failure.as_ref().filter(|_| !self.is_failing) {
-            tracing::error!(%error, "the log cannot be written; give it room, or correct `log.dir`");
-        }
-        let has_recovered = self.is_failing && failure.is_none();
-        self.is_failing = failure.is_some();
-        let dropped_untold = dropped - self.dropped_told;
-        let is_due = self.told.is_none_or(|told| told.elapsed() >= REPORT_INTERVAL);
-        if dropped_untold + self.failed_untold > 0 && !self.is_failing && (is_due || has_recovered) {
-            let (dropped, failed) = (dropped_untold, self.failed_untold);
-            tracing::warn!(dropped, failed, "lines of the log were lost");
-            self.told = Some(Instant::now());
-            (self.dropped_told, self.failed_untold) = (self.dropped_told + dropped_untold, 0);
+    /// Tells that a place cannot be written to any more, once for as long as it lasts.
+    fn note(&mut self, place: Place, written: io::Result<()>) {
+        let is_told = &mut self.is_told[place.index()];
+        match written {
+            Ok(()) => *is_told = false,
+            Err(error) if !*is_told && is_due(self.failure_told) => {
+                *is_told = true;
+                self.failure_told = Some(Instant::now());
+                tracing::error!(%error, ?place, "the log cannot be written; give it room, or correct `log.dir`");
+            }
+            Err(_) => {}
         }
     }
+
+    /// Tells now and then how many lines were lost: how many were dropped ever, and how many failed just now.
+    fn report(&mut self, dropped: u64, failed: u64) {
+        self.failed_untold += failed;
+        let (dropped_untold, failed) = (dropped - self.dropped_told, self.failed_untold);
+        if dropped_untold + failed == 0 || !is_due(self.losses_told) {
+            return;
+        }
+        tracing::warn!(dropped = dropped_untold, failed, "lines of the log were lost");
+        self.losses_told = Some(Instant::now());
+        (self.dropped_told, self.failed_untold) = (dropped, 0);
+    }
+}
+
+fn is_due(told: Option<Instant>) -> bool {
+    told.is_none_or(|told| told.elapsed() >= REPORT_INTERVAL)
 }
 
 /// Brings what `tracing` formats to its place.
@@ -233,6 +251,8 @@ impl Write for Line<'_> {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+
+    use tracing::subscriber::with_default;
 
     use super::*;
 
@@ -289,6 +309,35 @@ mod tests {
             writer.flush(Instant::now() + PATIENCE);
         }
         assert_eq!(writer.lost(), 2);
+    }
+
+    /// What is told of so many batches, each written to a place that takes it and to one that fails as often as `fails` says.
+    fn told(fails: impl Fn(u64) -> bool) -> String {
+        let writer = Arc::new(Writer::default());
+        let events = Events { writer: writer.clone(), place: Place::Console };
+        let subscriber = tracing_subscriber::fmt().with_writer(events).with_ansi(false).finish();
+        with_default(subscriber, || {
+            let mut losses = Losses::default();
+            for batch in 0..100 {
+                let is_failing = fails(batch);
+                let written = if is_failing { Err(io::Error::other("not ours")) } else { Ok(()) };
+                losses.note(Place::File(Kind::Error), written);
+                losses.note(Place::File(Kind::System), Ok(()));
+                losses.report(batch, u64::from(is_failing));
+            }
+        });
+        let lines = &writer.state().lines[Place::Console.index()];
+        String::from_utf8(lines.clone()).unwrap()
+    }
+
+    #[test]
+    fn a_place_that_fails_is_told_of_once_whatever_else_is_written() {
+        for text in [told(|_| true), told(|batch| batch % 2 == 0)] {
+            assert_eq!(text.lines().count(), 2, "{text}");
+            assert!(text.contains("the log cannot be written") && text.contains("File(Error)"), "{text}");
+            assert!(text.contains("lines of the log were lost dropped=0 failed=1"), "{text}");
+        }
+        assert!(!told(|_| false).contains("cannot be written"));
     }
 
     #[test]

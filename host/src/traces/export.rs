@@ -1,6 +1,5 @@
 //! How spans reach a collector: OTLP over HTTP, by the SDK's exporter and a client of our own.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -9,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::uri::Authority;
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -33,6 +32,8 @@ use crate::tls::Trust;
 
 /// Where collectors take spans, below the configured address. Source: OTLP 1.9, "OTLP/HTTP Request".
 const PATH: &str = "/v1/traces";
+/// The type of what is sent; the exporter is built with this form alone. Source: OTLP 1.9, "Binary Protobuf Encoding".
+const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 /// How long one request to the collector may take.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a batch is tried again before it is given up.
@@ -62,21 +63,15 @@ pub(super) fn exporter(
     resource: &Resource,
     backlog: Arc<Backlog>,
 ) -> Result<Reporting, String> {
-    let client = Client { peer: Arc::new(Peer::new(endpoint)?), runtime: Handle::current() };
+    let peer = Arc::new(Peer::new(endpoint, settings)?);
+    let client = Client { peer, runtime: Handle::current() };
     let base = endpoint.to_string();
     let base = base.trim_end_matches('/');
     let address = if base.ends_with(PATH) { base.to_owned() } else { format!("{base}{PATH}") };
-    let shown = |value: &HeaderValue| Some(value.to_str().ok()?.to_owned());
-    let headers: HashMap<String, String> = settings
-        .headers
-        .iter()
-        .filter_map(|(name, value)| Some((name.as_str().to_owned(), shown(value)?)))
-        .collect();
     let mut inner = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
         .with_http_client(client)
         .with_endpoint(address)
-        .with_headers(headers)
         .with_timeout(EXPORT_TIME_MAX)
         .build()
         .map_err(|error| format!("spans cannot be sent to `{endpoint}`: {error}"))?;
@@ -145,24 +140,25 @@ struct Client {
 struct Peer {
     host: String,
     port: u16,
-    authority: HeaderValue,
+    /// Every header of a request but the length of its body.
+    headers: HeaderMap,
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
 impl Peer {
-    fn new(endpoint: &Uri) -> Result<Self, String> {
+    fn new(endpoint: &Uri, settings: &Otlp) -> Result<Self, String> {
         let authority: &Authority =
             endpoint.authority().ok_or_else(|| format!("`{endpoint}` names no host"))?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let is_tls = endpoint.scheme_str() == Some("https");
         let tls = is_tls.then(|| secured(&host)).transpose()?;
-        Ok(Self {
-            port: endpoint.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),
-            authority: HeaderValue::try_from(authority.as_str())
-                .map_err(|_| format!("`{endpoint}` names no usable host"))?,
-            host,
-            tls,
-        })
+        let place = HeaderValue::try_from(authority.as_str())
+            .map_err(|_| format!("`{endpoint}` names no usable host"))?;
+        let mut headers: HeaderMap = settings.headers.iter().cloned().collect();
+        headers.insert(CONTENT_TYPE, PROTOBUF);
+        headers.insert(HOST, place);
+        let port = endpoint.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        Ok(Self { host, port, headers, tls })
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
@@ -181,7 +177,8 @@ impl Peer {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (mut head, body) = request.into_parts();
-        head.headers.insert(HOST, self.authority.clone());
+        // The exporter adds headers that the environment names, and prefers them: they may be meant for somebody else.
+        head.headers = self.headers.clone();
         head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         // HTTP/1.1 names the place in `Host`, and only the path in the request line.
         if let Some(path) = head.uri.path_and_query() {

@@ -3,7 +3,8 @@
 //! Source: OpenTelemetry, "Semantic conventions for generative client AI spans" (Development, as of 1.41: operations,
 //! provider, model, usage, finish reasons, time to the first chunk) and "Semantic conventions for HTTP spans" (stable:
 //! method, status, address, `error.type`). What they have no name for begins with `witgate.`. Prompts and answers, which the
-//! conventions leave to an opt-in, are never part of a span.
+//! conventions leave to an opt-in, are never part of a span. `gen_ai.response.model` is not either: it is the model that
+//! answered, by its exact name, and nobody looks for that in answers.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
@@ -103,7 +104,6 @@ fn describe(exchange: &Exchange) -> Described {
     let mut add = |key: &'static str, value: Value| attributes.push(KeyValue::new(key, value));
     generative(exchange, exchange.model.as_deref(), &mut add);
     if let Some(attempt) = exchange.attempts.last().filter(|attempt| attempt.status.is_some()) {
-        add("gen_ai.response.model", attempt.model.clone().into());
         add("witgate.upstream", attempt.upstream.clone().into());
     }
     if let Some(usage) = exchange.usage {

@@ -21,6 +21,10 @@ const BUSY_MAX: Duration = Duration::from_secs(1);
 /// a page of the index; the log has this many pages on disk.
 const LOG_PAGES: u32 = 2000;
 
+/// What the write-ahead log may take on disk once it is empty again, in bytes: while somebody reads it grows without
+/// bound.
+const LOG_BYTES_KEPT: u64 = 64 << 20;
+
 /// Memory for pages, in KiB.
 const CACHE_KIB: u32 = 8192;
 
@@ -68,7 +72,7 @@ impl Database {
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         connection.execute_batch(&format!(
             "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = {LOG_PAGES}; \
-             PRAGMA cache_size = -{CACHE_KIB}; PRAGMA temp_store = MEMORY; PRAGMA foreign_keys = OFF"
+             PRAGMA journal_size_limit = {LOG_BYTES_KEPT}; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA temp_store = MEMORY; PRAGMA foreign_keys = OFF"
         ))?;
         let identity = identity(path).ok_or_else(|| Failure::Blocked("the file was removed".to_owned()))?;
         Ok(Self { connection, path: path.to_owned(), identity })

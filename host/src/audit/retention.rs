@@ -78,7 +78,8 @@ fn remove_closed(files: &mut Files, settings: &config::Audit, now: SystemTime) {
         warn!(file = %settings.path.display(), %error, "the folder of the audit cannot be listed");
         Vec::new()
     });
-    let mut sum = database::bytes(&settings.path)
+    // Without the live file's log, which is large for as long as somebody reads: no closed file pays for that.
+    let mut sum = std::fs::metadata(&settings.path).map_or(0, |metadata| metadata.len())
         + closed.iter().map(|file| database::bytes(&file.path)).sum::<u64>();
     let cutoff = cutoff(settings.retention, now);
     for Closed { path, period } in closed {

@@ -1059,6 +1059,45 @@ fn time_of_a_row() {
     });
     let body = |len: usize| {
         format!(r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(len))
+#[test]
+fn a_long_log_removes_no_closed_file() {
+    let subject = Subject::new();
+    let row =
+        |number: i64| Record { recording: Some(recording(&[b'x'; 50_000], Answer::None)), ..record(number) };
+    for number in 0..20 {
+        subject.put(row(number_at("2026-10-01") + number));
+    }
+    subject.put_at(&["2026-11-01"]);
+    subject.wait("both months", |state| state.written == 21);
+    // A reader keeps the log from being emptied.
+    let reader = Connection::open(subject.file()).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM exchanges").unwrap();
+    for number in 0..100 {
+        subject.put(row(number_at("2026-11-02") + number));
+        subject.wait("the row", |state| state.queued == 0);
+    }
+    let closed = subject.beside("record_202610.db");
+    let file = |path: &Path| fs::metadata(path).unwrap().len();
+    let files = file(subject.file()) + file(&closed);
+    let settings = config::Audit { size_max: (files + (2 << 20)) * 16 / 15, ..subject.settings.clone() };
+    assert!(database::bytes(subject.file()) > settings.size_max, "the log is long");
+    let mut nobody = Files::default();
+    retention::enforce(&mut nobody, &settings, UNIX_EPOCH).unwrap();
+    assert!(closed.exists());
+    let too_small = config::Audit { size_max: file(&closed), ..settings };
+    retention::enforce(&mut nobody, &too_small, UNIX_EPOCH).unwrap();
+    assert!(!closed.exists());
+    drop(reader);
+}
+
+#[test]
+fn the_log_of_a_reader_that_has_left_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(&folder.path().join("record.db")).unwrap();
+    let limit = database.connection().query_row("PRAGMA journal_size_limit", [], |row| row.get::<_, i64>(0));
+    assert_eq!(limit, Ok(64 << 20));
+}
+
     };
     let (request, answer) = (body(1024), body(1024));
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);

@@ -18,7 +18,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +27,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::audit::files::Files;
 use crate::audit::queue::{Item, Queue};
@@ -41,6 +41,13 @@ pub(crate) use queue::Place;
 
 /// How long a new exchange waits for room in the queue.
 const ADMIT_MAX: Duration = Duration::from_secs(5);
+
+/// How long the writer may take to give up a file that is not the one of the settings any more.
+const GIVEN_UP_WITHIN: Duration = Duration::from_millis(500);
+
+/// What to do about a file that cannot be used.
+const ADVICE: &str =
+    "; name another file in `audit.path`, or turn the audit off with `audit: { enabled: false }`";
 
 /// How often it is said that rows are dropped.
 const DROPS_TOLD_EVERY: Duration = Duration::from_secs(1);
@@ -120,16 +127,8 @@ impl Audit {
         if !settings.is_enabled {
             return Ok(audit);
         }
-        let mut files = Files::default();
-        let told = |reason: &str| format!("the audit cannot use `{}`: {reason}", settings.path.display());
-        match files.open(settings) {
-            Err(failure) if settings.on_full == OnFull::Block || failure.is_lasting() => {
-                return Err(told(failure.reason()));
-            }
-            Err(failure) => warn!(reason = %failure, "the audit cannot be written yet"),
-            Ok(()) => {}
-        }
-        audit.spawn(files, clock).map_err(|error| told(&error.to_string()))?;
+        let files = open(settings)?;
+        audit.spawn(files, clock)?;
         Ok(audit)
     }
 
@@ -144,25 +143,46 @@ impl Audit {
     }
 
     /// Starts the writer unless it runs.
-    fn spawn(&self, files: Files, clock: fn() -> SystemTime) -> std::io::Result<()> {
+    fn spawn(&self, files: Files, clock: fn() -> SystemTime) -> Result<(), String> {
         let mut is_running = self.is_running.lock().unwrap_or_else(PoisonError::into_inner);
         if !*is_running {
             let writer = Writer::new(self.shared.clone(), files, clock);
-            thread::Builder::new().name("audit".to_owned()).spawn(|| writer.run())?;
+            let spawned = thread::Builder::new().name("audit".to_owned()).spawn(|| writer.run());
+            spawned.map_err(|error| format!("the audit's writer cannot be started: {error}"))?;
             *is_running = true;
         }
         Ok(())
     }
 
-    /// Takes over other settings, for what ends from now on.
-    pub(crate) fn configure(&self, settings: &config::Audit) {
-        self.shared.settings.store(Arc::new(settings.clone()));
-        if settings.is_enabled
-            && let Err(error) = self.spawn(Files::default(), SystemTime::now)
-        {
-            error!(%error, "the audit's writer cannot be started");
+    /// Takes over other settings, for what ends from now on. Opens the file if it is another one, so that it may wait.
+    ///
+    /// # Errors
+    /// Why the file cannot be used, as at the [`start`](Self::start); the settings stay as they were.
+    pub(crate) fn configure(&self, settings: &config::Audit) -> Result<(), String> {
+        if settings.is_enabled {
+            self.check(settings)?;
+            self.spawn(Files::default(), SystemTime::now)?;
         }
+        self.shared.settings.store(Arc::new(settings.clone()));
         self.shared.queue.nudge();
+        Ok(())
+    }
+
+    /// Sees whether a file that is not in use yet can be used.
+    fn check(&self, settings: &config::Audit) -> Result<(), String> {
+        let before = self.settings();
+        if before.is_enabled && is_same_file(&before.path, &settings.path) {
+            return Ok(());
+        }
+        // It may be the one that was used before: the writer is about to give it up.
+        let start = std::time::Instant::now();
+        loop {
+            match open(settings) {
+                Err(_) if start.elapsed() < GIVEN_UP_WITHIN => thread::sleep(GIVEN_UP_WITHIN / 50),
+                // The writer opens it again when there is something to write.
+                opened => return opened.map(drop),
+            }
+        }
     }
 
     /// Whether exchanges are recorded.
@@ -272,6 +292,32 @@ impl Audit {
             file: settings.path.clone(),
         }
     }
+}
+
+/// Opens the file of these settings, if it can be opened now or later.
+///
+/// # Errors
+/// Why it cannot and what to change, in words.
+fn open(settings: &config::Audit) -> Result<Files, String> {
+    let mut files = Files::default();
+    match files.open(settings) {
+        Err(failure) if settings.on_full == OnFull::Block || failure.is_lasting() => {
+            let path = std::path::absolute(&settings.path).unwrap_or_else(|_| settings.path.clone());
+            // What lasts says itself what to do.
+            let advice = if failure.is_lasting() { "" } else { ADVICE };
+            return Err(format!("the audit cannot use `{}`: {failure}{advice}", path.display()));
+        }
+        Err(failure) => warn!(reason = %failure, "the audit cannot be written yet"),
+        Ok(()) => {}
+    }
+    Ok(files)
+}
+
+/// Whether two names lead to one file.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    one == other
+        || std::fs::canonicalize(one)
+            .is_ok_and(|one| std::fs::canonicalize(other).is_ok_and(|other| one == other))
 }
 
 impl Drop for Audit {

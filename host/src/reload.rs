@@ -82,8 +82,17 @@ impl Reloader {
         // Taken before the files are read again: what changes while they are being read is another change.
         let look = self.look().await;
         // Files are read, certificates parsed and plugins compiled; nothing of that belongs on a thread that serves.
-        let plugins = self.plugins.clone();
-        let built = tokio::task::spawn_blocking(move || build(&source, &before, &plugins)).await;
+        let (plugins, running) = (self.plugins.clone(), gateway.clone());
+        let build = move || {
+            let (read, built) = build(&source, &before, &plugins);
+            // Nothing can fail after this.
+            let built = built.and_then(|next| {
+                next.as_ref().map_or(Ok(()), |next| running.activity.audit.configure(&next.config.audit))?;
+                Ok(next)
+            });
+            (read, built)
+        };
+        let built = tokio::task::spawn_blocking(build).await;
         let (read, built) = built
             .unwrap_or_else(|_| (None, Err("the gateway failed while it read the configuration".to_owned())));
         let mut status = self.status();
@@ -100,7 +109,6 @@ impl Reloader {
                 warn_of_fixed_settings(&gateway.snapshots.current().config, &next.config);
                 gateway.activity.log.configure(&next.config.log);
                 tracing::info!(upstreams = next.upstreams.len(), "configuration reloaded");
-                gateway.activity.audit.configure(&next.config.audit);
                 gateway.activity.metrics.configure(&next.config);
                 gateway.snapshots.swap(next);
                 Ok(true)

@@ -426,13 +426,6 @@ fn with_block_the_bytes_that_wait_count_too() {
 }
 
 #[test]
-fn what_nobody_asked_room_for_is_bounded_too() {
-    let audit = Audit::with(&config::Audit { queue: 10, ..config::Audit::default() });
-    for number in 0..50 {
-        audit.put(Item::Row(Box::new(record(number))), None);
-    }
-    let state = audit.state();
-#[test]
 fn every_text_of_a_row_counts() {
     let bytes = |change: &dyn Fn(&mut Record, &str)| {
         let [short, long] = [1, 100_001].map(|len| {
@@ -460,6 +453,13 @@ fn every_text_of_a_row_counts() {
     }
 }
 
+#[test]
+fn what_nobody_asked_room_for_is_bounded_too() {
+    let audit = Audit::with(&config::Audit { queue: 10, ..config::Audit::default() });
+    for number in 0..50 {
+        audit.put(Item::Row(Box::new(record(number))), None);
+    }
+    let state = audit.state();
     assert_eq!((state.queued, state.dropped), (20, 30));
 }
 
@@ -559,13 +559,6 @@ fn a_row_goes_into_the_file_of_its_period() {
 }
 
 #[test]
-fn no_row_is_lost_where_a_busy_month_ends() {
-    // parity: 145
-    let subject = Subject::with(|settings| settings.rotate = Rotation::Monthly);
-    let boundary = number_at("2026-11-01");
-    // Both months in every batch, in no order, while somebody reads.
-    let reader = Connection::open(subject.file()).unwrap();
-#[test]
 fn what_was_recorded_is_found_after_another_rotation() {
     let subject = Subject::with(|settings| settings.rotate = Rotation::Monthly);
     let early = number_at("2026-11-05");
@@ -579,6 +572,13 @@ fn what_was_recorded_is_found_after_another_rotation() {
     assert!(query::whole(subject.file(), early).unwrap().is_some());
 }
 
+#[test]
+fn no_row_is_lost_where_a_busy_month_ends() {
+    // parity: 145
+    let subject = Subject::with(|settings| settings.rotate = Rotation::Monthly);
+    let boundary = number_at("2026-11-01");
+    // Both months in every batch, in no order, while somebody reads.
+    let reader = Connection::open(subject.file()).unwrap();
     for number in 0..4000_i64 {
         subject.put(record(boundary + (number * 2657) % 4000 - 2000));
         if number % 500 == 0 {
@@ -930,6 +930,10 @@ fn with_drop_it_starts_without_a_folder() {
         config::Audit { path: folder.path().join("data/record.db"), ..config::Audit::default() };
     let refused = Audit::start(&settings).err().unwrap();
     assert!(refused.contains("data"), "{refused}");
+    assert!(
+        refused.contains("in `audit.path`") && refused.contains("audit: { enabled: false }"),
+        "{refused}"
+    );
     settings.on_full = OnFull::Drop;
     Audit::start(&settings).unwrap();
 }
@@ -939,22 +943,53 @@ fn settings_are_taken_over() {
     let subject = Subject::with(|settings| settings.is_enabled = false);
     assert!(!subject.file().exists());
     let mut settings = config::Audit { is_enabled: true, ..subject.settings.clone() };
-    subject.audit.configure(&settings);
+    subject.audit.configure(&settings).unwrap();
     subject.put_at(&["2026-11-01"]);
     subject.wait("the first row", |state| state.written == 1);
     settings.path = subject.beside("other.db");
-    subject.audit.configure(&settings);
+    subject.audit.configure(&settings).unwrap();
     subject.put_at(&["2026-11-02"]);
     subject.wait("the second row", |state| state.written == 2);
     assert_eq!((count(subject.file()), count(&settings.path)), (1, 1));
     settings.is_enabled = false;
-    subject.audit.configure(&settings);
+    subject.audit.configure(&settings).unwrap();
     // The file is given up when it is not needed any more.
     let start = Instant::now();
     while Audit::start(&config::Audit { is_enabled: true, ..settings.clone() }).is_err() {
         assert!(start.elapsed() < PATIENCE);
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+#[test]
+fn a_path_that_cannot_be_used_is_not_taken_over() {
+    let subject = Subject::new();
+    let foreign = subject.beside("notes.db");
+    Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE notes (id)").unwrap();
+    let other = Subject::new();
+    let change = |path: &Path, on_full: OnFull| {
+        let settings = config::Audit { path: path.to_owned(), on_full, ..subject.settings.clone() };
+        subject.audit.configure(&settings)
+    };
+    for (path, expected) in [
+        (&*foreign, "another program"),
+        (other.file(), "in use by another gateway"),
+        (&foreign.join("record.db"), "cannot be made"),
+    ] {
+        let refused = change(path, OnFull::Block).unwrap_err();
+        assert!(refused.contains(expected) && refused.contains("`audit.path`"), "{refused}");
+        assert!(refused.contains(&path.display().to_string()), "{refused}");
+    }
+    assert!(change(&foreign, OnFull::Drop).is_err());
+    assert_eq!(subject.audit.settings().path, subject.settings.path);
+    // With `drop` it may get better, as at the start.
+    change(&foreign.join("record.db"), OnFull::Drop).unwrap();
+    // Its own file by another name is not another gateway's.
+    let same = subject.file().with_file_name("../data/record.db");
+    subject.audit.configure(&subject.settings).unwrap();
+    subject.put_at(&["2026-11-01"]);
+    subject.wait("the row", |state| state.written == 1);
+    change(&same, OnFull::Block).unwrap();
 }
 
 #[test]
@@ -1025,41 +1060,6 @@ fn all_files_together_stay_within_their_bound() {
 }
 
 #[test]
-fn a_full_disk_is_nothing_that_lasts() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut database = Database::open(&folder.path().join("record.db")).unwrap();
-    let pages: i64 = database.connection().query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
-    let limit = |database: &Database, pages: i64| {
-        database.connection().query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
-    };
-    limit(&database, pages);
-    let queue = Queue::new();
-    let settings = config::Audit::default();
-    let body = || recording(&[b'x'; 100_000], Answer::None);
-    for number in 0..10 {
-        let place = queue.enter(&settings).unwrap();
-        queue.push(Item::Row(Box::new(Record { recording: Some(body()), ..record(number) })), place);
-    }
-    let mut batch = Vec::new();
-    queue.take(&mut batch, Duration::ZERO);
-    assert!(matches!(database.write(&batch), Err(Failure::Blocked(reason)) if reason.contains("full")));
-    assert_eq!(database.newest().unwrap(), None, "a batch is written whole or not at all");
-    limit(&database, 1 << 20);
-    database.write(&batch).unwrap();
-    assert_eq!(database.newest().unwrap(), Some(9));
-}
-
-/// `cargo test --release -p witgate --lib -- --ignored --nocapture time_of_a_row`
-#[test]
-#[ignore = "takes its time and proves nothing; it tells what a row costs"]
-fn time_of_a_row() {
-    let subject = Subject::with(|settings| {
-        settings.queue = 1 << 20;
-        settings.queue_bytes = 1 << 40;
-    });
-    let body = |len: usize| {
-        format!(r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(len))
-#[test]
 fn a_long_log_removes_no_closed_file() {
     let subject = Subject::new();
     let row =
@@ -1098,6 +1098,41 @@ fn the_log_of_a_reader_that_has_left_is_cut() {
     assert_eq!(limit, Ok(64 << 20));
 }
 
+#[test]
+fn a_full_disk_is_nothing_that_lasts() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = Database::open(&folder.path().join("record.db")).unwrap();
+    let pages: i64 = database.connection().query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    let limit = |database: &Database, pages: i64| {
+        database.connection().query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+    };
+    limit(&database, pages);
+    let queue = Queue::new();
+    let settings = config::Audit::default();
+    let body = || recording(&[b'x'; 100_000], Answer::None);
+    for number in 0..10 {
+        let place = queue.enter(&settings).unwrap();
+        queue.push(Item::Row(Box::new(Record { recording: Some(body()), ..record(number) })), place);
+    }
+    let mut batch = Vec::new();
+    queue.take(&mut batch, Duration::ZERO);
+    assert!(matches!(database.write(&batch), Err(Failure::Blocked(reason)) if reason.contains("full")));
+    assert_eq!(database.newest().unwrap(), None, "a batch is written whole or not at all");
+    limit(&database, 1 << 20);
+    database.write(&batch).unwrap();
+    assert_eq!(database.newest().unwrap(), Some(9));
+}
+
+/// `cargo test --release -p witgate --lib -- --ignored --nocapture time_of_a_row`
+#[test]
+#[ignore = "takes its time and proves nothing; it tells what a row costs"]
+fn time_of_a_row() {
+    let subject = Subject::with(|settings| {
+        settings.queue = 1 << 20;
+        settings.queue_bytes = 1 << 40;
+    });
+    let body = |len: usize| {
+        format!(r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(len))
     };
     let (request, answer) = (body(1024), body(1024));
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);

@@ -459,6 +459,21 @@ fn other_plugins_are_tried_on_what_was_stored() {
         has(&out, &["--- request without plugins\n+++ request with plugins\n", "+temperature: 0.5"]);
         has(
             &out,
+#[test]
+fn the_key_of_a_replay_need_not_stand_on_the_command_line() {
+    let Recorded { db, gateway: _gateway, upstream: _upstream } = recorded();
+    let other = Upstream::always(Reply::chat("x"));
+    let sent = |arguments: &[&str]| {
+        let before = other.count();
+        let mut command = audit_command(&db, &[&["replay", "a", "--to", &other.url()], arguments].concat());
+        command.env("WITGATE_REPLAY_KEY", "sk-variable");
+        says(&command.output().expect("the binary can be run"));
+        other.requests()[before].header("authorization").map(str::to_owned)
+    };
+    assert_eq!(sent(&[]).as_deref(), Some("Bearer sk-variable"));
+    assert_eq!(sent(&["--key", "sk-argument"]).as_deref(), Some("Bearer sk-argument"));
+}
+
             &[
                 "--- answer without plugins\n+++ answer with plugins\n",
                 "<think>hm</think>hello",

@@ -168,7 +168,8 @@ pub struct ReplayArguments {
     /// would in a gateway: what they are granted to reach is reached
     #[arg(long, value_name = "FILE")]
     pub plugins: Option<PathBuf>,
-    /// Key to send it with; the stored one is not known
+    /// Key to send it with; the stored one is not known. Other users of the machine may see a command line: the variable
+    /// WITGATE_REPLAY_KEY says it, too
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
     #[command(flatten)]

@@ -36,7 +36,8 @@ const TRANSACTION_ROWS: u64 = 500;
 ///
 /// # Errors
 ///
-/// When the record cannot be read, the file not be written, or a value makes no sense. The file named stays as it was.
+/// When the record cannot be read, the file not be written, or a value makes no sense. The file named stays as it was, but
+/// where only a part of the record cannot be read: then it has the rest.
 pub(super) fn run(arguments: &ExportArguments, source: &Source<'_>) -> Result<(), End> {
     let filter = arguments.filter.filter(&[])?;
     let is_compressed = arguments.output.extension().is_some_and(|extension| extension == "gz");
@@ -58,11 +59,16 @@ pub(super) fn run(arguments: &ExportArguments, source: &Source<'_>) -> Result<()
         Ok(())
     });
     bar.finish_and_clear();
-    done?;
+    let has_gaps = done?.has_gaps;
     sink.finish().map_err(|error| wrong(&beside.path, &error))?;
     beside.keep(&arguments.output).map_err(|error| wrong(&arguments.output, &error))?;
     let noun = if count == 1 { "exchange" } else { "exchanges" };
     eprintln!("{count} {noun} written to `{}`", arguments.output.display());
+    if has_gaps {
+        return Err(End::Failed(
+            "the export is incomplete: the files named above could not be read".to_owned(),
+        ));
+    }
     Ok(())
 }
 

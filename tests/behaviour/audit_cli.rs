@@ -398,6 +398,30 @@ fn what_cannot_be_read_is_said_however_late_it_is_met() {
     says(&audit(&db, &[&export[..], &["--since", "2026-01-01"]].concat()));
 }
 
+#[test]
+fn an_export_that_is_interrupted_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    let db = many(folder.path(), 30_000);
+    let target = folder.path().join("target");
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        fs::create_dir(&target).expect("the temporary folder is writable");
+        let output = target.join("all.csv");
+        let mut child = audit_command(
+            &db,
+            &["export", "--format", "csv", "--output", output.to_str().expect("it is text")],
+        )
+        .spawn()
+        .expect("the binary can be run");
+        let is_empty = || fs::read_dir(&target).expect("it is a folder").next().is_none();
+        eventually("the export to begin", || (!is_empty()).then_some(()));
+        let killed = Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(killed.expect("`kill` can be run").success());
+        assert_eq!(child.wait().expect("it is our child").code(), Some(code));
+        assert!(is_empty());
+        fs::remove_dir(&target).expect("it is empty");
+    }
+}
+
 // parity: 149
 #[test]
 fn a_stored_request_is_sent_again() {

@@ -23,6 +23,8 @@ use crate::config::{self, Config, Overrides};
 
 /// The status of a command line that cannot be understood. Source: clap, as for all other arguments.
 const MISUSED: u8 = 2;
+/// The status of a process that was interrupted. Source: the shells' 128 + SIGINT.
+const INTERRUPTED: i32 = 130;
 /// How many whole exchanges are in memory at once.
 const WHOLE_ROWS_MAX: usize = 32;
 

@@ -33,7 +33,7 @@ const WHOLE_ROWS_MAX: usize = 32;
 pub enum AuditCommand {
     /// Find exchanges, or show one of them
     Query(QueryArguments),
-    /// Print exchanges as they end, until Ctrl-C
+    /// Print exchanges as they end, until Ctrl-C; not those that took more than an hour
     Tail(TailArguments),
     /// Write exchanges to a file, with bodies and attempts; fails if some of them cannot be read
     Export(ExportArguments),

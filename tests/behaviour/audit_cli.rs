@@ -422,6 +422,22 @@ fn an_export_that_is_interrupted_leaves_nothing() {
     }
 }
 
+#[test]
+fn a_reload_refuses_a_record_that_cannot_be_used() {
+    let Recorded { gateway, db, upstream } = recorded();
+    fs::write(gateway.folder().join("plain"), "").expect("the folder is writable");
+    let text = |more: &str| format!("upstreams:\n  - name: one\n    base_url: {}\n{more}", upstream.url());
+    gateway.rewrite_config(&text("    headers: { x-new: a }\naudit: { path: plain/record.db }\n"));
+    let refused = gateway.send_admin(&Request::post("/admin/reload", "{}"));
+    assert_ne!(refused.head.status, 200);
+    has(&String::from_utf8_lossy(&refused.body), &["the audit cannot use", "plain/record.db", "audit.path"]);
+    gateway.send(&ask("d", "x", false)).expect(200);
+    wait(&gateway, 4);
+    assert_eq!(found(&db, &[]), "d c b a");
+    let last = upstream.requests().pop().expect("it was asked");
+    assert_eq!(last.header("x-new"), None, "nothing of that configuration is in use");
+}
+
 // parity: 149
 #[test]
 fn a_stored_request_is_sent_again() {

@@ -83,7 +83,7 @@ impl Reloader {
         let look = self.look().await;
         // Files are read, certificates parsed and plugins compiled; nothing of that belongs on a thread that serves.
         let (plugins, running) = (self.plugins.clone(), gateway.clone());
-        let build = move || {
+        let load = move || {
             let (read, built) = build(&source, &before, &plugins);
             // Nothing can fail after this.
             let built = built.and_then(|next| {
@@ -92,7 +92,7 @@ impl Reloader {
             });
             (read, built)
         };
-        let built = tokio::task::spawn_blocking(build).await;
+        let built = tokio::task::spawn_blocking(load).await;
         let (read, built) = built
             .unwrap_or_else(|_| (None, Err("the gateway failed while it read the configuration".to_owned())));
         let mut status = self.status();

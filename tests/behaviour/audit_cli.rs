@@ -354,6 +354,90 @@ fn an_export_has_everything() {
     refuses(&db, &["export", "--output", folder.path().to_str().expect("it is text")], 1, "is a folder");
 }
 
+/// A record of `count` exchanges without a gateway, each with a request of some 1000 bytes.
+fn many(folder: &Path, count: u32) -> PathBuf {
+    let Recorded { db, gateway: _gateway, upstream: _upstream } = recorded();
+    let path = folder.join("many.db");
+    let output = path.to_str().expect("it is text");
+    says(&audit(&db, &["export", "--format", "sqlite", "--model", "a", "--output", output]));
+    let sql = format!(
+        "BEGIN; WITH RECURSIVE numbers (number) AS (SELECT 2 UNION ALL SELECT number + 1 FROM numbers WHERE number < {count}) \
+         INSERT INTO exchanges (id, request_id, started, stream, outcome, estimated, duration_ms, gateway_ms, \
+         request_bytes, response_bytes, request_cut, response_cut, request) \
+         SELECT id + number, 'copy', started, 0, 'complete', 0, 0, 0, 0, 0, 0, 0, hex(zeroblob(500)) \
+         FROM exchanges, numbers WHERE request_id = 'a'; COMMIT"
+    );
+    Connection::open(&path)
+        .and_then(|connection| connection.execute_batch(&sql))
+        .expect("the copies can be written");
+    path
+}
+
+#[test]
+fn what_cannot_be_read_is_said_however_late_it_is_met() {
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    let db = many(folder.path(), 40);
+    let output = folder.path().join("all.jsonl");
+    let export = ["export", "--output", output.to_str().expect("it is text")];
+    has(&says(&audit(&db, &export)).1, &["40 exchanges written"]);
+    for name in ["many_202001.db", "many_202002.db"] {
+        fs::write(folder.path().join(name), "x".repeat(5000)).expect("the temporary folder is writable");
+    }
+    let exported = audit(&db, &export);
+    let (_, error) = both(&exported);
+    assert_eq!(exported.status.code(), Some(1), "{error}");
+    has(&error, &["40 exchanges written", "the export is incomplete"]);
+    for error in [error, says(&audit(&db, &["query", "--full"])).1] {
+        for name in ["many_202001.db", "many_202002.db"] {
+            assert_eq!(error.matches(name).count(), 1, "{error}");
+        }
+    }
+    let lines = fs::read_to_string(&output).expect("it is text").lines().count();
+    assert_eq!(lines, 40, "what can be read is there");
+    // What is not asked for is not missed.
+    says(&audit(&db, &[&export[..], &["--since", "2026-01-01"]].concat()));
+}
+
+#[test]
+fn an_export_that_is_interrupted_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    let db = many(folder.path(), 30_000);
+    let target = folder.path().join("target");
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        fs::create_dir(&target).expect("the temporary folder is writable");
+        let output = target.join("all.csv");
+        let mut child = audit_command(
+            &db,
+            &["export", "--format", "csv", "--output", output.to_str().expect("it is text")],
+        )
+        .spawn()
+        .expect("the binary can be run");
+        let is_empty = || fs::read_dir(&target).expect("it is a folder").next().is_none();
+        eventually("the export to begin", || (!is_empty()).then_some(()));
+        let killed = Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(killed.expect("`kill` can be run").success());
+        assert_eq!(child.wait().expect("it is our child").code(), Some(code));
+        assert!(is_empty());
+        fs::remove_dir(&target).expect("it is empty");
+    }
+}
+
+#[test]
+fn a_reload_refuses_a_record_that_cannot_be_used() {
+    let Recorded { gateway, db, upstream } = recorded();
+    fs::write(gateway.folder().join("plain"), "").expect("the folder is writable");
+    let text = |more: &str| format!("upstreams:\n  - name: one\n    base_url: {}\n{more}", upstream.url());
+    gateway.rewrite_config(&text("    headers: { x-new: a }\naudit: { path: plain/record.db }\n"));
+    let refused = gateway.send_admin(&Request::post("/admin/reload", "{}"));
+    assert_ne!(refused.head.status, 200);
+    has(&String::from_utf8_lossy(&refused.body), &["the audit cannot use", "plain/record.db", "audit.path"]);
+    gateway.send(&ask("d", "x", false)).expect(200);
+    wait(&gateway, 4);
+    assert_eq!(found(&db, &[]), "d c b a");
+    let last = upstream.requests().pop().expect("it was asked");
+    assert_eq!(last.header("x-new"), None, "nothing of that configuration is in use");
+}
+
 // parity: 149
 #[test]
 fn a_stored_request_is_sent_again() {
@@ -389,6 +473,21 @@ fn a_different_answer_is_shown_as_a_difference() {
     assert!(!error.contains("sk-again"), "{error}");
     // The host, the connection and the old request's id are not the new one's.
     assert_eq!(other.only().header("x-request-id"), None);
+}
+
+#[test]
+fn the_key_of_a_replay_need_not_stand_on_the_command_line() {
+    let Recorded { db, gateway: _gateway, upstream: _upstream } = recorded();
+    let other = Upstream::always(Reply::chat("x"));
+    let sent = |arguments: &[&str]| {
+        let before = other.count();
+        let mut command = audit_command(&db, &[&["replay", "a", "--to", &other.url()], arguments].concat());
+        command.env("WITGATE_REPLAY_KEY", "sk-variable");
+        says(&command.output().expect("the binary can be run"));
+        other.requests()[before].header("authorization").map(str::to_owned)
+    };
+    assert_eq!(sent(&[]).as_deref(), Some("Bearer sk-variable"));
+    assert_eq!(sent(&["--key", "sk-argument"]).as_deref(), Some("Bearer sk-argument"));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod show;
 mod table;
 mod tail;
 
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ use crate::config::{self, Config, Overrides};
 
 /// The status of a command line that cannot be understood. Source: clap, as for all other arguments.
 const MISUSED: u8 = 2;
+/// The status of a process that was interrupted. Source: the shells' 128 + SIGINT.
+const INTERRUPTED: i32 = 130;
 /// How many whole exchanges are in memory at once.
 const WHOLE_ROWS_MAX: usize = 32;
 
@@ -30,9 +33,9 @@ const WHOLE_ROWS_MAX: usize = 32;
 pub enum AuditCommand {
     /// Find exchanges, or show one of them
     Query(QueryArguments),
-    /// Print exchanges as they end, until Ctrl-C
+    /// Print exchanges as they end, until Ctrl-C; not those that took more than an hour
     Tail(TailArguments),
-    /// Write exchanges to a file, with bodies and attempts
+    /// Write exchanges to a file, with bodies and attempts; fails if some of them cannot be read
     Export(ExportArguments),
     /// Send a stored request again, or show what other plugins would have made of it
     Replay(ReplayArguments),
@@ -168,7 +171,8 @@ pub struct ReplayArguments {
     /// would in a gateway: what they are granted to reach is reached
     #[arg(long, value_name = "FILE")]
     pub plugins: Option<PathBuf>,
-    /// Key to send it with; the stored one is not known
+    /// Key to send it with; the stored one is not known. Other users of the machine may see a command line: the variable
+    /// WITGATE_REPLAY_KEY says it, too
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
     #[command(flatten)]
@@ -254,33 +258,41 @@ impl FilterArguments {
     }
 }
 
+/// What [`for_each_whole`] has seen.
+struct Seen {
+    /// Where the next exchanges are, if there are more.
+    next: Option<i64>,
+    /// Whether there were files that could not be read.
+    has_gaps: bool,
+}
+
 /// Shows at most so many exchanges that match, the newest first, some at a time, so that their bodies fit into memory.
-/// Returns where the next ones are, if there are more.
+/// What cannot be read is said as soon as it is met, each file's trouble once.
 fn for_each_whole(
     path: &Path,
     filter: &Filter,
     mut count_max: u64,
     mut show: impl FnMut(Row) -> Result<(), End>,
-) -> Result<Option<i64>, End> {
+) -> Result<Seen, End> {
     let mut filter = filter.clone();
-    let (mut is_first, mut next) = (true, None);
+    let (mut told, mut next) = (HashSet::new(), None);
     while count_max > 0 {
         let limit = usize::try_from(count_max).unwrap_or(usize::MAX).min(WHOLE_ROWS_MAX);
         let page = record::page(path, &filter.clone().with_limit(limit), Extent::Whole)?;
-        if std::mem::take(&mut is_first) {
-            tell(&page.notes);
-        }
+        // Older files are looked into only when a page needs them, so that each page may have its own.
+        let notes: Vec<String> = page.notes.into_iter().filter(|note| told.insert(note.clone())).collect();
+        tell(&notes);
         count_max = count_max.saturating_sub(page.exchanges.len() as u64);
         for row in page.exchanges {
             show(row)?;
         }
-        match page.next {
-            Some(before) => filter = filter.with_before(Some(before)),
-            None => return Ok(None),
-        }
         next = page.next;
+        match next {
+            Some(before) => filter = filter.with_before(Some(before)),
+            None => break,
+        }
     }
-    Ok(next)
+    Ok(Seen { next, has_gaps: !told.is_empty() })
 }
 
 /// Says what could not be read.

@@ -5,15 +5,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use clap::ValueEnum;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rusqlite::{Connection, params_from_iter};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::output::End;
-use super::{ExportArguments, Source, for_each_whole, show};
+use super::{ExportArguments, INTERRUPTED, Source, for_each_whole, show};
 use crate::audit::query::{self as record, Attempt, Extent, Filter, Row};
 
 /// What is written.
@@ -29,6 +31,8 @@ pub enum Kind {
 
 /// Who may read the file: it holds what people say to models.
 const FILE_MODE: u32 = 0o600;
+/// The status of a process that was told to end. Source: the shells' 128 + SIGTERM.
+const TERMINATED: i32 = 143;
 /// Rows of one transaction.
 const TRANSACTION_ROWS: u64 = 500;
 
@@ -36,7 +40,8 @@ const TRANSACTION_ROWS: u64 = 500;
 ///
 /// # Errors
 ///
-/// When the record cannot be read, the file not be written, or a value makes no sense. The file named stays as it was.
+/// When the record cannot be read, the file not be written, or a value makes no sense. The file named stays as it was, but
+/// where only a part of the record cannot be read: then it has the rest.
 pub(super) fn run(arguments: &ExportArguments, source: &Source<'_>) -> Result<(), End> {
     let filter = arguments.filter.filter(&[])?;
     let is_compressed = arguments.output.extension().is_some_and(|extension| extension == "gz");
@@ -47,6 +52,7 @@ pub(super) fn run(arguments: &ExportArguments, source: &Source<'_>) -> Result<()
     }
     let path = source.path(&arguments.place)?;
     let beside = Beside::new(&arguments.output)?;
+    remove_if_interrupted(beside.path.clone())?;
     let mut sink = Sink::open(&beside.path, arguments.format, is_compressed)
         .map_err(|error| wrong(&beside.path, &error))?;
     let bar = progress(&path, &filter)?;
@@ -58,11 +64,40 @@ pub(super) fn run(arguments: &ExportArguments, source: &Source<'_>) -> Result<()
         Ok(())
     });
     bar.finish_and_clear();
-    done?;
+    let has_gaps = done?.has_gaps;
     sink.finish().map_err(|error| wrong(&beside.path, &error))?;
     beside.keep(&arguments.output).map_err(|error| wrong(&arguments.output, &error))?;
     let noun = if count == 1 { "exchange" } else { "exchanges" };
     eprintln!("{count} {noun} written to `{}`", arguments.output.display());
+    if has_gaps {
+        return Err(End::Failed(
+            "the export is incomplete: the files named above could not be read".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Has a file removed when the process is told to end, from now on: it holds what people say to models.
+fn remove_if_interrupted(path: PathBuf) -> Result<(), String> {
+    let wrong = |error: io::Error| format!("cannot listen to signals: {error}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(wrong)?;
+    // Before there is a file: a signal without a handler would end the process.
+    let (mut interrupt, mut terminate) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::interrupt()).map_err(wrong)?, signal(SignalKind::terminate()).map_err(wrong)?)
+    };
+    let watch = move || {
+        let status = runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => INTERRUPTED,
+                _ = terminate.recv() => TERMINATED,
+            }
+        });
+        // It may have got its name by now.
+        let _ = fs::remove_file(&path);
+        std::process::exit(status);
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(watch).map_err(wrong)?;
     Ok(())
 }
 

@@ -90,11 +90,11 @@ fn whole(
 ) -> Result<(usize, Option<i64>), End> {
     let mut printer = Printer::new(format, Extent::Whole, None);
     let mut count = 0;
-    let next = for_each_whole(path, filter, filter.limit() as u64, |row| {
+    let seen = for_each_whole(path, filter, filter.limit() as u64, |row| {
         count += 1;
         printer.print(&row, out)
     })?;
-    Ok((count, next))
+    Ok((count, seen.next))
 }
 
 fn summaries(rows: &[Row], format: Format, out: &mut Output) -> Result<(), End> {

@@ -20,6 +20,9 @@ use crate::cli::serve;
 use crate::config::Config;
 use crate::headers::Kind;
 
+/// The variable with the key to send a request with.
+const KEY_VARIABLE: &str = "WITGATE_REPLAY_KEY";
+
 /// The largest answer that is compared, in bytes.
 const COMPARED_BYTES_MAX: usize = 64 << 20;
 
@@ -31,20 +34,16 @@ const COMPARED_BYTES_MAX: usize = 64 << 20;
 /// When there is no such exchange, its request was not stored whole, or the gateway does not answer.
 pub(super) fn run(arguments: &ReplayArguments, source: &Source<'_>, out: &mut Output) -> Result<(), End> {
     let to = arguments.to.as_deref().map(client::Place::parse).transpose().map_err(End::Misused)?;
+    let key = arguments.key.as_deref().or_else(|| source.environment.filled(KEY_VARIABLE));
     let row = the_one(&source.path(&arguments.place)?, &arguments.id)?;
     let stored = Stored::of(&row)?;
     if let Some(file) = &arguments.plugins {
-        let shown = serve::runtime()?.block_on(trial::differences(
-            file,
-            &stored,
-            arguments.key.as_deref(),
-            source.environment,
-        ))?;
+        let shown = serve::runtime()?.block_on(trial::differences(file, &stored, key, source.environment))?;
         return Ok(write!(out, "{}", visible(&shown))?);
     }
     let place = to.map_or_else(|| configured(&source.config()?), Ok)?;
     let uri = place.uri(&stored.target)?;
-    let request = stored.request(uri, arguments.key.as_deref())?;
+    let request = stored.request(uri, key)?;
     serve::runtime()?.block_on(send(&place, request, &stored, out))
 }
 

@@ -1,7 +1,8 @@
 //! `witgate audit tail`: exchanges as they end.
 //!
 //! A row is stored when its exchange has ended but numbered by when it began, so that what is new can have any number of
-//! the last hour: what ended lately is asked for, and what was printed already is left out.
+//! the last hour: what ended lately is asked for, and what was printed already is left out. Nothing but its number finds
+//! a row, so that most looks are only for what began lately, too, and few are for all of the hour.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -11,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use super::output::{End, Output};
 use super::show::Printer;
 use super::table::Layout;
-use super::{Format, Source, TailArguments, tell};
+use super::{Format, INTERRUPTED, Source, TailArguments, tell};
 use crate::audit::query::{self as record, Extent, Filter, Row, began};
 use crate::cli::serve;
 
@@ -21,16 +22,25 @@ const INTERVAL: Duration = Duration::from_millis(300);
 const INTERVAL_FACTOR: u32 = 10;
 /// The longest pause between two looks.
 const INTERVAL_MAX: Duration = Duration::from_secs(5);
-/// How long after its end a row may be written and still be printed.
-const LATE_MAX: Duration = Duration::from_secs(30);
-/// The longest exchange that is printed.
-const DURATION_MAX: Duration = Duration::from_secs(3600);
+/// What is looked for each time.
+const NEAR: Reach = Reach { duration: Duration::from_secs(120), late: Duration::from_secs(30) };
+/// What is looked for now and then: all that is printed.
+const FAR: Reach = Reach { duration: Duration::from_secs(3600), late: Duration::from_secs(120) };
+/// How often all of it is looked for: so often that nothing is too late then.
+const FAR_INTERVAL: Duration = Duration::from_secs(60);
 /// The most rows that are looked at for the first lines.
 const ROWS_FIRST: usize = 1_000;
-/// The most rows of the time in which they may be late that are looked at: 300 a second.
+/// The most rows that have ended lately which are looked at.
 const ROWS_MAX: usize = 10_000;
-/// The status of a process that was interrupted. Source: the shells' 128 + SIGINT.
-const INTERRUPTED: i32 = 130;
+
+/// Which exchanges a look can find.
+#[derive(Clone, Copy)]
+struct Reach {
+    /// The longest.
+    duration: Duration,
+    /// How long after its end a row may be written and still be found.
+    late: Duration,
+}
 
 /// Prints what ends, until the process is interrupted or nobody reads any more.
 ///
@@ -42,13 +52,8 @@ pub(super) fn run(arguments: &TailArguments, source: &Source<'_>, out: &mut Outp
     let filter = arguments.filter.filter(&[])?.with_limit(ROWS_MAX);
     let path = source.path(&arguments.place)?;
     let layout = (arguments.format == Format::Table).then(|| Layout::usual(out.width));
-    let mut tail = Tail {
-        path: &path,
-        filter,
-        seen: HashMap::new(),
-        printer: Printer::new(arguments.format, Extent::Summary, layout),
-        trouble: None,
-    };
+    let printer = Printer::new(arguments.format, Extent::Summary, layout);
+    let mut tail = Tail::new(&path, filter, printer);
     tail.begin(usize::from(arguments.lines), out)?;
     serve::runtime()?.block_on(async {
         let follow = async {
@@ -74,9 +79,17 @@ struct Tail<'a> {
     printer: Printer,
     /// Why the record could not be read the last time.
     trouble: Option<String>,
+    /// When all of the hour was looked for.
+    far_look: Option<SystemTime>,
+    /// Whether more had ended lately than is looked at.
+    is_behind: bool,
 }
 
-impl Tail<'_> {
+impl<'a> Tail<'a> {
+    fn new(path: &'a Path, filter: Filter, printer: Printer) -> Self {
+        Self { path, filter, seen: HashMap::new(), printer, trouble: None, far_look: None, is_behind: false }
+    }
+
     /// Prints what ended last.
     fn begin(&mut self, lines: usize, out: &mut Output) -> Result<(), End> {
         // First, so that whatever is stored from now on counts as new.
@@ -112,7 +125,7 @@ impl Tail<'_> {
             self.print(row, out)?;
         }
         // What is too old to be found again need not be known.
-        let found_since = micros(now).saturating_sub(2 * micros_of(LATE_MAX));
+        let found_since = micros(now).saturating_sub(2 * micros_of(FAR.late));
         self.seen.retain(|_, ended| *ended >= found_since);
         Ok(out.flush()?)
     }
@@ -122,10 +135,26 @@ impl Tail<'_> {
         self.printer.print(row, out)
     }
 
-    /// What has ended lately.
-    fn recent(&self, now: SystemTime) -> Result<Vec<Row>, String> {
-        let filter = self.filter.clone().ended_since(now - LATE_MAX, DURATION_MAX);
-        record::list(self.path, &filter).map(|page| page.exchanges)
+    /// What has ended lately; says once if there is more of it than is looked at.
+    fn recent(&mut self, now: SystemTime) -> Result<Vec<Row>, String> {
+        let since = self.far_look.map(|last| now.duration_since(last).unwrap_or(FAR_INTERVAL));
+        let is_far = since.is_none_or(|since| since >= FAR_INTERVAL);
+        let reach = if is_far { FAR } else { NEAR };
+        let filter = self.filter.clone().ended_since(now - reach.late, reach.duration);
+        let page = record::list(self.path, &filter)?;
+        if is_far {
+            self.far_look = Some(now);
+        }
+        let is_behind = page.next.is_some();
+        if is_behind && !self.is_behind {
+            let seconds = reach.late.as_secs();
+            eprintln!(
+                "note: more than {} exchanges have ended in the last {seconds} s: not all of them are printed",
+                self.filter.limit()
+            );
+        }
+        self.is_behind = is_behind;
+        Ok(page.exchanges)
     }
 }
 
@@ -142,4 +171,69 @@ fn micros_of(duration: Duration) -> i64 {
 
 fn micros(time: SystemTime) -> i64 {
     micros_of(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    /// A record in which exchanges end; times are in seconds.
+    struct Subject {
+        folder: tempfile::TempDir,
+        connection: Connection,
+    }
+
+    impl Subject {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let connection = Connection::open(folder.path().join("record.db")).unwrap();
+            record::create_tables(&connection).unwrap();
+            Self { folder, connection }
+        }
+
+        fn put(&self, began: i64, took: i64, place: i64) {
+            let sql = "INSERT INTO exchanges (id, request_id, started, stream, outcome, estimated, duration_ms, \
+                       gateway_ms, request_bytes, response_bytes, request_cut, response_cut) \
+                       VALUES (?1, 'a', '', 0, 'complete', 0, ?2, 0, 0, 0, 0, 0)";
+            self.connection.execute(sql, (began * 1_000_000 * 1024 + place, took * 1000)).unwrap();
+        }
+
+        /// How many are found at these times.
+        #[track_caller]
+        fn check(&self, limit: usize, found: &[(u64, usize)]) -> bool {
+            let path = self.folder.path().join("record.db");
+            let printer = Printer::new(Format::Jsonl, Extent::Summary, None);
+            let mut tail = Tail::new(&path, Filter::default().with_limit(limit), printer);
+            for (now, expected) in found {
+                let now_then = SystemTime::UNIX_EPOCH + Duration::from_secs(*now);
+                assert_eq!(tail.recent(now_then).unwrap().len(), *expected, "at {now}");
+            }
+            tail.is_behind
+        }
+    }
+
+    #[test]
+    fn what_took_long_is_found_now_and_then_and_all_else_at_once() {
+        let subject = Subject::new();
+        let now = 1_795_277_760;
+        subject.put(now - 50, 49, 0);
+        subject.put(now - 3000, 2999, 0);
+        subject.put(now - 4000, 3999, 0);
+        let then = now as u64;
+        // The first look is for all of the hour, then one a minute.
+        subject.check(100, &[(then, 2), (then + 1, 1), (then + 29, 1), (then + 59, 0), (then + 60, 2)]);
+    }
+
+    #[test]
+    fn it_is_known_that_some_are_left_out() {
+        let subject = Subject::new();
+        let now = 1_795_277_760;
+        for place in 0..20 {
+            subject.put(now - 5, 1, place);
+        }
+        assert!(subject.check(19, &[(now as u64, 19)]));
+        assert!(!subject.check(20, &[(now as u64, 20)]));
+    }
 }

@@ -84,7 +84,7 @@ impl Stored {
         if let Some(key) = key {
             let value = HeaderValue::try_from(format!("Bearer {key}"));
             let mut value =
-                value.map_err(|_| "`--key` cannot be sent: it has a character that headers cannot have")?;
+                value.map_err(|_| "the key cannot be sent: it has a character that headers cannot have")?;
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -20,9 +20,13 @@ use super::comparison::{self, Comparison};
 use super::stored::Stored;
 use crate::cli::plugin::run::{address, listen, with_gateway};
 use crate::config::env::Environment;
+use crate::config::secret::is_credential;
 use crate::config::{self, Config, Origin, Overrides, Target, UpstreamTls};
 use crate::headers::{Kind, is_reserved};
 use crate::wire::openai::disassemble::stream_of;
+
+/// What stands for a header's value that is not shown.
+const HIDDEN: &str = "***";
 
 /// What the upstream was sent, and what the client was answered.
 struct Run {
@@ -55,18 +59,20 @@ pub(super) async fn differences(
         return Err(format!("`{}` has no plugins", file.display()));
     }
     let reply = Arc::new(Reply::of(stored, answer));
+    let secrets = secret_headers(&config);
     let plain = Config { plugins: Vec::new(), ..config.clone() };
     let before = Box::pin(run(plain, stored, key, environment, &reply)).await?;
     let after = Box::pin(run(config, stored, key, environment, &reply)).await?;
-    Ok(report(stored, &before, &after))
+    Ok(report(stored, &before, &after, &secrets))
 }
 
-fn report(stored: &Stored, before: &Run, after: &Run) -> String {
+fn report(stored: &Stored, before: &Run, after: &Run, secrets: &[HeaderName]) -> String {
     let mut text = String::new();
     match (&before.request, &after.request) {
         (Some(before), Some(after)) => {
-            let lines =
-                |message: &Message| header_lines(&message.headers) + &lines(stored, message, Kind::Json);
+            let lines = |message: &Message| {
+                header_lines(&message.headers, secrets) + &lines(stored, message, Kind::Json)
+            };
             text.push_str(&section("request", &lines(before), &lines(after)));
         }
         (None, _) => text.push_str("request: nothing is sent upstream, with and without plugins\n"),
@@ -90,12 +96,22 @@ fn lines(stored: &Stored, message: &Message, kind: Kind) -> String {
     Comparison { endpoint: stored.endpoint, body: &message.body, kind, with_usage: true }.text()
 }
 
-/// The headers that are not the gateway's own.
-fn header_lines(headers: &HeaderMap) -> String {
+/// The headers of upstreams' settings whose values are secret.
+fn secret_headers(config: &Config) -> Vec<HeaderName> {
+    let headers = config.upstreams.iter().flat_map(|upstream| &upstream.headers);
+    headers.filter(|(_, value)| value.is_sensitive()).map(|(name, _)| name.clone()).collect()
+}
+
+/// The headers that are not the gateway's own, without credentials.
+fn header_lines(headers: &HeaderMap, secrets: &[HeaderName]) -> String {
     let mut lines: Vec<String> = headers
         .iter()
         .filter(|(name, _)| !is_reserved(name) && *name != header::AUTHORIZATION)
-        .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())))
+        .map(|(name, value)| {
+            let is_secret = is_credential(name.as_str()) || secrets.contains(name);
+            let value = if is_secret { HIDDEN.into() } else { String::from_utf8_lossy(value.as_bytes()) };
+            format!("{name}: {value}\n")
+        })
         .collect();
     lines.sort();
     lines.concat()
@@ -198,4 +214,26 @@ async fn respond(
     *response.status_mut() = reply.status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_upstream_is_told_in_secret_is_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.yaml");
+        let text = "upstreams: [{ name: a, base_url: 'builtin:echo', headers: { x-api-key: k1, x-team: '${TEAM}', x-kind: plain } }]\n";
+        std::fs::write(&file, text).unwrap();
+        let environment = Environment::from_iter([("TEAM", "k2")]);
+        let (config, _) = config::load(&Origin::File(file), &environment, &Overrides::default()).unwrap();
+        let mut headers: HeaderMap = config.upstreams[0].headers.iter().cloned().collect();
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer k3"));
+        headers.insert("x-goog-api-key", HeaderValue::from_static("k4"));
+        assert_eq!(
+            header_lines(&headers, &secret_headers(&config)),
+            "x-api-key: ***\nx-goog-api-key: ***\nx-kind: plain\nx-team: ***\n"
+        );
+    }
 }

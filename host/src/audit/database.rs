@@ -25,10 +25,6 @@ const LOG_PAGES: u32 = 1000;
 /// bound.
 const LOG_BYTES_KEPT: u64 = 64 << 20;
 
-/// What the write-ahead log may take on disk once it is empty again, in bytes: while somebody reads it grows without
-/// bound.
-const LOG_BYTES_KEPT: u64 = 64 << 20;
-
 /// Memory for pages, in KiB.
 const CACHE_KIB: u32 = 8192;
 

@@ -110,7 +110,7 @@ fn audit_tags_label_exchanges() {
         let rows = witgate_tests::audit::wait(&gateway, 2);
         let labels = rows.iter().filter(|row| row["labels"].is_string());
         let labels = labels.map(|row| witgate_tests::audit::parsed(row, "labels"));
-        let is_small = |labels: &serde_json::Value| labels["team"] == "search" && labels["size"] == "small";
+        let is_small = |labels: &Value| labels["team"] == "search" && labels["size"] == "small";
         (labels.filter(is_small).count() == 2).then_some(())
     });
 }

@@ -175,7 +175,7 @@ impl Audit {
             return Ok(());
         }
         // It may be the one that was used before: the writer is about to give it up.
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         loop {
             match open(settings) {
                 Err(_) if start.elapsed() < GIVEN_UP_WITHIN => thread::sleep(GIVEN_UP_WITHIN / 50),

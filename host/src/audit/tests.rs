@@ -427,7 +427,8 @@ fn with_block_the_bytes_that_wait_count_too() {
 
 #[test]
 fn every_text_of_a_row_counts() {
-    let bytes = |change: &dyn Fn(&mut Record, &str)| {
+    type Change = fn(&mut Record, &str);
+    let bytes = |change: Change| {
         let [short, long] = [1, 100_001].map(|len| {
             let mut record = record(1);
             record.fault = Some(Fault { kind: String::new(), message: String::new() });
@@ -436,17 +437,17 @@ fn every_text_of_a_row_counts() {
         });
         long - short
     };
-    let texts: [&dyn Fn(&mut Record, &str); 10] = [
-        &|record, text| record.model = Some(text.into()),
-        &|record, text| record.caller = Some(text.to_owned()),
-        &|record, text| record.key = Some(text.into()),
-        &|record, text| record.tenant = Some(text.into()),
-        &|record, text| record.target = text.to_owned(),
-        &|record, text| record.request_id = HeaderValue::from_str(text).unwrap(),
-        &|record, text| record.labels = vec![("a".to_owned(), text.to_owned())],
-        &|record, text| record.plugins = vec![(text.into(), Duration::ZERO)],
-        &|record, text| record.fault = Some(Fault { kind: String::new(), message: text.to_owned() }),
-        &|record, text| record.attempts[0].model = text.into(),
+    let texts: [Change; 10] = [
+        |record, text| record.model = Some(text.into()),
+        |record, text| record.caller = Some(text.to_owned()),
+        |record, text| record.key = Some(text.into()),
+        |record, text| record.tenant = Some(text.into()),
+        |record, text| record.target = text.to_owned(),
+        |record, text| record.request_id = HeaderValue::from_str(text).unwrap(),
+        |record, text| record.labels = vec![("a".to_owned(), text.to_owned())],
+        |record, text| record.plugins = vec![(text.into(), Duration::ZERO)],
+        |record, text| record.fault = Some(Fault { kind: String::new(), message: text.to_owned() }),
+        |record, text| record.attempts[0].model = text.into(),
     ];
     for (place, text) in texts.into_iter().enumerate() {
         assert_eq!(bytes(text), 100_000, "text {place}");

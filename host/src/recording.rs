@@ -189,7 +189,12 @@ pub(crate) fn target(uri: &Uri) -> String {
 /// Whether a parameter of a query is a key, by its name, which may be percent-encoded.
 fn is_secret_parameter(name: &str) -> bool {
     let name = percent_decoded(name).to_ascii_lowercase();
-    is_credential(&name) || is_credential(&name.replace('_', "-"))
+    is_secret(&name) || is_secret(&name.replace('_', "-"))
+}
+
+/// Whether a header's or a parameter's name says that its value is a secret.
+fn is_secret(name: &str) -> bool {
+    name == "key" || name == "auth" || is_credential(name)
 }
 
 fn percent_decoded(text: &str) -> String {
@@ -215,7 +220,7 @@ fn percent_decoded(text: &str) -> String {
 /// The headers as a JSON object, several of one name as a list. A secret that stands in its own header is hidden in the
 /// others, too.
 fn without_secrets(headers: &HeaderMap, redact: &[HeaderName]) -> String {
-    let is_hidden = |name: &HeaderName| is_credential(name.as_str()) || redact.contains(name);
+    let is_hidden = |name: &HeaderName| is_secret(name.as_str()) || redact.contains(name);
     let secrets: Vec<&[u8]> = headers
         .iter()
         .filter(|(name, _)| is_hidden(name))

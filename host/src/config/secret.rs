@@ -34,8 +34,7 @@ impl fmt::Debug for Secret {
 /// Whether a header's name, or a name like that, says that its value is a credential.
 pub fn is_credential(name: &str) -> bool {
     const WORDS: [&[u8]; 5] = [b"key", b"token", b"secret", b"auth", b"password"];
-    const WHOLE: [&str; 9] =
-        ["authorization", "cookie", "key", "apikey", "token", "secret", "auth", "password", "passwd"];
+    const WHOLE: [&str; 7] = ["authorization", "cookie", "apikey", "token", "secret", "password", "passwd"];
     let bytes = name.as_bytes();
     let has_word = |at: usize| {
         WORDS

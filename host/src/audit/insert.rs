@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use rusqlite::{Connection, Statement, ToSql};
+use rusqlite::{CachedStatement, Connection, Statement, ToSql};
 use serde_json::{Map, Value, json};
 
 use crate::audit::database::Failure;
@@ -26,16 +26,16 @@ const LABELS: &str = "UPDATE exchanges SET labels = \
 /// The statements of one transaction.
 pub(super) struct Statements<'connection> {
     connection: &'connection Connection,
-    exchange: Statement<'connection>,
-    attempt: Statement<'connection>,
+    exchange: CachedStatement<'connection>,
+    attempt: CachedStatement<'connection>,
 }
 
 impl<'connection> Statements<'connection> {
     pub(super) fn prepare(connection: &'connection Connection) -> rusqlite::Result<Self> {
         Ok(Self {
             connection,
-            exchange: connection.prepare(EXCHANGE)?,
-            attempt: connection.prepare(ATTEMPT)?,
+            exchange: connection.prepare_cached(EXCHANGE)?,
+            attempt: connection.prepare_cached(ATTEMPT)?,
         })
     }
 

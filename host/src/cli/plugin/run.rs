@@ -38,7 +38,7 @@ use crate::wire::Endpoint;
 /// How long what the plugin still does after the answer is waited for.
 const AFTER_MAX: Duration = Duration::from_secs(5);
 /// What is shown of the run: the plugin's own lines, its faults, and the exchange.
-const SHOWN: &str = "warn,plugin=trace,witgate::plugin=info,witgate::log=debug";
+const SHOWN: &str = "warn,plugin=trace,witgate::plugin=info,witgate::exchange=info,witgate::log=debug";
 
 /// Sends the request and prints what the client would see.
 ///

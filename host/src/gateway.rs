@@ -28,6 +28,7 @@ use crate::headers;
 use crate::health;
 use crate::metrics;
 use crate::models;
+use crate::percent;
 use crate::plugin::call::Facts;
 use crate::plugin::chain::{Chain, Flow, Principal, Synthetic, View};
 use crate::plugin::complete;
@@ -671,20 +672,7 @@ fn has_dots(path: &str) -> bool {
 /// A path as a lenient server reads it: decoded, in lowercase, without empty segments. What such a server takes for a known
 /// endpoint must not pass by what this gateway and its plugins do with that.
 fn plain(path: &str) -> String {
-    let mut decoded = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        let code = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.filter(|_| *first == b'%').and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(byte) => {
-                decoded.push(byte);
-                rest = &tail[2..];
-            }
-            None => decoded.push(*first),
-        }
-    }
-    let text = String::from_utf8_lossy(&decoded).to_ascii_lowercase();
+    let text = percent::decoded(path).to_ascii_lowercase();
     let segments: Vec<&str> = text.split(['/', '\\']).filter(|segment| !segment.is_empty()).collect();
     format!("/{}", segments.join("/"))
 }

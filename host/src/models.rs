@@ -16,6 +16,7 @@ use crate::auth::Caller;
 use crate::budget::Budget;
 use crate::config::ModelMatch;
 use crate::error::{Error, ErrorKind, Result};
+use crate::percent;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
 use crate::upstream::dispatch::ask;
@@ -115,37 +116,10 @@ pub(crate) async fn answer(snapshot: Arc<Snapshot>, caller: Caller, id: &str) ->
     if id.is_empty() {
         return Ok(list::encode_list(&models));
     }
-    let id = &*percent_decoded(id);
+    let id = &*percent::decoded(id);
     let found = models.iter().find(|model| model.id == id);
     let missing = || Error::new(ErrorKind::ModelNotFound, format!("The model `{id}` does not exist."));
     found.map(|model| model.raw.clone()).ok_or_else(missing)
-}
-
-/// Undoes the percent-encoding of a path's segment; what is no escape stays.
-///
-/// Source: RFC 3986, section 2.1.
-fn percent_decoded(segment: &str) -> Cow<'_, str> {
-    if !segment.contains('%') {
-        return Cow::Borrowed(segment);
-    }
-    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let mut decoded = Vec::with_capacity(segment.len());
-    let mut rest = segment.as_bytes();
-    while let [first, after @ ..] = rest {
-        let escaped = match rest {
-            [b'%', high, low, ..] => digit(high).zip(digit(low)),
-            _ => None,
-        };
-        if let Some((high, low)) = escaped {
-            decoded.push(high << 4 | low);
-            rest = &rest[3..];
-        } else {
-            decoded.push(*first);
-            rest = after;
-        }
-    }
-    // No model's name holds the character that stands for what is not UTF-8.
-    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
 }
 
 async fn aggregated(snapshot: Arc<Snapshot>, caller: Caller) -> Result<Arc<[Model]>> {
@@ -258,7 +232,7 @@ mod tests {
             ("%e2%82%ac", "\u{20ac}"),
             ("%ff", "\u{fffd}"),
         ] {
-            assert_eq!(percent_decoded(segment), name, "{segment}");
+            assert_eq!(percent::decoded(segment), name, "{segment}");
         }
     }
 
@@ -266,9 +240,9 @@ mod tests {
         #[test]
         fn every_name_comes_back(name in any::<String>(), raw in any::<String>()) {
             let escaped: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
-            prop_assert_eq!(&*percent_decoded(&escaped), &*name);
+            prop_assert_eq!(&*percent::decoded(&escaped), &*name);
             // Nothing panics.
-            percent_decoded(&raw);
+            percent::decoded(&raw);
         }
     }
 

@@ -10,6 +10,7 @@ use crate::budget::Share;
 use crate::chat::Usage;
 use crate::config::secret::is_credential;
 use crate::headers::Kind;
+use crate::percent;
 use crate::wire::openai::assemble::Assembly;
 use crate::wire::usage::{self, Estimate};
 use crate::wire::{Endpoint, json};
@@ -188,33 +189,13 @@ pub(crate) fn target(uri: &Uri) -> String {
 
 /// Whether a parameter of a query is a key, by its name, which may be percent-encoded.
 fn is_secret_parameter(name: &str) -> bool {
-    let name = percent_decoded(name).to_ascii_lowercase();
+    let name = percent::decoded(name).to_ascii_lowercase();
     is_secret(&name) || is_secret(&name.replace('_', "-"))
 }
 
 /// Whether a header's or a parameter's name says that its value is a secret.
 fn is_secret(name: &str) -> bool {
     name == "key" || name == "auth" || is_credential(name)
-}
-
-fn percent_decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        match (bytes[at], digit(at + 1), digit(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            (byte, _, _) => {
-                decoded.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
 }
 
 /// The headers as a JSON object, several of one name as a list. A secret that stands in its own header is hidden in the

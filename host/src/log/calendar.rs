@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use crate::calendar;
+
 /// Seconds of a day; UTC as computers keep it has no leap seconds.
 const DAY_S: u64 = 24 * 60 * 60;
 /// The months as the access logs of web servers write them.
@@ -58,29 +60,14 @@ impl Date {
         self.days() - other.days()
     }
 
-    /// Source: Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
     fn from_days(days: u64) -> Self {
-        let shifted = days.min(i64::MAX as u64 / 2) as i64 + 719_468;
-        let era = shifted / 146_097;
-        let day_of_era = shifted % 146_097;
-        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        // Years begin in March here, so that the leap day is the last one.
-        let shifted_month = (5 * day_of_year + 2) / 153;
-        let day = (day_of_year - (153 * shifted_month + 2) / 5 + 1) as u8;
-        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 } as u8;
-        Self { year: year_of_era + era * 400 + i64::from(month <= 2), month, day }
+        let (year, month, day) = calendar::date(days.min(i64::MAX as u64 / 2) as i64);
+        Self { year, month: month as u8, day: day as u8 }
     }
 
-    /// Days since 1970-01-01. Source: Hinnant, as above, `days_from_civil`.
+    /// Days since 1970-01-01.
     fn days(self) -> i64 {
-        let year = self.year - i64::from(self.month <= 2);
-        let era = year.div_euclid(400);
-        let year_of_era = year.rem_euclid(400);
-        let shifted_month = (i64::from(self.month) + 9) % 12;
-        let day_of_year = (153 * shifted_month + 2) / 5 + i64::from(self.day) - 1;
-        let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-        era * 146_097 + day_of_era - 719_468
+        calendar::day_number(self.year, i64::from(self.month), i64::from(self.day))
     }
 }
 

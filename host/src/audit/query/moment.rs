@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::audit::period::{date as date_of, day_number};
+use crate::calendar::{date as date_of, day_number};
 
 /// Microseconds of a second.
 pub(super) const SECOND: i64 = 1_000_000;

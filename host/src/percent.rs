@@ -1,0 +1,29 @@
+//! Percent-encoding, undone as lenient servers do it.
+
+use std::borrow::Cow;
+
+/// Undoes the percent-encoding of a text; what is no escape stays, and what is not UTF-8 then is replaced.
+///
+/// Source: RFC 3986, section 2.1.
+pub(crate) fn decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = match rest {
+            [b'%', high, low, ..] => digit(high).zip(digit(low)),
+            _ => None,
+        };
+        if let Some((high, low)) = escaped {
+            decoded.push(high << 4 | low);
+            rest = &rest[3..];
+        } else {
+            decoded.push(*first);
+            rest = after;
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+}

@@ -44,6 +44,7 @@
 //! | [`chat`] | the neutral vocabulary between dialects |
 //! | [`config`] | text -> checked configuration, every problem at once; pure |
 //! | [`error`] | the one error of the request path |
+//! | `calendar`, `percent` | dates and days; percent-encoding undone |
 //! | [`builtin`] | the first-party plugins, compiled by the build script |
 //!
 //! # What is deliberately absent

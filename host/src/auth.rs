@@ -7,7 +7,9 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 
 use crate::config::secret::Secret;
+use crate::config::{Glob, Quota};
 use crate::headers;
+use crate::wire::Endpoint;
 
 /// Anthropic's header for a key.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -15,6 +17,25 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 /// Google's header for a key.
 const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+
+/// What the configuration says of a caller that it knows by a key.
+#[derive(Debug)]
+pub(crate) struct Account {
+    /// The key's name.
+    pub(crate) name: Arc<str>,
+    /// Whom it belongs to.
+    pub(crate) tenant: Option<Arc<str>>,
+    /// The models it may use, by the names that clients use; none listed means all.
+    pub(crate) models: Vec<Glob>,
+    /// The endpoints it may use; none listed means all.
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// The upstreams that may answer it, by their names; none listed means all.
+    pub(crate) upstreams: Vec<Arc<str>>,
+    /// Whether it may use paths that nobody knows.
+    pub(crate) may_pass_through: bool,
+    /// How much it may use.
+    pub(crate) quota: Quota,
+}
 
 /// Who sent a request.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +46,8 @@ pub(crate) struct Caller {
     pub(crate) key: Option<Arc<str>>,
     /// Whom it belongs to.
     pub(crate) tenant: Option<Arc<str>>,
+    /// What the configuration says of it, if it came with a key of the gateway's own.
+    pub(crate) account: Option<Arc<Account>>,
 }
 
 /// Takes the credential out of a request, so that nothing further on can send it by accident.

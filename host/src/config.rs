@@ -11,6 +11,7 @@ pub mod embedded;
 pub mod env;
 pub mod file;
 pub mod files;
+mod limits;
 mod plugin;
 pub mod redacted;
 pub mod secret;
@@ -37,6 +38,7 @@ use crate::config::file::{FILE_BYTES_MAX, Span};
 use crate::config::files::{Digest, Files};
 use crate::config::secret::Secret;
 
+pub use limits::{LimitBy, Limits, Price, Quota, Rate, Spend, Tenant};
 pub use plugin::{
     Allow, FaultPolicy, Glob, HOOKS, OnFault, Plugin, PluginConfig, PluginLimits, PluginMatch, PluginSource,
     Reuse, ReuseScope, Streaming,
@@ -247,6 +249,12 @@ pub struct Config {
     pub models_cache_ttl: Duration,
     /// The shape of error bodies. Default `openai`.
     pub error_compat: ErrorCompat,
+    /// How much callers may use.
+    pub limits: Limits,
+    /// The tenants with quotas of their own.
+    pub tenants: Vec<Tenant>,
+    /// What models cost; the first that fits a model holds.
+    pub prices: Vec<Price>,
     /// The record of every exchange.
     pub audit: Audit,
     /// The log.

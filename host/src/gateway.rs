@@ -319,7 +319,7 @@ async fn authenticate(
         exchange.tenant.clone_from(&tenant);
         exchange.key.clone_from(&key);
         // It is a key of this gateway and not the upstream's.
-        caller = Caller { credential: None, key, tenant };
+        caller = Caller { credential: None, key, tenant, account: None };
     }
     Ok(caller)
 }

@@ -130,6 +130,7 @@ mod exchange;
 mod gateway;
 mod headers;
 mod health;
+mod limit;
 mod log;
 mod metrics;
 mod models;

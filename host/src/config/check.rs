@@ -4,6 +4,7 @@
 //! values are read and held against each other. A value that does not fit its schema has been reported by then and
 //! is read as if it were absent.
 
+mod limits;
 mod plugin;
 mod schema;
 mod telemetry;
@@ -129,6 +130,9 @@ impl Reader<'_> {
                 Some("gpt_api") => ErrorCompat::GptApi,
                 _ => ErrorCompat::OpenAi,
             },
+            limits: self.limits(root.get("limits"), &defaults.limits),
+            tenants: self.tenants(root.get("tenants")),
+            prices: self.prices(root.get("prices")),
             audit: self.audit(root.get("audit"), &defaults.audit),
             log: self.log(root.get("log"), &defaults.log),
             metrics: Metrics {

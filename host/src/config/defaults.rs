@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::config::check::values;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::env::Environment;
-use crate::config::{Audit, Log, Retry, RetryOn, Server, Timeouts};
+use crate::config::{Audit, Limits, Log, Retry, RetryOn, Server, Timeouts};
 
 /// The values of everything that a file leaves out.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Defaults {
     pub retry: Retry,
     /// How long a list of models is kept.
     pub models_cache_ttl: Duration,
+    /// How much callers may use.
+    pub limits: Limits,
     /// The record of every exchange.
     pub audit: Audit,
     /// The log.
@@ -72,6 +74,7 @@ impl Default for Defaults {
                 },
             },
             models_cache_ttl: Duration::from_secs(600),
+            limits: Limits { queue_timeout: Duration::from_secs(5), ..Limits::default() },
             audit: Audit::default(),
             log: Log::default(),
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::{
-    Audit, Config, ErrorCompat, Glob, ModelMatch, OnFault, Origin, Plugin, PriorityMode, RetryOn, Target,
-    ThinkingFormat, Upstream,
+    Audit, Config, ErrorCompat, Glob, LimitBy, Limits, ModelMatch, OnFault, Origin, Plugin, Price,
+    PriorityMode, Quota, Rate, RetryOn, Spend, Target, ThinkingFormat, Upstream,
 };
 
 impl Config {
@@ -58,6 +58,9 @@ impl Config {
                 ErrorCompat::OpenAi => "openai",
                 ErrorCompat::GptApi => "gpt_api",
             },
+            "limits": limits(&self.limits),
+            "tenants": self.tenants.iter().map(|tenant| json!({ "name": &*tenant.name, "limits": quota(&tenant.quota) })).collect::<Vec<_>>(),
+            "prices": self.prices.iter().map(price).collect::<serde_json::Map<_, _>>(),
             "audit": audit(&self.audit),
             "log": {
                 "format": self.log.format.name(),
@@ -79,6 +82,44 @@ impl Config {
             },
         })
     }
+}
+
+fn limits(limits: &Limits) -> Value {
+    let mut value = quota(&limits.each);
+    value["total"] = quota(&limits.total);
+    value["queue"] = json!(limits.queue);
+    value["queue_timeout_ms"] = json!(milliseconds(limits.queue_timeout));
+    value["by"] = match &limits.by {
+        LimitBy::Key => json!("key"),
+        LimitBy::Tenant => json!("tenant"),
+        LimitBy::Ip => json!("ip"),
+        LimitBy::Header(name) => json!(format!("header:{name}")),
+    };
+    value
+}
+
+fn quota(quota: &Quota) -> Value {
+    let rate = |rate: Option<Rate>| {
+        rate.map(|rate| json!({ "count": rate.count, "window_ms": milliseconds(rate.window) }))
+    };
+    let spend = |spend: Spend| json!({ "tokens": spend.tokens, "money": spend.money.map(|money| money as f64 / 1e6) });
+    json!({
+        "requests": rate(quota.requests),
+        "tokens": rate(quota.tokens),
+        "in_flight": quota.in_flight,
+        "budget": { "day": spend(quota.day), "month": spend(quota.month) },
+    })
+}
+
+fn price(price: &Price) -> (String, Value) {
+    let million = |token: u64| token as f64 / 1e3;
+    let prices = json!({
+        "input": million(price.input),
+        "cached": million(price.cached),
+        "output": million(price.output),
+        "reasoning": million(price.reasoning),
+    });
+    (price.models.as_str().to_owned(), prices)
 }
 
 fn audit(audit: &Audit) -> Value {

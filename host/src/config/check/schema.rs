@@ -45,6 +45,8 @@ enum Shape {
     List(&'static [Field]),
     /// Text values under names of the operator's choice.
     TextMap,
+    /// Mappings under names of the operator's choice.
+    Each(&'static [Field]),
     /// A list of names, or text values under names.
     Variables,
     /// `reject` or `skip`, or a mapping of hooks to these.
@@ -95,14 +97,15 @@ const ROOT: &[Field] = &[
     later("commit", Shape::Mapping(COMMIT)),
     later("keys", Shape::List(KEY)),
     later("keys_file", Shape::Text),
-    later("limits", Shape::Mapping(LIMITS)),
+    key("limits", Shape::Mapping(LIMITS)),
+    key("tenants", Shape::List(TENANT)),
     key("audit", Shape::Mapping(AUDIT)),
     later("breaker", Shape::Mapping(BREAKER)),
     later("health_check", Shape::Mapping(HEALTH_CHECK)),
     key("metrics", Shape::Mapping(METRICS)),
     key("otlp", Shape::Mapping(OTLP)),
     later("jwt", Shape::Anything),
-    later("prices", Shape::Anything),
+    key("prices", Shape::Each(PRICE)),
     ignored("check_config"),
     ignored("performance_test"),
 ];
@@ -310,17 +313,36 @@ const KEY: &[Field] = &[
     key("expires", Shape::Text),
     key("passthrough", Shape::Bool),
     key("allow_ips", Shape::Texts),
-    key("limits", Shape::Mapping(LIMITS)),
+    key("limits", Shape::Mapping(QUOTA)),
+];
+
+const QUOTA: &[Field] = &[
+    key("requests", Shape::Rate),
+    key("tokens", Shape::Rate),
+    key("in_flight", SMALL),
+    key("budget", Shape::Mapping(BUDGET)),
 ];
 
 const LIMITS: &[Field] = &[
     key("requests", Shape::Rate),
     key("tokens", Shape::Rate),
     key("in_flight", SMALL),
+    key("budget", Shape::Mapping(BUDGET)),
+    key("total", Shape::Mapping(QUOTA)),
     key("queue", SMALL),
     key("queue_timeout", Shape::Duration),
     key("by", Shape::Text),
 ];
+
+const BUDGET: &[Field] = &[key("day", Shape::Mapping(SPEND)), key("month", Shape::Mapping(SPEND))];
+const SPEND: &[Field] = &[key("tokens", COUNT), key("money", MONEY)];
+const TENANT: &[Field] = &[required("name", Shape::Text), key("limits", Shape::Mapping(QUOTA))];
+
+/// Money for a million tokens of each kind.
+const PRICE: &[Field] =
+    &[required("input", MONEY), required("output", MONEY), key("cached", MONEY), key("reasoning", MONEY)];
+
+const MONEY: Shape = Shape::Number(0.0, 1e9);
 
 const AUDIT: &[Field] = &[
     key("enabled", Shape::Bool),
@@ -418,6 +440,16 @@ fn shape(shape: &Shape, key: &Key, node: &Node, problems: &mut Vec<Problem>) {
             Value::Mapping(entries) => text_values(entries, problems),
             Value::Scalar(_) | Value::List(_) => {
                 problems.push(mismatch(&format!("`{name}`"), node, "a mapping of names to texts"));
+            }
+        },
+        Shape::Each(fields) => match &node.value {
+            Value::Mapping(entries) => {
+                for (key, value) in entries {
+                    mapping(value, key.span, &format!("`{}`", key.text.escape_default()), fields, problems);
+                }
+            }
+            Value::Scalar(_) | Value::List(_) => {
+                problems.push(mismatch(&format!("`{name}`"), node, "a mapping of names"));
             }
         },
         Shape::Variables => match &node.value {
@@ -532,6 +564,7 @@ fn scalar(shape: &Shape, name: &str, node: &Node, problems: &mut Vec<Problem>) {
         | Shape::Mapping(_)
         | Shape::List(_)
         | Shape::TextMap
+        | Shape::Each(_)
         | Shape::Variables
         | Shape::Faults
         | Shape::JsonObject

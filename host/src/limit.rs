@@ -1,0 +1,3 @@
+//! How much callers may use: requests and tokens in windows, budgets, places, and the queues before them.
+
+pub(crate) mod meter;

@@ -3,6 +3,7 @@
 mod admin;
 mod audit;
 mod audit_cli;
+mod chaos;
 mod departure;
 mod environment;
 mod fuzz;

@@ -93,7 +93,12 @@ pub struct Upstream {
 impl Upstream {
     /// Starts one that answers each request with what `script` says, over HTTP/1.1.
     pub fn new(script: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
-        Self::start(Box::new(script), None)
+        Self::start(SocketAddr::from(([127, 0, 0, 1], 0)), Box::new(script), None)
+    }
+
+    /// Starts one where another has been: as a server that was killed comes back.
+    pub fn again(address: SocketAddr, script: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start(address, Box::new(script), None)
     }
 
     /// Starts one that always gives the same answer.
@@ -113,17 +118,21 @@ impl Upstream {
         protocols: &[&str],
         script: impl Fn(&Received) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        Self::start(Box::new(script), Some(TlsAcceptor::from(certificate.server(protocols))))
+        let acceptor = TlsAcceptor::from(certificate.server(protocols));
+        Self::start(SocketAddr::from(([127, 0, 0, 1], 0)), Box::new(script), Some(acceptor))
     }
 
-    fn start(script: Box<Script>, tls: Option<TlsAcceptor>) -> Self {
+    fn start(address: SocketAddr, script: Box<Script>, tls: Option<TlsAcceptor>) -> Self {
         let shared = Arc::new(Shared { script, state: Mutex::default(), changed: Condvar::new() });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .expect("a runtime needs no more than a thread");
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("loopback has a free port");
+        // The one that was there before may still be about to close.
+        let listener = crate::eventually(&format!("{address} to be free"), || {
+            runtime.block_on(TcpListener::bind(address)).ok()
+        });
         let address = listener.local_addr().expect("a bound socket has an address");
         let is_tls = tls.is_some();
         runtime.spawn(accept(listener, tls, Arc::clone(&shared)));

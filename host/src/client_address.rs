@@ -100,7 +100,9 @@ fn unquoted(value: &[u8]) -> Option<&[u8]> {
             (!inside.iter().any(|byte| matches!(byte, b'"' | b'\\'))).then_some(inside)
         }
         // Some proxies leave the quotes out that colons and brackets ask for.
-        None => value.iter().all(|byte| is_token(*byte) || matches!(byte, b':' | b'[' | b']')).then_some(value),
+        None => {
+            value.iter().all(|byte| is_token(*byte) || matches!(byte, b':' | b'[' | b']')).then_some(value)
+        }
     }
 }
 

@@ -345,6 +345,9 @@ pub struct Server {
     pub keepalive_early: bool,
     /// Origins that browsers may call from; `*` for any. Default none.
     pub cors_origins: Vec<String>,
+    /// Whether answers in JSON are compressed for clients that take gzip. Default false: it costs more time than all else
+    /// that is done for a request.
+    pub compress: bool,
     /// Whether answers carry `x-witgate-upstream`. Default true.
     pub upstream_header: bool,
     /// Whether the main listener answers `/metrics`, too. Default false.

@@ -21,6 +21,7 @@ use crate::admin::audit::Searches;
 use crate::auth::{self, Caller};
 use crate::budget::{Budget, Share};
 use crate::client_address::client_address;
+use crate::compression;
 use crate::config::{ErrorCompat, Server};
 use crate::cors;
 use crate::error::{Error, ErrorKind, Result};
@@ -110,6 +111,7 @@ impl Gateway {
         let id = exchange.id.clone();
         let origin = request.headers().get(header::ORIGIN).cloned();
         let is_head = request.method() == Method::HEAD;
+        let takes_gzip = snapshot.config.server.compress && compression::is_accepted(request.headers());
         let answered = caught(pin!(self.respond(&snapshot, &mut exchange, request, client))).await;
         let mut response = match answered.unwrap_or_else(|| Err(defect())) {
             Ok(Answer::Own(status, headers, body)) => own_response(status, headers, body, exchange),
@@ -119,6 +121,9 @@ impl Gateway {
         };
         if is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             response.body_mut().forgo();
+        }
+        if takes_gzip {
+            compression::prepare(&mut response);
         }
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);

@@ -27,11 +27,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin;
+use crate::compression::Compressed;
 use crate::config::Networks;
 use crate::gateway::Gateway;
 use crate::metrics::Listener;
 use crate::server::seats::{SeatedBody, Seats, Taking};
-use crate::server::watch::Watch;
+use crate::server::watch::{Patience, Watch};
 use crate::stream::Body;
 
 /// How long a connection may be idle between two requests.
@@ -47,6 +48,10 @@ const HTTP2_STREAMS_MAX: u32 = 256;
 /// Streams of an HTTP/2 connection that its client may have reset before they were looked at, and streams that its faults may
 /// have had reset; beyond, the connection is closed (CVE-2023-44487 and its kin).
 const HTTP2_RESETS_MAX: usize = 64;
+/// How long a client may take nothing of what it is sent.
+///
+/// Source: nginx, `send_timeout`, whose default it is.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
 /// How long the answer to a ping over HTTP/2 may take.
 const HTTP2_PING_MAX: Duration = Duration::from_secs(20);
 
@@ -131,10 +136,7 @@ pub(crate) async fn serve(
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    seats: &Arc<Seats>,
-) -> io::Result<(TcpStream, IpAddr, Taking)> {
+async fn accept(listener: &TcpListener, seats: &Arc<Seats>) -> io::Result<(TcpStream, IpAddr, Taking)> {
     let (stream, peer) = listener.accept().await?;
     // Events are small and must not wait for each other's acknowledgement.
     stream.set_nodelay(true)?;
@@ -219,9 +221,8 @@ async fn secured(
     taking: Taking,
     due: Due,
 ) -> Result<(TlsStream<TcpStream>, Taking), String> {
-    let accepting = async {
-        TlsAcceptor::from(config).accept(stream).await.map_err(|error| error.to_string())
-    };
+    let accepting =
+        async { TlsAcceptor::from(config).accept(stream).await.map_err(|error| error.to_string()) };
     in_time(taking, due, "the TLS handshake", accepting).await
 }
 
@@ -235,7 +236,8 @@ async fn requests(
     due: Due,
 ) -> Result<(), String> {
     let seat = taking.seat.clone();
-    let (io, mut watch) = watch::watch(io, seat.clone(), due.at, due.further);
+    let patience = Patience { first_head_due: due.at, head: due.further, stall: WRITE_STALL_MAX };
+    let (io, mut watch) = watch::watch(io, seat.clone(), patience);
     let marks = watch.marks();
     let service = service_fn(|request: Request<Incoming>| {
         Watch::note_request(&marks);
@@ -244,7 +246,8 @@ async fn requests(
         // Boxed, so that an idle connection and one that streams its answer hold nothing of it.
         Box::pin(async move {
             let answer = answer(surface, gateway, request, client).await;
-            Ok::<Response<SeatedBody>, Infallible>(answer.map(|body| SeatedBody::new(body, running)))
+            let answer = Compressed::of(answer).map(|body| SeatedBody::new(body, running));
+            Ok::<Response<SeatedBody>, Infallible>(answer)
         })
     });
     let builder = builder();

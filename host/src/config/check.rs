@@ -26,8 +26,8 @@ use crate::config::file::{Key, Node, Plain, Span, Value};
 use crate::config::files::{Digest, Files};
 use crate::config::secret::{Secret, is_credential};
 use crate::config::{
-    Clean, Config, ErrorCompat, Metrics, ModelMatch, Networks, Origin, PriorityMode, Retry, RetryOn, Routing, Server,
-    ServerTls, Strategy, Target, ThinkingFormat, Timeouts, Upstream, UpstreamTls,
+    Clean, Config, ErrorCompat, Metrics, ModelMatch, Networks, Origin, PriorityMode, Retry, RetryOn, Routing,
+    Server, ServerTls, Strategy, Target, ThinkingFormat, Timeouts, Upstream, UpstreamTls,
 };
 
 /// What was read, as far as it goes, with all that was found on the way.
@@ -172,6 +172,7 @@ impl Reader<'_> {
             keepalive: duration(node, "keepalive").unwrap_or(defaults.keepalive),
             keepalive_early: flag(node, "keepalive_early").unwrap_or(defaults.keepalive_early),
             cors_origins: node.get("cors").map(|cors| self.origins(cors)).unwrap_or_default(),
+            compress: flag(node, "compress").unwrap_or(defaults.compress),
             upstream_header: flag(node, "upstream_header").unwrap_or(defaults.upstream_header),
             metrics_on_main: flag(node, "metrics_on_main").unwrap_or(defaults.metrics_on_main),
             cache_dir: match text(node, "cache_dir") {
@@ -204,8 +205,13 @@ impl Reader<'_> {
             match values::network(&scalar.text) {
                 Some(network) => networks.push(network),
                 None => {
-                    let message = format!("`{}` in `{name}` is neither a network nor an address", scalar.shown());
-                    self.error(item.span, message, "write it like `10.0.0.0/8`, `192.0.2.7` or `2001:db8::/32`");
+                    let message =
+                        format!("`{}` in `{name}` is neither a network nor an address", scalar.shown());
+                    self.error(
+                        item.span,
+                        message,
+                        "write it like `10.0.0.0/8`, `192.0.2.7` or `2001:db8::/32`",
+                    );
                 }
             }
         }

@@ -51,6 +51,7 @@ impl Default for Defaults {
                 keepalive: Duration::from_secs(15),
                 keepalive_early: false,
                 cors_origins: Vec::new(),
+                compress: false,
                 upstream_header: true,
                 metrics_on_main: false,
                 cache_dir: None,

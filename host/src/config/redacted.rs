@@ -35,6 +35,7 @@ impl Config {
                 "keepalive_ms": milliseconds(server.keepalive),
                 "keepalive_early": server.keepalive_early,
                 "cors": { "origins": server.cors_origins },
+                "compress": server.compress,
                 "upstream_header": server.upstream_header,
                 "metrics_on_main": server.metrics_on_main,
                 "cache_dir": server.cache_dir,

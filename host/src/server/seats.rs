@@ -13,6 +13,7 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
+use crate::compression::Compressed;
 use crate::error::Source as Cause;
 use crate::stream::Body;
 
@@ -169,13 +170,13 @@ fn milliseconds_since(start: Instant) -> u64 {
 
 /// The body of an answer; its request runs until it is gone.
 pub(super) struct SeatedBody {
-    body: Body,
+    body: Compressed<Body>,
     _running: Running,
 }
 
 impl SeatedBody {
-    /// The answer to a request.
-    pub(super) fn new(body: Body, running: Running) -> Self {
+    /// The body of the answer to a request.
+    pub(super) fn new(body: Compressed<Body>, running: Running) -> Self {
         Self { body, _running: running }
     }
 }
@@ -204,13 +205,14 @@ impl hyper::body::Body for SeatedBody {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_has_been_idle_longest_makes_room() {
         let seats = Arc::new(Seats::new(3));
         let mut takings = Vec::new();
         for _ in 0..3 {
             takings.push(seats.take().await);
-            tokio::time::advance(Duration::from_millis(10)).await;
+            // Idleness is counted in milliseconds.
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         let busy = takings[0].seat.begin(false);
         drop(takings[1].seat.begin(false));
@@ -224,21 +226,22 @@ mod tests {
         drop((busy, fourth));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_is_busy_stays_and_the_new_one_waits() {
         let seats = Arc::new(Seats::new(1));
         let mut only = seats.take().await;
-        let busy = only.seat.begin(false);
-        let waiting = tokio::spawn({
-            let seats = seats.clone();
-            async move { drop(seats.take().await) }
-        });
-        tokio::time::sleep(LEAVE_PAUSE * 10).await;
-        assert!(only.leave.try_recv().is_err() && !waiting.is_finished());
+        let busy = only.seat.begin(true);
+        seats.clear();
+        assert!(only.leave.try_recv().is_err());
         drop(busy);
-        (&mut only.leave).await.unwrap();
-        drop(only);
-        waiting.await.unwrap();
+        let ((), second) = tokio::join!(
+            async {
+                (&mut only.leave).await.unwrap();
+                drop(only);
+            },
+            seats.take()
+        );
+        drop(second);
         assert!(seats.taken.lock().unwrap().by_number.is_empty());
     }
 }

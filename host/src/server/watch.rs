@@ -15,10 +15,16 @@ use tokio::time::{Instant, Sleep};
 
 use crate::server::seats::Seat;
 
-/// How long a client may take nothing of what it is sent.
-///
-/// Source: nginx, `send_timeout`, whose default it is.
-const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
+/// How long a client may take for what.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    /// When its first head is due.
+    pub(super) first_head_due: Instant,
+    /// For each further head, from its first byte on.
+    pub(super) head: Duration,
+    /// Without taking anything of what it is sent.
+    pub(super) stall: Duration,
+}
 
 /// What a client does, as its connection sees it.
 #[derive(Default)]
@@ -53,26 +59,13 @@ pub(super) struct Watch {
     seat: Arc<Seat>,
     marks: Arc<Marks>,
     concern: Concern,
-    first_head_due: Instant,
-    header_timeout: Duration,
+    patience: Patience,
 }
 
-/// Has a connection watched, whose first head is due at a time; further ones may take `header_timeout` from their first
-/// byte on. The timer must be set to `first_head_due`.
-pub(super) fn watch<T>(
-    io: T,
-    seat: Arc<Seat>,
-    first_head_due: Instant,
-    header_timeout: Duration,
-) -> (Watched<T>, Watch) {
+/// Has a connection watched. The timer that it is polled with must be set to when the first head is due.
+pub(super) fn watch<T>(io: T, seat: Arc<Seat>, patience: Patience) -> (Watched<T>, Watch) {
     let marks = Arc::<Marks>::default();
-    let watch = Watch {
-        seat: seat.clone(),
-        marks: marks.clone(),
-        concern: Concern::FirstHead,
-        first_head_due,
-        header_timeout,
-    };
+    let watch = Watch { seat: seat.clone(), marks: marks.clone(), concern: Concern::FirstHead, patience };
     (Watched { io, seat, marks }, watch)
 }
 
@@ -93,15 +86,19 @@ impl Watch {
     }
 
     /// Ready, with what is to be said of it, when a client has taken too long. To be polled after the connection.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<&'static str> {
+    pub(super) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        mut timer: Pin<&mut Sleep>,
+    ) -> Poll<&'static str> {
         let concern = self.concern();
         if concern != self.concern {
             self.concern = concern;
             match concern {
                 Concern::Nothing => {}
-                Concern::FirstHead => timer.as_mut().reset(self.first_head_due),
-                Concern::NextHead => timer.as_mut().reset(Instant::now() + self.header_timeout),
-                Concern::Write(_) => timer.as_mut().reset(Instant::now() + WRITE_STALL_MAX),
+                Concern::FirstHead => timer.as_mut().reset(self.patience.first_head_due),
+                Concern::NextHead => timer.as_mut().reset(Instant::now() + self.patience.head),
+                Concern::Write(_) => timer.as_mut().reset(Instant::now() + self.patience.stall),
             }
         }
         let fault = match concern {
@@ -159,11 +156,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.io).poll_write(context, bytes);
         this.note_write(&polled);
@@ -205,31 +198,30 @@ mod tests {
     use std::future::poll_fn;
     use std::pin::pin;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
     use crate::server::seats::Seats;
 
-    const TIMEOUT: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_millis(80);
 
-    /// Watches a connection while `serve` runs on it; says how it was found at fault, and when.
+    /// Watches a connection while `serve` runs on it; says how it was found at fault, and after how long.
     async fn found<F: Future<Output = ()>>(
-        serve: impl FnOnce(Watched<tokio::io::DuplexStream>, Arc<Seat>, Arc<Marks>) -> F,
-        client: impl AsyncFnOnce(tokio::io::DuplexStream),
+        serve: impl FnOnce(Watched<DuplexStream>, Arc<Seat>, Arc<Marks>) -> F,
+        client: impl AsyncFnOnce(DuplexStream),
     ) -> (&'static str, Duration) {
         let (io, peer) = duplex(64);
         let taking = Arc::new(Seats::new(1)).take().await;
         let began = Instant::now();
         let due = began + TIMEOUT;
-        let (watched, mut watch) = watch(io, taking.seat.clone(), due, TIMEOUT);
+        let patience = Patience { first_head_due: due, head: TIMEOUT, stall: TIMEOUT };
+        let (watched, mut watch) = watch(io, taking.seat.clone(), patience);
         let mut timer = pin!(tokio::time::sleep_until(due));
         let mut serving = pin!(serve(watched, taking.seat.clone(), watch.marks()));
         let mut asking = pin!(client(peer));
         let mut is_done = false;
         let fault = poll_fn(|context| {
-            if !is_done {
-                is_done = asking.as_mut().poll(context).is_ready();
-            }
+            is_done = is_done || asking.as_mut().poll(context).is_ready();
             let _ = serving.as_mut().poll(context);
             watch.poll(context, timer.as_mut())
         });
@@ -237,12 +229,7 @@ mod tests {
     }
 
     /// Takes one request of five bytes, which lasts `length`, and then whatever comes.
-    async fn take_one(
-        mut io: Watched<tokio::io::DuplexStream>,
-        seat: Arc<Seat>,
-        marks: Arc<Marks>,
-        length: Duration,
-    ) {
+    async fn take_one(mut io: Watched<DuplexStream>, seat: Arc<Seat>, marks: Arc<Marks>, length: Duration) {
         io.read_exact(&mut [0; 5]).await.unwrap();
         Watch::note_request(&marks);
         let running = seat.begin(false);
@@ -252,48 +239,51 @@ mod tests {
         std::future::pending().await
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_first_head_is_due_from_the_start() {
         let serve = |io, seat, marks| take_one(io, seat, marks, Duration::ZERO);
-        let slow = async |mut peer: tokio::io::DuplexStream| {
+        let slow = async |mut peer: DuplexStream| {
             for _ in 0..4 {
                 peer.write_u8(b'x').await.unwrap();
-                tokio::time::sleep(Duration::from_secs(4)).await;
+                tokio::time::sleep(TIMEOUT / 3).await;
             }
         };
-        assert_eq!(found(serve, slow).await, ("no request in time", TIMEOUT));
+        let (fault, after) = found(serve, slow).await;
+        assert!(fault == "no request in time" && after >= TIMEOUT, "{fault} after {after:?}");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_further_head_is_due_from_its_first_byte() {
-        let serve = |io, seat, marks| take_one(io, seat, marks, Duration::from_secs(100));
-        let slow = async |mut peer: tokio::io::DuplexStream| {
+        let serve = |io, seat, marks| take_one(io, seat, marks, TIMEOUT * 2);
+        let slow = async |mut peer: DuplexStream| {
             peer.write_all(b"first").await.unwrap();
-            tokio::time::sleep(Duration::from_secs(300)).await;
+            // Twice as long it is idle, and nobody minds.
+            tokio::time::sleep(TIMEOUT * 4).await;
             for _ in 0..20 {
                 peer.write_u8(b'x').await.unwrap();
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(TIMEOUT / 4).await;
             }
         };
-        assert_eq!(found(serve, slow).await, ("no request in time", Duration::from_secs(310)));
+        let (fault, after) = found(serve, slow).await;
+        assert!(fault == "no request in time" && after >= TIMEOUT * 5, "{fault} after {after:?}");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_answer_that_is_not_taken_is_given_up() {
-        let serve = async |mut io: Watched<tokio::io::DuplexStream>, seat: Arc<Seat>, marks: Arc<Marks>| {
+        let serve = async |mut io: Watched<DuplexStream>, seat: Arc<Seat>, marks: Arc<Marks>| {
             Watch::note_request(&marks);
             let _running = seat.begin(false);
             io.write_all(&[0; 1000]).await.unwrap();
         };
-        let slow = async |mut peer: tokio::io::DuplexStream| {
-            // Each that takes a little has its time again.
-            for _ in 0..3 {
-                tokio::time::sleep(Duration::from_secs(50)).await;
+        let slow = async |mut peer: DuplexStream| {
+            // Each time that something is taken, there is as much time again.
+            for _ in 0..4 {
+                tokio::time::sleep(TIMEOUT / 2).await;
                 peer.read_exact(&mut [0; 64]).await.unwrap();
             }
             std::future::pending().await
         };
-        let expected = ("the client takes nothing of what it is sent", Duration::from_secs(210));
-        assert_eq!(found(serve, slow).await, expected);
+        let (fault, after) = found(serve, slow).await;
+        assert!(fault.contains("takes nothing") && after >= TIMEOUT * 3, "{fault} after {after:?}");
     }
 }

@@ -124,6 +124,7 @@ const SERVER: &[Field] = &[
     key("keepalive", Shape::Duration),
     key("keepalive_early", Shape::Bool),
     key("cors", Shape::Mapping(CORS)),
+    key("compress", Shape::Bool),
     key("upstream_header", Shape::Bool),
     key("cache_dir", Shape::Text),
     key("trusted_proxies", Shape::Texts),

@@ -12,6 +12,7 @@ pub mod env;
 pub mod file;
 pub mod files;
 mod limits;
+mod networks;
 mod plugin;
 pub mod redacted;
 pub mod secret;
@@ -23,7 +24,7 @@ mod tests;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,7 @@ use crate::config::files::{Digest, Files};
 use crate::config::secret::Secret;
 
 pub use limits::{LimitBy, Limits, Price, Quota, Rate, Spend, Tenant};
+pub use networks::Networks;
 pub use plugin::{
     Allow, FaultPolicy, Glob, HOOKS, OnFault, Plugin, PluginConfig, PluginLimits, PluginMatch, PluginSource,
     Reuse, ReuseScope, Streaming,
@@ -329,6 +331,12 @@ pub struct Server {
     pub tls: Option<ServerTls>,
     /// The most connections held at once. Default 20,000.
     pub connections_max: usize,
+    /// The proxies that are believed what they say of their clients' addresses. Default none.
+    pub trusted_proxies: Networks,
+    /// Whether connections to the main listener begin with a header of the PROXY protocol. Default false.
+    pub proxy_protocol: bool,
+    /// The clients that are let in, by their addresses; none listed means all. Default none.
+    pub allow_ips: Networks,
     /// The most bytes of bodies held in memory at once, over all exchanges. Default 1 GiB.
     pub buffered_bytes_max: u64,
     /// The silence after which a stream's client is sent an SSE comment; zero means never. Default 15 s.
@@ -337,12 +345,22 @@ pub struct Server {
     pub keepalive_early: bool,
     /// Origins that browsers may call from; `*` for any. Default none.
     pub cors_origins: Vec<String>,
+    /// Whether answers in JSON are compressed for clients that take gzip. Default false: it costs more time than all else
+    /// that is done for a request.
+    pub compress: bool,
     /// Whether answers carry `x-witgate-upstream`. Default true.
     pub upstream_header: bool,
     /// Whether the main listener answers `/metrics`, too. Default false.
     pub metrics_on_main: bool,
     /// The folder of compiled plugins; none keeps no compiled code. Default `witgate` in the user's cache folder.
     pub cache_dir: Option<PathBuf>,
+}
+
+impl Server {
+    /// Whether a client may ask anything, by where it is.
+    pub fn lets_in(&self, client: IpAddr) -> bool {
+        self.allow_ips.is_empty() || self.allow_ips.contains(client)
+    }
 }
 
 /// The files of the main listener's certificate.

@@ -20,6 +20,8 @@ use tokio::time::Instant;
 use crate::admin::audit::Searches;
 use crate::auth::{self, Caller};
 use crate::budget::{Budget, Share};
+use crate::client_address::client_address;
+use crate::compression;
 use crate::config::{ErrorCompat, Server};
 use crate::cors;
 use crate::error::{Error, ErrorKind, Result};
@@ -100,17 +102,16 @@ struct Plugins {
 }
 
 impl Gateway {
-    /// Answers one request. Never fails: from here on every error is a response, and a panic is a 500.
-    pub(crate) async fn handle(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        client: IpAddr,
-    ) -> Response<Body> {
+    /// Answers one request of a connection from `peer`. Never fails: from here on every error is a response, and a panic
+    /// is a 500.
+    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
         let snapshot = self.snapshots.current();
+        let client = client_address(peer, &snapshot.config.server.trusted_proxies, request.headers());
         let mut exchange = Box::new(Exchange::begin(&request, client, &self.activity));
         let id = exchange.id.clone();
         let origin = request.headers().get(header::ORIGIN).cloned();
         let is_head = request.method() == Method::HEAD;
+        let takes_gzip = snapshot.config.server.compress && compression::is_accepted(request.headers());
         let answered = caught(pin!(self.respond(&snapshot, &mut exchange, request, client))).await;
         let mut response = match answered.unwrap_or_else(|| Err(defect())) {
             Ok(Answer::Own(status, headers, body)) => own_response(status, headers, body, exchange),
@@ -120,6 +121,9 @@ impl Gateway {
         };
         if is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             response.body_mut().forgo();
+        }
+        if takes_gzip {
+            compression::prepare(&mut response);
         }
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
@@ -137,22 +141,9 @@ impl Gateway {
         client: IpAddr,
     ) -> Result<Answer> {
         let (mut head, body) = request.into_parts();
-        if cors::is_preflight(&head) {
-            exchange.pass_by(Aside::Preflight);
-            let (status, headers) = cors::preflight(&head.headers, &snapshot.config.server.cors_origins);
-            return Ok(Answer::Own(status, headers, Bytes::new()));
-        }
-        if let Some(page) = health::Page::of(head.uri.path()) {
-            exchange.pass_by(Aside::Health);
-            allow_method(health::METHODS, &head.method)?;
-            let (status, headers, body) = page.render(snapshot, self);
-            return Ok(Answer::Own(status, headers, body));
-        }
-        if snapshot.config.server.metrics_on_main && head.uri.path() == "/metrics" {
-            exchange.pass_by(Aside::Metrics);
-            allow_method(health::METHODS, &head.method)?;
-            let (status, headers, body) = Box::pin(metrics::answer(self, &head.headers)).await?;
-            return Ok(Answer::Own(status, headers, body));
+        let is_let_in = snapshot.config.server.lets_in(client);
+        if let Some(answer) = self.answer_aside(snapshot, exchange, &head, is_let_in).await? {
+            return Ok(answer);
         }
         exchange.enter(&head.uri, &head.headers);
         let audit = &snapshot.config.audit;
@@ -168,6 +159,9 @@ impl Gateway {
         }
         let endpoint = Endpoint::of(head.uri.path()).map(|(endpoint, _)| endpoint);
         exchange.endpoint = endpoint.map_or("-", Endpoint::label);
+        if !is_let_in {
+            return Err(Error::new(ErrorKind::Forbidden, "this gateway does not let your address in"));
+        }
         if self.activity.log.keeps_tokens() {
             exchange.token = auth::credential(&head);
         }
@@ -200,6 +194,37 @@ impl Gateway {
             return Ok(Answer::Later(Box::new(Later { job, plugins })));
         }
         plugins.dispatch(&mut job, snapshot, exchange).await
+    }
+
+    /// Answers what is no request for a model; who is not let in may only ask whether the gateway is alive.
+    async fn answer_aside(
+        self: &Arc<Self>,
+        snapshot: &Snapshot,
+        exchange: &mut Exchange,
+        head: &request::Parts,
+        is_let_in: bool,
+    ) -> Result<Option<Answer>> {
+        let page = health::Page::of(head.uri.path());
+        if !is_let_in && !matches!(page, Some(health::Page::Alive)) {
+            return Ok(None);
+        }
+        let server = &snapshot.config.server;
+        let (status, headers, body) = if cors::is_preflight(head) {
+            exchange.pass_by(Aside::Preflight);
+            let (status, headers) = cors::preflight(&head.headers, &server.cors_origins);
+            (status, headers, Bytes::new())
+        } else if let Some(page) = page {
+            exchange.pass_by(Aside::Health);
+            allow_method(health::METHODS, &head.method)?;
+            page.render(snapshot, self)
+        } else if server.metrics_on_main && head.uri.path() == "/metrics" {
+            exchange.pass_by(Aside::Metrics);
+            allow_method(health::METHODS, &head.method)?;
+            Box::pin(metrics::answer(self, &head.headers)).await?
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Answer::Own(status, headers, body)))
     }
 
     async fn list_models(self: &Arc<Self>, caller: Caller, id: &str) -> Result<Answer> {

@@ -24,6 +24,28 @@ fn is_for_this_side(name: &str) -> bool {
     matches!(name, "host" | "content-length" | "expect" | "proxy-authorization")
 }
 
+/// Whether a proxy before this gateway says in it where a client is, or how it came.
+///
+/// An upstream is not told by itself: the address of a person is nobody's business who was not chosen for it, and what a
+/// client made up must not pass for this gateway's word. A plugin that edits upstream requests may add such a header.
+fn is_about_the_client(name: &str) -> bool {
+    name.starts_with("x-forwarded-")
+        || matches!(
+            name,
+            "forwarded"
+                | "x-real-ip"
+                | "x-client-ip"
+                | "x-cluster-client-ip"
+                | "x-original-forwarded-for"
+                | "x-envoy-external-address"
+                | "x-azure-clientip"
+                | "true-client-ip"
+                | "cf-connecting-ip"
+                | "cf-connecting-ipv6"
+                | "fastly-client-ip"
+        )
+}
+
 /// Whether a header is this gateway's to set: what describes the connection and the framing, and what identifies the
 /// exchange.
 pub(crate) fn is_reserved(name: &HeaderName) -> bool {
@@ -72,11 +94,11 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     strip(headers, is_hop_by_hop);
 }
 
-/// Removes what must not travel on to an upstream: what concerns the client's connection only, and what the upstream
-/// is sent its own of.
+/// Removes what must not travel on to an upstream: what concerns the client's connection only, what the upstream is sent
+/// its own of, and where the client is.
 pub(crate) fn strip_for_upstream(headers: &mut HeaderMap) {
     strip_named_by_connection(headers);
-    strip(headers, |name| is_hop_by_hop(name) || is_for_this_side(name));
+    strip(headers, |name| is_hop_by_hop(name) || is_for_this_side(name) || is_about_the_client(name));
 }
 
 /// Removes what lets pages of other origins read a message: what an upstream allows is not what this gateway allows.
@@ -134,6 +156,20 @@ mod tests {
         ]);
         strip_hop_by_hop(&mut map);
         assert_eq!(map, headers(&[("x-kept", "1")]));
+    }
+
+    #[test]
+    fn an_upstream_is_not_told_where_a_client_is() {
+        let mut map = headers(&[
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-forwarded-proto", "https"),
+            ("forwarded", "for=192.0.2.1"),
+            ("x-real-ip", "192.0.2.1"),
+            ("cf-connecting-ip", "192.0.2.1"),
+            ("x-forwarded", "1"),
+        ]);
+        strip_for_upstream(&mut map);
+        assert_eq!(map, headers(&[("x-forwarded", "1")]));
     }
 
     #[test]

@@ -44,6 +44,8 @@
 //! | [`chat`] | the neutral vocabulary between dialects |
 //! | [`config`] | text -> checked configuration, every problem at once; pure |
 //! | [`error`] | the one error of the request path |
+//! | `client_address` | where a client is behind trusted proxies; pure |
+//! | `compression` | answers made smaller for who asks for it |
 //! | `calendar`, `percent` | dates and days; percent-encoding undone |
 //! | [`builtin`] | the first-party plugins, compiled by the build script |
 //!
@@ -123,6 +125,8 @@ pub mod builtin;
 mod calendar;
 pub mod chat;
 pub mod cli;
+mod client_address;
+mod compression;
 pub mod config;
 mod cors;
 pub mod error;

@@ -1,14 +1,18 @@
 //! Listeners, connections and their bounds, TLS, and the drain at the end.
 
+mod proxy_header;
+mod seats;
+mod watch;
+
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -16,15 +20,19 @@ use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin;
+use crate::compression::Compressed;
+use crate::config::Networks;
 use crate::gateway::Gateway;
 use crate::metrics::Listener;
+use crate::server::seats::{SeatedBody, Seats, Taking};
+use crate::server::watch::{Patience, Watch};
 use crate::stream::Body;
 
 /// How long a connection may be idle between two requests.
@@ -33,8 +41,19 @@ const KEEP_ALIVE_MAX: Duration = Duration::from_secs(75);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The largest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
+/// The most headers of a request over HTTP/1.1; over HTTP/2 the bytes bound them.
+const HEADERS_MAX: usize = 100;
 /// Streams that one HTTP/2 connection may have open at once.
 const HTTP2_STREAMS_MAX: u32 = 256;
+/// Streams of an HTTP/2 connection that its client may have reset before they were looked at, and streams that its faults may
+/// have had reset; beyond, the connection is closed (CVE-2023-44487 and its kin).
+const HTTP2_RESETS_MAX: usize = 64;
+/// How long a client may take nothing of what it is sent.
+///
+/// Source: nginx, `send_timeout`, whose default it is.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
+/// How long the answer to a ping over HTTP/2 may take.
+const HTTP2_PING_MAX: Duration = Duration::from_secs(20);
 
 /// What a listener serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,14 +112,13 @@ pub(crate) async fn serve(
     tasks: TaskTracker,
     stop: Stop,
 ) {
-    let connections_max = gateway.snapshots.current().config.server.connections_max;
-    let permits = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
+    let seats = Arc::new(Seats::new(gateway.snapshots.current().config.server.connections_max));
     loop {
         let accepted = tokio::select! {
             () = stop.drain.cancelled() => return,
-            accepted = accept(&listener, &permits) => accepted,
+            accepted = accept(&listener, &seats) => accepted,
         };
-        let (stream, client, permit) = match accepted {
+        let (stream, peer, taking) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -110,94 +128,143 @@ pub(crate) async fn serve(
         };
         let (gateway, stop) = (gateway.clone(), stop.clone());
         tasks.spawn(async move {
-            let _permit = permit;
             let _connected = gateway.activity.metrics.connected(surface.listener());
-            if let Err(error) = connection(stream, client, surface, gateway, stop).await {
+            if let Err(error) = connection(stream, peer, taking, surface, gateway, stop).await {
                 tracing::debug!(error, "connection ended");
             }
         });
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, IpAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, client) = listener.accept().await?;
+async fn accept(listener: &TcpListener, seats: &Arc<Seats>) -> io::Result<(TcpStream, IpAddr, Taking)> {
+    let (stream, peer) = listener.accept().await?;
     // Events are small and must not wait for each other's acknowledgement.
     stream.set_nodelay(true)?;
-    Ok((stream, client.ip(), permit))
+    // Accepted before there is a place for it: only now is it known that somebody needs one.
+    Ok((stream, peer.ip(), seats.take().await))
 }
 
-/// Serves one connection; the first head, TLS and the choice of a version included, is due within `header_timeout`.
+/// Serves one connection; the first head, the PROXY header, TLS and the choice of a version included, is due within
+/// `header_timeout`.
 async fn connection(
-    stream: TcpStream,
-    client: IpAddr,
+    mut stream: TcpStream,
+    peer: IpAddr,
+    taking: Taking,
     surface: Surface,
     gateway: Arc<Gateway>,
     stop: Stop,
 ) -> Result<(), String> {
     // Not held: a connection may last for hours, and the plugins of an old configuration with it.
-    let (header_timeout, tls) = {
-        let snapshot = gateway.snapshots.current();
-        (snapshot.config.server.header_timeout, snapshot.tls.clone())
+    let snapshot = gateway.snapshots.current();
+    let server = &snapshot.config.server;
+    let due = Due { at: Instant::now() + server.header_timeout, further: server.header_timeout };
+    let is_main = surface == Surface::Main;
+    let believed = (is_main && server.proxy_protocol).then(|| server.trusted_proxies.clone());
+    let tls = snapshot.tls.clone().filter(|_| is_main);
+    drop(snapshot);
+    // Boxed, so that connections without them do not hold room for what they need.
+    let (client, taking) = match believed {
+        None => (peer, taking),
+        Some(believed) => Box::pin(announced(&mut stream, peer, taking, believed, due)).await?,
     };
-    let due = Instant::now() + header_timeout;
-    match tls.filter(|_| surface == Surface::Main) {
-        None => requests(stream, client, surface, gateway, stop, due).await,
-        // Boxed, so that connections in plain text do not hold room for it.
-        Some(config) => Box::pin(secured(config, stream, client, surface, gateway, stop, due)).await,
+    match tls {
+        None => requests(stream, client, taking, surface, gateway, stop, due).await,
+        Some(config) => {
+            let (stream, taking) = Box::pin(secured(config, stream, taking, due)).await?;
+            requests(stream, client, taking, surface, gateway, stop, due).await
+        }
     }
+}
+
+/// When heads have to be there.
+#[derive(Clone, Copy)]
+struct Due {
+    /// The first one.
+    at: Instant,
+    /// A further one, from its first byte on.
+    further: Duration,
+}
+
+/// Does what has to be done before there are requests, unless it takes too long or the place is needed.
+async fn in_time<T>(
+    mut taking: Taking,
+    due: Due,
+    what: &str,
+    work: impl Future<Output = Result<T, String>>,
+) -> Result<(T, Taking), String> {
+    let done = tokio::select! {
+        biased;
+        done = tokio::time::timeout_at(due.at, work) => done,
+        Ok(()) = &mut taking.leave => return Err(format!("{what} was broken off to make room")),
+    };
+    done.map_err(|_| format!("{what} took too long"))?.map(|done| (done, taking))
+}
+
+/// Reads the PROXY header; the client is whom it names, or else the peer.
+async fn announced(
+    stream: &mut TcpStream,
+    peer: IpAddr,
+    taking: Taking,
+    believed: Networks,
+    due: Due,
+) -> Result<(IpAddr, Taking), String> {
+    if !believed.is_empty() && !believed.contains(peer) {
+        return Err(format!("`{peer}` is none of the trusted proxies"));
+    }
+    let (named, taking) = in_time(taking, due, "the PROXY header", proxy_header::read(stream)).await?;
+    Ok((named.unwrap_or(peer), taking))
 }
 
 async fn secured(
     config: Arc<ServerConfig>,
     stream: TcpStream,
-    client: IpAddr,
-    surface: Surface,
-    gateway: Arc<Gateway>,
-    stop: Stop,
-    due: Instant,
-) -> Result<(), String> {
-    let accepting = TlsAcceptor::from(config).accept(stream);
-    let stream = tokio::time::timeout_at(due, accepting)
-        .await
-        .map_err(|_| "the TLS handshake took too long".to_owned())?
-        .map_err(|error| error.to_string())?;
-    requests(stream, client, surface, gateway, stop, due).await
+    taking: Taking,
+    due: Due,
+) -> Result<(TlsStream<TcpStream>, Taking), String> {
+    let accepting =
+        async { TlsAcceptor::from(config).accept(stream).await.map_err(|error| error.to_string()) };
+    in_time(taking, due, "the TLS handshake", accepting).await
 }
 
 async fn requests(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     client: IpAddr,
+    mut taking: Taking,
     surface: Surface,
     gateway: Arc<Gateway>,
     stop: Stop,
-    due: Instant,
+    due: Due,
 ) -> Result<(), String> {
-    let has_begun = Arc::new(AtomicBool::new(false));
+    let seat = taking.seat.clone();
+    let patience = Patience { first_head_due: due.at, head: due.further, stall: WRITE_STALL_MAX };
+    let (io, mut watch) = watch::watch(io, seat.clone(), patience);
+    let marks = watch.marks();
     let service = service_fn(|request: Request<Incoming>| {
-        has_begun.store(true, Ordering::Relaxed);
+        Watch::note_request(&marks);
+        let running = seat.begin(request.version() == Version::HTTP_2);
         let gateway = gateway.clone();
         // Boxed, so that an idle connection and one that streams its answer hold nothing of it.
-        Box::pin(
-            async move { Ok::<Response<Body>, Infallible>(answer(surface, gateway, request, client).await) },
-        )
+        Box::pin(async move {
+            let answer = answer(surface, gateway, request, client).await;
+            let answer = Compressed::of(answer).map(|body| SeatedBody::new(body, running));
+            Ok::<Response<SeatedBody>, Infallible>(answer)
+        })
     });
     let builder = builder();
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
-    let mut first_head = pin!(tokio::time::sleep_until(due));
-    let (mut is_first_head_due, mut is_draining, mut is_cut_off) = (true, false, false);
+    let mut timer = pin!(tokio::time::sleep_until(due.at));
+    let (mut is_asked, mut is_draining, mut is_cut_off) = (false, false, false);
     loop {
         tokio::select! {
             biased;
             ended = serving.as_mut() => return ended.map_err(|error| error.to_string()),
-            () = &mut first_head, if is_first_head_due => {
-                is_first_head_due = false;
-                if !has_begun.load(Ordering::Relaxed) {
-                    return Err("no request in time".to_owned());
+            fault = poll_fn(|context| watch.poll(context, timer.as_mut())) => return Err(fault.to_owned()),
+            Ok(()) = &mut taking.leave, if !is_asked => {
+                is_asked = true;
+                if watch.is_in_head() {
+                    return Err("a head was broken off to make room".to_owned());
                 }
+                serving.as_mut().graceful_shutdown();
             }
             () = stop.drain.cancelled(), if !is_draining => {
                 is_draining = true;
@@ -226,13 +293,17 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // Covers the wait between requests too, which is why it is not `header_timeout`.
+        // Covers the wait between requests too, which is why it is not `header_timeout`; that is `watch`'s.
         .header_read_timeout(KEEP_ALIVE_MAX)
+        .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(Some(KEEP_ALIVE_MAX))
+        .keep_alive_timeout(HTTP2_PING_MAX)
+        .max_pending_accept_reset_streams(HTTP2_RESETS_MAX)
+        .max_local_error_reset_streams(HTTP2_RESETS_MAX)
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
         .max_header_list_size(HEAD_BYTES_MAX as u32);
     builder

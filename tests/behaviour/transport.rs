@@ -262,3 +262,33 @@ fn connections_are_bounded() {
     third.answer().expect(200);
     eventually("all three", || (upstream.count() == 3).then_some(()));
 }
+
+// parity: 138
+#[test]
+fn json_is_compressed_for_who_asks_and_streams_never_are() {
+    let upstream = Upstream::new(|request| Reply::chat_as_asked(request, &[&"long ".repeat(1000)]));
+    let gateway = Gateway::start(&format!(
+        "server: {{ compress: true }}\nupstreams:\n  - {{ name: one, base_url: {} }}\n",
+        upstream.url()
+    ));
+    let gzip = |request: Request| request.header("accept-encoding", "gzip, deflate, br");
+    let plain = gateway.send(&Request::chat("hi")).expect(200);
+    assert_eq!(plain.header("content-encoding"), None);
+    let answer = gateway.send(&gzip(Request::chat("hi"))).expect(200);
+    assert_eq!(
+        (answer.header("content-encoding"), answer.header("vary")),
+        (Some("gzip"), Some("accept-encoding"))
+    );
+    assert!(answer.body.len() * 10 < plain.body.len(), "{} bytes", answer.body.len());
+    let mut text = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&answer.body[..]), &mut text)
+        .expect("it is gzip");
+    assert_eq!(text, plain.body);
+    let stream = gateway.send(&gzip(Request::chat_stream("hi"))).expect(200);
+    assert_eq!(stream.header("content-encoding"), None);
+    assert!(stream.text().contains("long"));
+    let short = gateway.send(&gzip(Request::get("/healthz"))).expect(200);
+    assert_eq!(short.header("content-encoding"), None);
+    let silent = Gateway::before(&upstream).send(&gzip(Request::chat("hi"))).expect(200);
+    assert_eq!(silent.header("content-encoding"), None, "nobody has asked the operator");
+}

@@ -218,7 +218,20 @@ impl Connection {
     /// Connects with TLS, as to `localhost`.
     #[track_caller]
     pub fn open_tls(address: SocketAddr, config: Arc<ClientConfig>) -> Self {
+        Self::open_tls_after(address, config, |_| ())
+    }
+
+    /// The same, but sends something before.
+    #[track_caller]
+    pub fn open_tls_after(
+        address: SocketAddr,
+        config: Arc<ClientConfig>,
+        first: impl FnOnce(&mut TcpStream),
+    ) -> Self {
         let mut plain = Self::open(address);
+        if let Stream::Plain(stream) = &mut plain.stream {
+            first(stream);
+        }
         let name = ServerName::try_from("localhost").expect("it is a name");
         let session = ClientConnection::new(config, name).expect("the settings are valid");
         if let Stream::Plain(stream) = plain.stream {

@@ -26,8 +26,8 @@ use crate::config::file::{Key, Node, Plain, Span, Value};
 use crate::config::files::{Digest, Files};
 use crate::config::secret::{Secret, is_credential};
 use crate::config::{
-    Clean, Config, ErrorCompat, Metrics, ModelMatch, Origin, PriorityMode, Retry, RetryOn, Routing, Server,
-    ServerTls, Strategy, Target, ThinkingFormat, Timeouts, Upstream, UpstreamTls,
+    Clean, Config, ErrorCompat, Metrics, ModelMatch, Networks, Origin, PriorityMode, Retry, RetryOn, Routing,
+    Server, ServerTls, Strategy, Target, ThinkingFormat, Timeouts, Upstream, UpstreamTls,
 };
 
 /// What was read, as far as it goes, with all that was found on the way.
@@ -165,10 +165,14 @@ impl Reader<'_> {
             shutdown_grace: duration(node, "shutdown_grace").unwrap_or(defaults.shutdown_grace),
             tls: node.get("tls").and_then(|tls| self.server_tls(tls)),
             connections_max: integer(node, "connections_max").unwrap_or(defaults.connections_max),
+            trusted_proxies: self.networks(node, "trusted_proxies"),
+            proxy_protocol: flag(node, "proxy_protocol").unwrap_or(defaults.proxy_protocol),
+            allow_ips: self.networks(node, "allow_ips"),
             buffered_bytes_max: size(node, "buffered_bytes_max").unwrap_or(defaults.buffered_bytes_max),
             keepalive: duration(node, "keepalive").unwrap_or(defaults.keepalive),
             keepalive_early: flag(node, "keepalive_early").unwrap_or(defaults.keepalive_early),
             cors_origins: node.get("cors").map(|cors| self.origins(cors)).unwrap_or_default(),
+            compress: flag(node, "compress").unwrap_or(defaults.compress),
             upstream_header: flag(node, "upstream_header").unwrap_or(defaults.upstream_header),
             metrics_on_main: flag(node, "metrics_on_main").unwrap_or(defaults.metrics_on_main),
             cache_dir: match text(node, "cache_dir") {
@@ -191,6 +195,27 @@ impl Reader<'_> {
             let help = "write a large one such as `1GiB`, or remove the key for 64 MiB";
             self.error(span, "`request_body_max` must not be zero", help);
         }
+    }
+
+    /// Networks and single addresses; each that is neither is reported.
+    fn networks(&mut self, node: &Node, name: &str) -> Networks {
+        let mut networks = Vec::new();
+        for item in node.get(name).map(Node::items).unwrap_or_default() {
+            let Some(scalar) = item.scalar().filter(|scalar| !scalar.is_unresolved) else { continue };
+            match values::network(&scalar.text) {
+                Some(network) => networks.push(network),
+                None => {
+                    let message =
+                        format!("`{}` in `{name}` is neither a network nor an address", scalar.shown());
+                    self.error(
+                        item.span,
+                        message,
+                        "write it like `10.0.0.0/8`, `192.0.2.7` or `2001:db8::/32`",
+                    );
+                }
+            }
+        }
+        networks.into_iter().collect()
     }
 
     fn server_tls(&mut self, node: &Node) -> Option<ServerTls> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::config::check::values;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::env::Environment;
-use crate::config::{Audit, Limits, Log, Retry, RetryOn, Server, Timeouts};
+use crate::config::{Audit, Limits, Log, Networks, Retry, RetryOn, Server, Timeouts};
 
 /// The values of everything that a file leaves out.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,10 +44,14 @@ impl Default for Defaults {
                 shutdown_grace: Duration::from_secs(30),
                 tls: None,
                 connections_max: 20_000,
+                trusted_proxies: Networks::default(),
+                proxy_protocol: false,
+                allow_ips: Networks::default(),
                 buffered_bytes_max: 1 << 30,
                 keepalive: Duration::from_secs(15),
                 keepalive_early: false,
                 cors_origins: Vec::new(),
+                compress: false,
                 upstream_header: true,
                 metrics_on_main: false,
                 cache_dir: None,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::{
-    Audit, Config, ErrorCompat, Glob, LimitBy, Limits, ModelMatch, OnFault, Origin, Plugin, Price,
-    PriorityMode, Quota, Rate, RetryOn, Spend, Target, ThinkingFormat, Upstream,
+    Audit, Config, ErrorCompat, Glob, LimitBy, Limits, ModelMatch, Networks, OnFault, Origin, Plugin,
+    Price, PriorityMode, Quota, Rate, RetryOn, Spend, Target, ThinkingFormat, Upstream,
 };
 
 impl Config {
@@ -28,10 +28,14 @@ impl Config {
                 "shutdown_grace_ms": milliseconds(server.shutdown_grace),
                 "tls": server.tls.as_ref().map(|tls| json!({ "cert": tls.cert, "key": tls.key })),
                 "connections_max": server.connections_max,
+                "trusted_proxies": networks(&server.trusted_proxies),
+                "proxy_protocol": server.proxy_protocol,
+                "allow_ips": networks(&server.allow_ips),
                 "buffered_bytes_max": server.buffered_bytes_max,
                 "keepalive_ms": milliseconds(server.keepalive),
                 "keepalive_early": server.keepalive_early,
                 "cors": { "origins": server.cors_origins },
+                "compress": server.compress,
                 "upstream_header": server.upstream_header,
                 "metrics_on_main": server.metrics_on_main,
                 "cache_dir": server.cache_dir,
@@ -82,6 +86,10 @@ impl Config {
             },
         })
     }
+}
+
+fn networks(networks: &Networks) -> Vec<String> {
+    networks.iter().map(ToString::to_string).collect()
 }
 
 fn limits(limits: &Limits) -> Value {

@@ -10,8 +10,9 @@ use crate::config::defaults::{log_filter, logs_full_token};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::env::{Environment, ExpandFault, expand};
 use crate::config::{
-    Config, FaultPolicy, HOOKS, Log, LogFormat, LogKeep, ModelMatch, Origin, Overrides, Plugin, PluginConfig,
-    PluginSource, PriorityMode, ReuseScope, Strategy, Streaming, Target, load, load_text, locate,
+    Config, FaultPolicy, HOOKS, Log, LogFormat, LogKeep, ModelMatch, Networks, Origin, Overrides, Plugin,
+    PluginConfig, PluginSource, PriorityMode, ReuseScope, Strategy, Streaming, Target, load, load_text,
+    locate,
 };
 use crate::wire::Endpoint;
 
@@ -1659,4 +1660,60 @@ fn compiled_plugins_are_kept_in_the_users_cache_folder() {
     assert_eq!(folder("server: { cache_dir: /var/c }\n", &both), Some("/var/c".into()));
     assert_eq!(folder("server: { cache_dir: c }\n", &both), Some("c".into()));
     assert_eq!(folder("server: { cache_dir: \"\" }\n", &both), None);
+}
+
+#[track_caller]
+fn check_network(text: &str, network: Option<&str>) {
+    assert_eq!(values::network(text).map(|network| network.to_string()).as_deref(), network, "{text}");
+}
+
+#[test]
+fn a_network_is_an_address_with_a_prefix_or_without() {
+    check_network("10.0.0.0/8", Some("10.0.0.0/8"));
+    check_network("10.1.2.3/8", Some("10.0.0.0/8"));
+    check_network("192.0.2.7", Some("192.0.2.7/32"));
+    check_network("2001:db8::/32", Some("2001:db8::/32"));
+    check_network("::1", Some("::1/128"));
+    check_network("0.0.0.0/0", Some("0.0.0.0/0"));
+    check_network("::ffff:192.0.2.7", Some("192.0.2.7/32"));
+    check_network("::ffff:10.0.0.0/104", Some("10.0.0.0/8"));
+    check_network("::/0", Some("::/0"));
+    for text in ["", "10.0.0.0/33", "10.0.0/8", "10.0.0.256", "localhost", "*", "::1/129", "10.0.0.0/", "1"] {
+        check_network(text, None);
+    }
+}
+
+#[test]
+fn networks_of_clients_and_proxies_are_read_and_wrong_ones_named() {
+    let text = format!(
+        "{UPSTREAM}server: {{ trusted_proxies: 10.0.0.0/8, allow_ips: [192.0.2.7, \"2001:db8::/32\"], proxy_protocol: true }}\n"
+    );
+    let server = accepted(&text, &[]).server;
+    let written = |networks: &Networks| networks.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(written(&server.trusted_proxies), ["10.0.0.0/8"]);
+    assert_eq!(written(&server.allow_ips), ["192.0.2.7/32", "2001:db8::/32"]);
+    assert!(server.proxy_protocol);
+    for (client, is_let_in) in
+        [("192.0.2.7", true), ("::ffff:192.0.2.7", true), ("2001:db8::9", true), ("192.0.2.8", false)]
+    {
+        assert_eq!(server.lets_in(client.parse().unwrap()), is_let_in, "{client}");
+    }
+    refused_after_upstream(
+        "server: { allow_ips: [10.0.0.0/8, 10.0.0.256] }",
+        r"
+c.yaml:4:35: `10.0.0.256` in `allow_ips` is neither a network nor an address
+  | server: { allow_ips: [10.0.0.0/8, 10.0.0.256] }
+  |                                   ^^^^^^^^^^
+  = write it like `10.0.0.0/8`, `192.0.2.7` or `2001:db8::/32`
+",
+    );
+    refused_after_upstream(
+        "server: { trusted_proxies: [proxy.internal] }",
+        r"
+c.yaml:4:29: `proxy.internal` in `trusted_proxies` is neither a network nor an address
+  | server: { trusted_proxies: [proxy.internal] }
+  |                             ^^^^^^^^^^^^^^
+  = write it like `10.0.0.0/8`, `192.0.2.7` or `2001:db8::/32`
+",
+    );
 }

@@ -124,13 +124,14 @@ const SERVER: &[Field] = &[
     key("keepalive", Shape::Duration),
     key("keepalive_early", Shape::Bool),
     key("cors", Shape::Mapping(CORS)),
+    key("compress", Shape::Bool),
     key("upstream_header", Shape::Bool),
     key("cache_dir", Shape::Text),
-    later("trusted_proxies", Shape::Texts),
+    key("trusted_proxies", Shape::Texts),
     later("key_secret", Shape::Text),
     key("metrics_on_main", Shape::Bool),
-    later("allow_ips", Shape::Texts),
-    later("proxy_protocol", Shape::Bool),
+    key("allow_ips", Shape::Texts),
+    key("proxy_protocol", Shape::Bool),
 ];
 
 const SERVER_TLS: &[Field] = &[required("cert", Shape::Text), required("key", Shape::Text)];

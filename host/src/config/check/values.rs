@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use http::Uri;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::config::file::MARKDOWN_LINK;
 
@@ -75,6 +76,25 @@ pub fn address(text: &str) -> Option<SocketAddr> {
     }
     text.parse().ok()
 }
+
+/// Reads a network such as `10.0.0.0/8` or a single address; one of IPv4 that is written as IPv6 becomes one of IPv4.
+pub fn network(text: &str) -> Option<IpNet> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(IpNet::from(address.to_canonical()));
+    }
+    let network: IpNet = text.parse().ok()?;
+    match (network.addr().to_canonical(), network.prefix_len().checked_sub(MAPPED_BITS)) {
+        (IpAddr::V4(address), Some(len)) if network.addr().is_ipv6() => {
+            Ipv4Net::new(address, len).ok().map(|network| IpNet::V4(network.trunc()))
+        }
+        _ => Some(network.trunc()),
+    }
+}
+
+/// The bits of `::ffff:0:0/96`, below which IPv6 holds the addresses of IPv4.
+///
+/// Source: RFC 4291, section 2.5.5.2.
+const MAPPED_BITS: u8 = 96;
 
 /// Why a text is no base URL: what is wrong, and the way out.
 pub type UrlFault = (&'static str, &'static str);

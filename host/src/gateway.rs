@@ -196,10 +196,21 @@ impl Gateway {
         {
             return Ok(answer);
         }
+        self.admit(&job, snapshot, exchange).await?;
         if exchange.is_stream && snapshot.config.server.keepalive_early {
             return Ok(Answer::Later(Box::new(Later { job, plugins })));
         }
         plugins.dispatch(&mut job, snapshot, exchange).await
+    }
+
+    /// Takes a place in the gateway, which the exchange holds to its end.
+    async fn admit(&self, job: &Job, snapshot: &Snapshot, exchange: &mut Exchange) -> Result<()> {
+        let (queue, limits) = (&self.activity.queue, &snapshot.config.limits);
+        let began = Instant::now();
+        let caller = || queue.caller(&limits.by, &job.who(exchange.client));
+        exchange.in_flight = Some(queue.admit(limits, caller).await?);
+        exchange.waited += began.elapsed();
+        Ok(())
     }
 
     async fn list_models(self: &Arc<Self>, caller: Caller, id: &str) -> Result<Answer> {

@@ -206,10 +206,14 @@ impl Gateway {
     /// Takes a place in the gateway, which the exchange holds to its end.
     async fn admit(&self, job: &Job, snapshot: &Snapshot, exchange: &mut Exchange) -> Result<()> {
         let (queue, limits) = (&self.activity.queue, &snapshot.config.limits);
-        let began = Instant::now();
-        let caller = || queue.caller(&limits.by, &job.who(exchange.client));
-        exchange.in_flight = Some(queue.admit(limits, caller).await?);
-        exchange.waited += began.elapsed();
+        exchange.in_flight = queue.enter();
+        if exchange.in_flight.is_none() {
+            let began = Instant::now();
+            let caller = queue.caller(&limits.by, &job.who(exchange.client));
+            let place = Box::pin(queue.admit(caller, limits)).await;
+            exchange.waited += began.elapsed();
+            exchange.in_flight = Some(place?);
+        }
         Ok(())
     }
 

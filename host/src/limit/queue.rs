@@ -254,22 +254,18 @@ impl Queue {
         Caller(hasher.finish())
     }
 
-    /// A place in the gateway: at once if there is one, else as [`Self::wait`] says.
+    /// A place in the gateway, unless all are taken or somebody waits for one.
+    pub(crate) fn enter(&self) -> Option<Place> {
+        self.total.enter()
+    }
+
+    /// A place in the gateway, as soon as there is one; see [`Self::wait`].
     ///
     /// # Errors
     ///
     /// `Overloaded` when the queue is full or the wait took too long.
-    pub(crate) async fn admit(
-        self: &Arc<Self>,
-        limits: &Limits,
-        caller: impl FnOnce() -> Caller,
-    ) -> Result<Place> {
-        if let Some(place) = self.total.enter() {
-            return Ok(place);
-        }
-        // Boxed, so that those who need not wait hold no room for it.
-        let waiting = Box::pin(self.wait(Before::Gateway, vec![self.total.clone()], caller(), limits));
-        waiting.await.map(|(_, place)| place)
+    pub(crate) async fn admit(self: &Arc<Self>, caller: Caller, limits: &Limits) -> Result<Place> {
+        self.wait(Before::Gateway, vec![self.total.clone()], caller, limits).await.map(|(_, place)| place)
     }
 
     /// The first place of any of these that becomes free, and which of them it is one of.

@@ -81,7 +81,9 @@ fn queue(page: &mut Page, queue: &Queue) {
         let label = before.label();
         page.number(&catalog::QUEUE_WAITING, &[label], queue.waiting(before) as f64);
         for (ending, waits) in queue.waits(before) {
-            page.histogram(&catalog::QUEUE_WAIT, &[label, ending], &waits);
+            if waits.count() > 0 {
+                page.histogram(&catalog::QUEUE_WAIT, &[label, ending], &waits);
+            }
         }
         for (reason, count) in queue.refused(before) {
             page.count(&catalog::QUEUE_REFUSALS, &[label, reason], count);

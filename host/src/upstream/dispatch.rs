@@ -153,7 +153,8 @@ pub(crate) async fn dispatch(
         let next = may_hop.then(|| further.find(|target| !targets.contains(target))).flatten();
         let Some(target) = next else {
             // Only who has nowhere else to go waits.
-            if full.is_empty() {
+            let is_last = attempts.exchange.attempts.len() >= retry.attempts_max as usize;
+            if full.is_empty() || is_last || !attempts.job.is_whole() {
                 return attempts.settle(last).await;
             }
             let (step, place) = match Box::pin(attempts.wait(&full)).await {

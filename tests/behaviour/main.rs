@@ -9,6 +9,7 @@ mod fuzz;
 mod logs;
 mod metrics;
 mod models;
+mod overload;
 mod packaging;
 mod page;
 mod plugins;

@@ -21,6 +21,7 @@ use crate::audit::{Audit, Place};
 use crate::chat::{StopReason, Usage};
 use crate::config::secret::Secret;
 use crate::error::{Blame, Error, ErrorKind};
+use crate::limit::queue::{self, Queue};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::recording::{self, Recording};
@@ -92,6 +93,8 @@ pub(crate) struct Exchange {
     pub(crate) recording: Option<Box<Recording>>,
     /// Its place in the audit's queue, if it was admitted to one.
     pub(crate) place: Option<Place>,
+    /// Its place in the gateway, held to its end; none before it has one.
+    pub(crate) in_flight: Option<queue::Place>,
     /// The client's id if it sent a sane one, else a new one.
     pub(crate) id: HeaderValue,
     /// The endpoint's label, or `-`.
@@ -260,6 +263,8 @@ pub(crate) struct Activity {
     is_over: AtomicBool,
     /// What is still told of exchanges whose clients have left.
     pub(crate) tasks: TaskTracker,
+    /// The places in the gateway, and who waits for those and for places at upstreams.
+    pub(crate) queue: Arc<Queue>,
     /// What is counted of them.
     pub(crate) metrics: Metrics,
     /// What is recorded of them.
@@ -281,6 +286,7 @@ impl Activity {
             running: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
             tasks: TaskTracker::new(),
+            queue: Queue::new(),
             metrics: Metrics::new(),
             audit: Audit::off(),
         }
@@ -354,6 +360,7 @@ impl Exchange {
             gaps: Gaps::default(),
             recording: None,
             place: None,
+            in_flight: None,
             id: id.unwrap_or_else(|| activity.fresh_id(number)),
             endpoint: "-",
             model: None,

@@ -190,6 +190,7 @@ impl Gateway {
         {
             return Ok(answer);
         }
+        self.admit(&job, snapshot, exchange).await?;
         if exchange.is_stream && snapshot.config.server.keepalive_early {
             return Ok(Answer::Later(Box::new(Later { job, plugins })));
         }
@@ -225,6 +226,20 @@ impl Gateway {
             return Ok(None);
         };
         Ok(Some(Answer::Own(status, headers, body)))
+    }
+
+    /// Takes a place in the gateway, which the exchange holds to its end.
+    async fn admit(&self, job: &Job, snapshot: &Snapshot, exchange: &mut Exchange) -> Result<()> {
+        let (queue, limits) = (&self.activity.queue, &snapshot.config.limits);
+        exchange.in_flight = queue.enter();
+        if exchange.in_flight.is_none() {
+            let began = Instant::now();
+            let caller = queue.caller(&limits.by, &job.who(exchange.client));
+            let place = Box::pin(queue.admit(caller, limits)).await;
+            exchange.waited += began.elapsed();
+            exchange.in_flight = Some(place?);
+        }
+        Ok(())
     }
 
     async fn list_models(self: &Arc<Self>, caller: Caller, id: &str) -> Result<Answer> {

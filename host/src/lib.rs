@@ -14,6 +14,7 @@
 //!             models           the merged list of models
 //!             read_job         the body, within the limits; wire reads it once: routing view and places to edit
 //!             on-request       the plugins that match, in order: they edit, answer or refuse
+//!             admit            a place in the gateway, which the exchange holds to its end, or a fair wait for one
 //!             dispatch         route ranks the candidates, plugins may reorder them; one attempt after another until one
 //!                              has answered, each shown to the plugins before and after
 //!             stages           plugins say whether they want the text or the events of the answer
@@ -101,6 +102,10 @@
 //! **A place in the audit's queue is taken before a request is dispatched**, so that ending an exchange never waits and
 //! nothing is lost: whoever would overflow the queue waits in front of the upstream, where nothing has been spent yet.
 //! The queue is ours: rows and bytes are counted, a batch is taken whole, and one thread writes it.
+//!
+//! **A place is counted without a lock, and waited for with one.** Who finds a place pays two atomic steps; only who finds
+//! none stands in the line, under one lock for the gateway and all upstreams, so that a request can wait for several
+//! upstreams and take the first. Callers take turns, and in a full line the one with the most makes room for others.
 //!
 //! **A stream's answer is put together for the record as it goes**, in steps of 16 KiB: a copy of the bytes is all that the
 //! stream itself pays for each event, and a thousand long streams do not hold their events twice.

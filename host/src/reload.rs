@@ -110,6 +110,7 @@ impl Reloader {
                 gateway.activity.log.configure(&next.config.log);
                 tracing::info!(upstreams = next.upstreams.len(), "configuration reloaded");
                 gateway.activity.metrics.configure(&next.config);
+                gateway.activity.queue.configure(&next.config.limits);
                 gateway.snapshots.swap(next);
                 Ok(true)
             }

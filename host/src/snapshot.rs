@@ -88,6 +88,15 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// Makes its bounds hold for what outlives every snapshot.
+    fn bound_places(&self) {
+        for Upstream { settings, state, .. } in self.upstreams.iter().map(|upstream| &**upstream) {
+            state.places.set_bound(settings.max_in_flight);
+        }
+    }
+}
+
 /// Routing over the upstreams as they stand, and not as the file alone has them.
 fn routes(config: &Config, upstreams: &[Arc<Upstream>]) -> Routes {
     let members = upstreams.iter().map(|upstream| Member::from(&upstream.settings)).collect();
@@ -98,6 +107,7 @@ impl Snapshots {
     /// Starts with a snapshot, whose plugins begin to work.
     pub(crate) fn new(first: Snapshot) -> Self {
         first.plugins.activate(None);
+        first.bound_places();
         Self { current: ArcSwap::from_pointee(first) }
     }
 
@@ -108,6 +118,7 @@ impl Snapshots {
 
     /// Lets requests that begin from now on use another snapshot, and its plugins work instead of those before.
     pub(crate) fn swap(&self, next: Snapshot) {
+        next.bound_places();
         let next = Arc::new(next);
         let before = self.current.swap(next.clone());
         next.plugins.activate(Some(&before.plugins));

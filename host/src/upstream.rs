@@ -11,16 +11,18 @@ mod pool;
 pub(crate) mod reply;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
 
+pub(crate) use crate::limit::queue::Place as InFlight;
 pub(crate) use crate::upstream::body::{RequestBody, Rest, UPLOAD_IDLE_MAX, broken_off, too_slow};
 pub(crate) use crate::upstream::pool::{Answer, AnswerBody};
 
 use crate::config;
 use crate::config::secret::Secret;
+use crate::limit::queue::Places;
 use crate::tls::Trust;
 use crate::upstream::pool::Pool;
 
@@ -54,17 +56,13 @@ pub(crate) struct Adjustment {
 /// What is known of an upstream from the traffic; carried over by name when the configuration changes.
 #[derive(Default)]
 pub(crate) struct State {
-    in_flight: AtomicUsize,
+    /// How many exchanges may run at it, and how many do, each until the last byte has been handed on.
+    pub(crate) places: Arc<Places>,
     has_answered: AtomicBool,
     is_failing: AtomicBool,
     latency_us: AtomicU64,
     attempts: AtomicU64,
     failures: AtomicU64,
-}
-
-/// Counts as one running exchange until it is dropped, which is when the last byte has been handed on.
-pub(crate) struct InFlight {
-    state: Arc<State>,
 }
 
 /// What the last attempts at an upstream came to.
@@ -129,12 +127,9 @@ impl Upstream {
         }
     }
 
-    /// Takes one place, unless `max_in_flight` are taken.
+    /// Takes one place, unless `max_in_flight` are taken or somebody waits for one.
     pub(crate) fn enter(&self) -> Option<InFlight> {
-        let limit = self.settings.max_in_flight;
-        let count = self.state.in_flight.fetch_add(1, Ordering::Relaxed);
-        let place = InFlight { state: self.state.clone() };
-        (limit == 0 || count < limit).then_some(place)
+        self.state.places.enter()
     }
 
     /// Closes the connections that have been idle for too long.
@@ -176,7 +171,7 @@ impl Condition {
 impl State {
     /// How many exchanges are running.
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.places.taken()
     }
 
     /// Notes that an attempt begins.
@@ -221,11 +216,5 @@ impl State {
     /// How long the last answer's head took.
     pub(crate) fn latency(&self) -> Duration {
         Duration::from_micros(self.latency_us.load(Ordering::Relaxed))
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -167,7 +167,7 @@ fn upstreams_are_shown_with_what_they_did() {
             "match": {"type": "prefix", "value": ["m", "n"]},
             "priority": 1, "weight": 1, "enabled": true, "overridden": false,
             "condition": condition, "breaker": {"state": "closed"},
-            "in_flight": 0, "max_in_flight": 9, "requests": requests, "failures": failures,
+            "in_flight": 0, "max_in_flight": 9, "waiting": 0, "requests": requests, "failures": failures,
         })
     };
     let shown = || {

@@ -12,6 +12,7 @@ mod hostile;
 mod logs;
 mod metrics;
 mod models;
+mod overload;
 mod packaging;
 mod page;
 mod plugins;

@@ -182,6 +182,52 @@ pub(crate) async fn hold(address: SocketAddr, request: &Request, connections: u3
     Ok(held)
 }
 
+/// What became of the requests of a flood: how long each answer took, in microseconds.
+#[derive(Default)]
+pub(crate) struct Flood {
+    /// Those with status 200.
+    pub(crate) admitted_us: Vec<f64>,
+    /// Those with status 503.
+    pub(crate) refused_us: Vec<f64>,
+}
+
+/// Asks over so many connections for about `length`, each with a pause after every answer, and takes 503 for an answer.
+pub(crate) async fn flood(
+    address: SocketAddr,
+    request: Request,
+    connections: u32,
+    pause: Duration,
+    length: Duration,
+) -> Result<Flood> {
+    let (request, end) = (Arc::new(request), Instant::now() + length);
+    let mut tasks = JoinSet::new();
+    for index in 0..connections {
+        let request = request.clone();
+        tasks.spawn(async move {
+            // Spread over a pause, so that they do not come all at once again and again.
+            sleep(pause * index / connections).await;
+            let mut connection = Connection::open(address).await?;
+            let mut flood = Flood::default();
+            while Instant::now() < end {
+                match timeout(SILENCE_MAX, connection.ask(&request)).await?? {
+                    (200, us) => flood.admitted_us.push(us),
+                    (503, us) => flood.refused_us.push(us),
+                    (status, _) => return Err(format!("an answer was {status}").into()),
+                }
+                sleep(pause).await;
+            }
+            Result::Ok(flood)
+        });
+    }
+    let mut all = Flood::default();
+    while let Some(ended) = tasks.join_next().await {
+        let flood = ended??;
+        all.admitted_us.extend(flood.admitted_us);
+        all.refused_us.extend(flood.refused_us);
+    }
+    Ok(all)
+}
+
 struct Connection {
     stream: TcpStream,
     message: Message,
@@ -231,6 +277,17 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends the request and reads the answer to its end, whatever it is; gives its status and how long it took, in
+    /// microseconds.
+    async fn ask(&mut self, request: &Request) -> Result<(u16, f64)> {
+        let start = Instant::now();
+        self.send(request).await?;
+        while !self.receive().await?.0 {}
+        let status = self.message.head().get(9..12).and_then(|status| std::str::from_utf8(status).ok());
+        let status = status.and_then(|status| status.parse().ok()).ok_or("an answer without a status")?;
+        Ok((status, microseconds(start.elapsed())))
+    }
+
     async fn send(&mut self, request: &Request) -> Result<()> {
         self.message.reset();
         Ok(self.stream.write_all(&request.bytes).await?)
@@ -238,17 +295,22 @@ impl Connection {
 
     /// Reads what there is; true at the end of the answer.
     async fn read(&mut self) -> Result<bool> {
-        let count = self.stream.read(&mut self.buffer).await?;
-        if count == 0 {
-            return Err("a connection was closed before its answer was complete".into());
-        }
-        let is_complete = self.message.advance(&self.buffer[..count])?;
+        let (is_complete, count) = self.receive().await?;
         let head = self.message.head();
         if !head.is_empty() && !head.starts_with(b"HTTP/1.1 200 ") {
             let shown = [head, &self.buffer[..count]].concat();
             return Err(format!("an answer was not 200: {}", String::from_utf8_lossy(&shown)).into());
         }
         Ok(is_complete)
+    }
+
+    /// Reads what there is, of any status: whether that is the end of the answer, and how many bytes it was.
+    async fn receive(&mut self) -> Result<(bool, usize)> {
+        let count = self.stream.read(&mut self.buffer).await?;
+        if count == 0 {
+            return Err("a connection was closed before its answer was complete".into());
+        }
+        Ok((self.message.advance(&self.buffer[..count])?, count))
     }
 }
 

@@ -33,10 +33,12 @@ pub(crate) enum Part {
     FirstToken,
     Idle,
     Held,
+    IdleStreams,
+    Overload,
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Request,
         Self::Prompt,
         Self::Upstreams,
@@ -52,6 +54,8 @@ impl Part {
         Self::FirstToken,
         Self::Idle,
         Self::Held,
+        Self::IdleStreams,
+        Self::Overload,
     ];
 
     /// The name for `--only`.
@@ -72,6 +76,8 @@ impl Part {
             Self::FirstToken => "first-token",
             Self::Idle => "idle",
             Self::Held => "held",
+            Self::IdleStreams => "idle-streams",
+            Self::Overload => "overload",
         }
     }
 
@@ -100,6 +106,11 @@ struct Pace {
     paced_rounds: usize,
     paced_window: Duration,
     held: u32,
+    /// Streams that are held while nothing comes, and for how long.
+    idle_streams: u32,
+    idle: Duration,
+    /// How long the gateway is flooded, each time.
+    flood: Duration,
 }
 
 const FULL: Pace = Pace {
@@ -109,6 +120,10 @@ const FULL: Pace = Pace {
     paced_rounds: 5,
     paced_window: Duration::from_secs(3),
     held: 5000,
+    idle_streams: 10_000,
+    // Longer than the interval of comments to silent clients.
+    idle: Duration::from_secs(20),
+    flood: Duration::from_secs(5),
 };
 
 const QUICK: Pace = Pace {
@@ -118,6 +133,9 @@ const QUICK: Pace = Pace {
     paced_rounds: 1,
     paced_window: Duration::from_secs(1),
     held: 1000,
+    idle_streams: 2000,
+    idle: Duration::from_secs(2),
+    flood: Duration::from_secs(2),
 };
 
 /// Requests in flight where the cost of one is measured.
@@ -127,6 +145,12 @@ const STREAM_GAP: Duration = Duration::from_millis(20);
 /// Streams at once, and events in each, where events come as fast as they go.
 const BURSTS: u32 = 8;
 const BURST_EVENTS: usize = 2000;
+/// Where there is too much to do: places, how many may wait for one, how long an answer takes, and connections, each of
+/// which asks again when it has waited as long as an answer takes. That is ten times what the places can answer.
+const PLACES: u32 = 32;
+const QUEUE: u32 = 64;
+const SERVICE: Duration = Duration::from_millis(50);
+const FLOODERS: u32 = 10 * PLACES;
 
 impl Bench {
     /// Claims the machine: pins this process and raises its limit of open files.
@@ -177,6 +201,8 @@ impl Bench {
             Part::FirstToken => self.first_token().await,
             Part::Idle => self.idle().await,
             Part::Held => self.held().await,
+            Part::IdleStreams => self.idle_streams().await,
+            Part::Overload => self.overload().await,
         }
     }
 
@@ -335,6 +361,70 @@ impl Bench {
         Ok(vec![memory.row(format!("memory per stream, {count} held"), Unit::Kilobytes, Target::Ratio(1.2))])
     }
 
+    /// What many streams take while nothing comes: memory, and CPU for the comments that keep their clients' connections.
+    async fn idle_streams(&self) -> Result<Vec<Row>> {
+        let count = self.pace.idle_streams;
+        self.need_files(count)?;
+        // Streams that are silent for longer than the first one takes to the last one's begin are no failures here.
+        let config =
+            configuration(1).replace("    model_match", "    timeouts: { idle: 0s }\n    model_match");
+        let pair = Pair::start(self, config)?;
+        let request = Request::stream(2, Duration::from_secs(3600));
+        let sample = async |process: &Process| {
+            let idle = idle_bytes(process).await?;
+            let _held = load::hold(process.address, &request, count).await?;
+            let before = process.cpu_time()?;
+            sleep(self.pace.idle).await;
+            let cpu_ms = process.cpu_time()?.since(&before).as_secs_f64() * 1e3;
+            let bytes = (process.resident_bytes()? as f64 - idle) / f64::from(count);
+            Ok((bytes, cpu_ms / self.pace.idle.as_secs_f64()))
+        };
+        let samples = pair.alternate(1, sample).await?;
+        let (memory, cpu) =
+            (samples.medians(|(bytes, _)| bytes / 1e3), samples.medians(|(_, cpu_ms)| *cpu_ms));
+        Ok(vec![
+            memory.row(format!("memory per stream, {count} idle"), Unit::Kilobytes, Target::Ratio(1.2)),
+            cpu.row(format!("CPU in a second, {count} idle"), Unit::Milliseconds, Target::None),
+        ])
+    }
+
+    /// Ten times as much as there is room for: how long the answers take of those that are let in, how soon the others
+    /// are refused, and whether memory grows with it. The floor lets everybody in.
+    async fn overload(&self) -> Result<Vec<Row>> {
+        let limits =
+            format!("limits: {{ total: {{ in_flight: {PLACES} }}, queue: {QUEUE}, queue_timeout: 5s }}\n");
+        let pair = Pair::start(self, limits + &configuration(1))?;
+        let sample = async |process: &Process| {
+            let request = || Request::stream(2, SERVICE).of_any_length();
+            // The first flood opens connections and faults memory in.
+            load::flood(process.address, request(), FLOODERS, SERVICE, self.pace.flood).await?;
+            let before = process.resident_bytes()? as f64;
+            let flood = load::flood(process.address, request(), FLOODERS, SERVICE, self.pace.flood).await?;
+            Ok(Flooded::of(flood, process.resident_bytes()? as f64 - before))
+        };
+        let samples = pair.alternate(1, sample).await?;
+        let wait = f64::from(QUEUE.div_ceil(PLACES)) + 1.0;
+        // Twice what it takes to come through the queue and to be answered: the machine has other things to do.
+        let admitted_ms_max = 2.0 * wait * SERVICE.as_secs_f64() * 1e3;
+        let (milliseconds, none) = (Unit::Milliseconds, || Target::None);
+        let row = |name: &str, value: fn(&Flooded) -> f64, unit, target| {
+            samples.medians(value).row(format!("{name}, 10x overload"), unit, target)
+        };
+        Ok(vec![
+            row("time of admitted, p50", |flood| flood.admitted.p50_us / 1e3, milliseconds, none()),
+            row(
+                "time of admitted, p99",
+                |flood| flood.admitted.p99_us / 1e3,
+                milliseconds,
+                Target::Most(admitted_ms_max),
+            ),
+            row("time of refused, p50", |flood| flood.refused.p50_us / 1e3, milliseconds, none()),
+            row("time of refused, p99", |flood| flood.refused.p99_us / 1e3, milliseconds, Target::Most(50.0)),
+            row("share of refused, percent", |flood| flood.refused_percent, Unit::Percent, none()),
+            row("memory grown", |flood| flood.grown_bytes / 1e6, Unit::Megabytes, Target::Most(8.0)),
+        ])
+    }
+
     /// Asks over several connections without pause, and watches.
     async fn saturate(&self, process: &Process, request: Request, connections: u32) -> Result<Window> {
         let load = Load::start(process.address, request, connections, Duration::ZERO);
@@ -465,6 +555,28 @@ fn think_strip() -> String {
     configuration(1) + PLUGIN
 }
 
+/// What a flood came to.
+struct Flooded {
+    admitted: Quantiles,
+    refused: Quantiles,
+    refused_percent: f64,
+    grown_bytes: f64,
+}
+
+impl Flooded {
+    fn of(flood: load::Flood, grown_bytes: f64) -> Self {
+        let (admitted, refused) = (flood.admitted_us.len() as f64, flood.refused_us.len() as f64);
+        // The floor refuses nobody.
+        let refused = if refused > 0.0 { refused } else { f64::NAN };
+        Self {
+            admitted: Quantiles::among(flood.admitted_us),
+            refused: Quantiles::among(flood.refused_us),
+            refused_percent: 100.0 * refused / (admitted + refused),
+            grown_bytes,
+        }
+    }
+}
+
 struct Quantiles {
     p50_us: f64,
     p99_us: f64,
@@ -472,9 +584,14 @@ struct Quantiles {
 
 impl Quantiles {
     fn of(times: &[Times], value: impl Fn(&Times) -> f64) -> Self {
-        let mut values: Vec<f64> = times.iter().map(value).collect();
+        Self::among(times.iter().map(value).collect())
+    }
+
+    /// Not a number where there is none.
+    fn among(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
-        Self { p50_us: values[values.len() / 2], p99_us: values[values.len() * 99 / 100] }
+        let at = |place: usize| values.get(place).copied().unwrap_or(f64::NAN);
+        Self { p50_us: at(values.len() / 2), p99_us: at(values.len() * 99 / 100) }
     }
 
     fn minus(self, direct: Self) -> Self {

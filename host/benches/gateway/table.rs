@@ -6,6 +6,7 @@ use std::fmt::{Display, Formatter};
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) unit: Unit,
+    /// Not a number where the floor has no such thing.
     pub(crate) floor: f64,
     pub(crate) gateway: f64,
     pub(crate) target: Target,
@@ -16,10 +17,12 @@ pub(crate) struct Row {
 #[derive(Clone, Copy)]
 pub(crate) enum Unit {
     Microseconds,
+    Milliseconds,
     PerSecond,
     Instructions,
     Megabytes,
     Kilobytes,
+    Percent,
 }
 
 /// What the gateway is held to.
@@ -45,7 +48,9 @@ impl Display for Table {
 impl Display for Row {
     fn fmt(&self, out: &mut Formatter<'_>) -> std::fmt::Result {
         let Self { name, unit, floor, gateway, .. } = self;
-        write!(out, "| {name} | {} | {} | {:.2}x ", unit.show(*floor), unit.show(*gateway), self.ratio())?;
+        let shown = if floor.is_nan() { String::new() } else { unit.show(*floor) };
+        let ratio = if *floor > 0.0 { format!("{:.2}x ", self.ratio()) } else { String::new() };
+        write!(out, "| {name} | {shown} | {} | {ratio}", unit.show(*gateway))?;
         match self.target {
             Target::None => write!(out, "| | |"),
             Target::Ratio(most) => {
@@ -73,9 +78,11 @@ impl Unit {
         match self {
             Self::Microseconds if value.abs() < 10.0 => format!("{value:.2} µs"),
             Self::Microseconds => format!("{value:.1} µs"),
+            Self::Milliseconds => format!("{value:.1} ms"),
             Self::PerSecond => format!("{value:.0} /s"),
             Self::Instructions => format!("{value:.0}"),
             Self::Megabytes => format!("{value:.1} MB"),
+            Self::Percent => format!("{value:.1} %"),
             Self::Kilobytes => format!("{value:.1} KB"),
         }
     }

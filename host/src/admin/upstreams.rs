@@ -108,6 +108,7 @@ fn describe(snapshot: &Snapshot, index: usize) -> Value {
         "breaker": {"state": "closed"},
         "in_flight": state.in_flight(),
         "max_in_flight": settings.max_in_flight,
+        "waiting": state.places.waiting(),
         "latency_ms": has_answered.then(|| state.latency().as_secs_f64() * 1e3),
         "requests": state.attempts(),
         "failures": state.failures(),

@@ -94,6 +94,7 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
         searches: Searches::new(),
     });
     gateway.activity.metrics.configure(&config);
+    gateway.activity.queue.configure(&config.limits);
     print_banner(&config, &main, &admin)?;
     let (tasks, stop) = (TaskTracker::new(), Stop::default());
     // The operators' side goes on to the end, so that they can see the drain.

@@ -47,6 +47,18 @@ metrics! {
         "Time between two pieces of a stream after its first content.";
     IN_FLIGHT = Gauge "witgate_requests_in_flight" []
         "Requests that are running, without the scrape that tells it.";
+    ADMITTED = Gauge "witgate_admitted_in_flight" []
+        "Requests that have a place in the gateway.";
+    ADMITTED_MAX = Gauge "witgate_admitted_in_flight_max" []
+        "The places there are in the gateway; 0 means no bound.";
+    QUEUE_WAITING = Gauge "witgate_queue_waiting_requests" ["before"]
+        "Requests that wait for a place: in the gateway, or at an upstream.";
+    QUEUE_WAITING_MAX = Gauge "witgate_queue_waiting_requests_max" []
+        "The most requests that may wait for a place, wherever; with 0 none does.";
+    QUEUE_WAIT = Histogram "witgate_queue_wait_seconds" ["before", "ending"]
+        "Time that requests waited for a place, by what it came to: admitted, timeout, displaced by a caller who had fewer, or left.";
+    QUEUE_REFUSALS = Counter "witgate_queue_refusals_total" ["before", "reason"]
+        "Requests that got no place: the queue was full (queue_full), or they waited too long (queue_timeout).";
     TOKENS = Counter "witgate_tokens_total" ["kind", "model", "upstream"]
         "Tokens: input (cached ones included), output (reasoning included), cached, reasoning.";
     REQUEST_TOKENS = Histogram "witgate_request_tokens" ["kind", "model", "upstream"]
@@ -67,6 +79,8 @@ metrics! {
         "Requests that are running at an upstream, to the last byte of the answer.";
     UPSTREAM_IN_FLIGHT_MAX = Gauge "witgate_upstream_in_flight_max" ["upstream"]
         "The most requests that may run at an upstream; 0 means no bound.";
+    UPSTREAM_WAITING = Gauge "witgate_upstream_waiting_requests" ["upstream"]
+        "Requests that wait for a place at an upstream, at others too maybe.";
     UPSTREAM_CONDITION = Gauge "witgate_upstream_condition" ["upstream", "condition"]
         "1 for what the last attempts at an upstream came to: unknown, healthy or failing.";
     UPSTREAM_BREAKER = Gauge "witgate_upstream_breaker_state" ["upstream", "state"]

@@ -5,6 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use crate::audit;
 use crate::gateway::Gateway;
+use crate::limit::queue::{Before, Queue};
 use crate::metrics::text::Page;
 use crate::metrics::{Listener, Metrics, catalog, compat, process, series::Seen};
 use crate::snapshot::Snapshot;
@@ -26,6 +27,7 @@ pub(super) fn collect(gateway: &Gateway) -> Page {
     let mut page = Page::default();
     requests(&mut page, &seen);
     page.number(&catalog::IN_FLIGHT, &[], gateway.activity.running() as f64);
+    queue(&mut page, &gateway.activity.queue);
     tokens(&mut page, &seen);
     errors(&mut page, metrics);
     attempts(&mut page, metrics);
@@ -71,6 +73,24 @@ fn requests(page: &mut Page, seen: &Seen) {
     }
 }
 
+fn queue(page: &mut Page, queue: &Queue) {
+    page.number(&catalog::ADMITTED, &[], queue.total().taken() as f64);
+    page.number(&catalog::ADMITTED_MAX, &[], queue.total().bound() as f64);
+    page.number(&catalog::QUEUE_WAITING_MAX, &[], queue.len_max() as f64);
+    for before in Before::ALL {
+        let label = before.label();
+        page.number(&catalog::QUEUE_WAITING, &[label], queue.waiting(before) as f64);
+        for (ending, waits) in queue.waits(before) {
+            if waits.count() > 0 {
+                page.histogram(&catalog::QUEUE_WAIT, &[label, ending], &waits);
+            }
+        }
+        for (reason, count) in queue.refused(before) {
+            page.count(&catalog::QUEUE_REFUSALS, &[label, reason], count);
+        }
+    }
+}
+
 fn tokens(page: &mut Page, seen: &Seen) {
     for ((model, upstream), share) in seen.shares_by(|place| (place.model.clone(), place.upstream.clone())) {
         if share.input.count() == 0 {
@@ -111,6 +131,7 @@ fn upstreams(page: &mut Page, snapshot: &Snapshot) {
         let name = &*settings.name;
         page.number(&catalog::UPSTREAM_IN_FLIGHT, &[name], state.in_flight() as f64);
         page.number(&catalog::UPSTREAM_IN_FLIGHT_MAX, &[name], settings.max_in_flight as f64);
+        page.number(&catalog::UPSTREAM_WAITING, &[name], state.places.waiting() as f64);
         page.states(&catalog::UPSTREAM_CONDITION, name, &CONDITIONS, state.condition().name());
         page.states(&catalog::UPSTREAM_BREAKER, name, &BREAKER, "closed");
         page.number(&catalog::UPSTREAM_ENABLED, &[name], f64::from(u8::from(settings.is_enabled)));

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use crate::gateway::Gateway;
+use crate::limit::queue::Before;
 
 /// What there is at this moment.
 ///
@@ -17,6 +18,7 @@ pub(super) fn describe(gateway: &Gateway) -> Value {
     let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let by_status: Map<String, Value> =
         totals.by_status().into_iter().map(|(status, count)| (status, json!(count))).collect();
+    let queue = &gateway.activity.queue;
     let audit = gateway.activity.audit.state();
     let [input, output, cached, reasoning] = totals.tokens.each_ref().map(count);
     json!({
@@ -36,6 +38,13 @@ pub(super) fn describe(gateway: &Gateway) -> Value {
         "circuit_breaker": {"state": "closed"},
         "tokens": {"input": input, "output": output, "cached": cached, "reasoning": reasoning},
         "window": metrics.window.describe(Instant::now()),
+        "queue": {
+            "admitted": queue.total().taken(),
+            "admitted_max": queue.total().bound(),
+            "waiting": Before::ALL.map(|before| queue.waiting(before)).iter().sum::<usize>(),
+            "waiting_max": queue.len_max(),
+            "refused": Before::ALL.iter().flat_map(|before| queue.refused(*before)).map(|(_, count)| count).sum::<u64>(),
+        },
         "audit": {
             "on": audit.is_on,
             "queued": audit.queued,

@@ -17,6 +17,7 @@ use crate::chat::Prompt;
 use crate::config::{ModelMatch, RetryOn};
 use crate::error::{Blame, Error, ErrorKind, Result};
 use crate::exchange::{Attempt, Exchange};
+use crate::limit::queue::{Before, RETRY_AFTER};
 use crate::plugin;
 use crate::plugin::call::Facts;
 use crate::plugin::chain::{Candidate, Chain, Flow, Remedy, Synthetic, View};
@@ -30,11 +31,8 @@ use crate::upstream::{Answer, Condition, InFlight, RequestBody, Upstream};
 use crate::wire::document::Document;
 use crate::wire::openai::messages;
 
-/// How long the gateway asks a client to wait when no upstream has a place left.
-const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
-
 /// One place to try: an upstream, and the model it is asked for.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Step {
     upstream: usize,
     model: Arc<str>,
@@ -98,6 +96,8 @@ pub(crate) async fn dispatch(
     let mut targets = vec![first.clone()];
     let mut steps = attempts.steps(first).await?;
     let mut visited: Vec<Step> = Vec::new();
+    // Those of them that had no place, and the one whose place was waited for.
+    let (mut full, mut waited): (Vec<Step>, Option<InFlight>) = (Vec::new(), None);
     let mut hops = 0;
     let mut last: Option<Failure> = None;
     'targets: loop {
@@ -109,9 +109,12 @@ pub(crate) async fn dispatch(
                 continue;
             }
             visited.push(step);
-            let Some(Step { upstream, model }) = visited.last() else { continue };
+            let Some(step @ Step { upstream, model }) = visited.last() else { continue };
             let upstream = &snapshot.upstreams[*upstream];
-            let Some(place) = upstream.enter() else { continue };
+            let Some(place) = waited.take().or_else(|| upstream.enter()) else {
+                full.push(step.clone());
+                continue;
+            };
             let failure = match attempts.try_upstream(upstream, place, model).await {
                 Ok(reply) => return Ok(Dispatched::Reply(reply)),
                 Err(failure) => failure,
@@ -144,15 +147,26 @@ pub(crate) async fn dispatch(
             last = Some(worse(last, failure));
         }
         // What nobody knows is for the upstream that takes such, and for no other.
-        if hops >= retry.hops_max || attempts.job.endpoint.is_none() {
-            return attempts.settle(last).await;
-        }
-        hops += 1;
+        let may_hop = hops < retry.hops_max && attempts.job.endpoint.is_some();
         let names = visited.iter().flat_map(|step| &snapshot.upstreams[step.upstream].settings.fallback);
         let mut further = names.filter_map(|name| Target::of(name, attempts.job, snapshot));
-        let Some(target) = further.find(|target| !targets.contains(target)) else {
-            return attempts.settle(last).await;
+        let next = may_hop.then(|| further.find(|target| !targets.contains(target))).flatten();
+        let Some(target) = next else {
+            // Only who has nowhere else to go waits.
+            let is_last = attempts.exchange.attempts.len() >= retry.attempts_max as usize;
+            if full.is_empty() || is_last || !attempts.job.is_whole() {
+                return attempts.settle(last).await;
+            }
+            let (step, place) = match Box::pin(attempts.wait(&full)).await {
+                Ok((index, place)) => (full.remove(index), place),
+                Err(error) => return attempts.settle(last.or(Some(Failure::Error(error)))).await,
+            };
+            visited.retain(|known| *known != step);
+            steps = Steps { model: step.model, order: Order::One(Some(step.upstream)) };
+            waited = Some(place);
+            continue;
         };
+        hops += 1;
         targets.push(target.clone());
         steps = attempts.steps(target).await?;
     }
@@ -279,6 +293,17 @@ impl Attempts<'_> {
             }
             _ => Ok(steps),
         }
+    }
+
+    /// Waits for a place at any of the upstreams that have none; says which of them it is at.
+    async fn wait(&mut self, full: &[Step]) -> Result<(usize, InFlight)> {
+        let began = Instant::now();
+        let places = full.iter().map(|step| self.snapshot.upstreams[step.upstream].state.places.clone());
+        let (queue, limits) = (self.exchange.activity().queue.clone(), &self.snapshot.config.limits);
+        let caller = queue.caller(&limits.by, &self.job.who(self.exchange.client));
+        let place = queue.wait(Before::Upstream, places.collect(), caller, limits).await;
+        self.exchange.waited += began.elapsed();
+        place
     }
 
     async fn on_route(&mut self, facts: Arc<Facts>, steps: Steps) -> Result<Steps> {
@@ -613,7 +638,7 @@ fn settle(last: Option<Failure>) -> Result<Dispatched> {
 
 fn full() -> Error {
     let message = "every upstream for this model is full, try again";
-    Error::new(ErrorKind::Overloaded, message).with_retry_after(FULL_RETRY_AFTER)
+    Error::new(ErrorKind::Overloaded, message).with_retry_after(RETRY_AFTER)
 }
 
 /// Of two failures the one the client should see: the latest real answer, else the latest error.

@@ -250,7 +250,8 @@ function upstreamCells(upstream) {
   return [
     stack(upstream.name, upstream.base_url), stack([value].flat().join(", ") || "every model", type),
     upstream.enabled ? chip(upstream.condition) : chip("disabled"), chip(upstream.breaker?.state ?? "none"),
-    count(upstream.in_flight) + (upstream.max_in_flight > 0 ? ` of ${count(upstream.max_in_flight)}` : ""),
+    count(upstream.in_flight) + (upstream.max_in_flight > 0 ? ` of ${count(upstream.max_in_flight)}` : "")
+      + (upstream.waiting > 0 ? `, ${count(upstream.waiting)} wait` : ""),
     upstream.latency_ms > 0 ? milliseconds(upstream.latency_ms) : "–",
     count(upstream.requests), stack(count(upstream.failures), failures),
   ];

@@ -35,6 +35,7 @@ pub(super) fn describe(gateway: &Gateway) -> Value {
         "status_codes": by_status,
         "circuit_breaker": {"state": "closed"},
         "tokens": {"input": input, "output": output, "cached": cached, "reasoning": reasoning},
+        "limits": gateway.limits.stats(),
         "window": metrics.window.describe(Instant::now()),
         "audit": {
             "on": audit.is_on,

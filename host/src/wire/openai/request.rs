@@ -129,6 +129,19 @@ impl Request {
         self.asks_usage
     }
 
+    /// The most tokens that the answer may have, if the request bounds it: what it says for each choice, for all of them.
+    pub fn output_max(&self) -> Option<u64> {
+        let number = |name: &&str| {
+            let member = self.last(name).filter(|member| member.kind == Kind::Number)?;
+            let text = std::str::from_utf8(&self.body[member.value.clone()]).ok()?;
+            // What has a fraction or an exponent is taken as its whole part.
+            text.parse().ok().or_else(|| text.parse().ok().map(|number: f64| number as u64))
+        };
+        let each: u64 = ["max_completion_tokens", "max_tokens", "max_output_tokens"].iter().find_map(number)?;
+        let choices: u64 = ["n", "best_of"].iter().filter_map(number).max().unwrap_or(1);
+        Some(each.saturating_mul(choices.max(1)))
+    }
+
     /// Returns what identifies the conversation; `with_users` also decodes the user messages.
     pub fn prompt(&self, with_users: bool) -> Prompt<'_> {
         let mut prefix = Vec::new();

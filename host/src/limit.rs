@@ -282,6 +282,11 @@ impl Limits {
         }
     }
 
+    /// Whether anything was counted since it was written.
+    pub(crate) fn is_unsaved(&self) -> bool {
+        self.ledger.local.is_changed()
+    }
+
     /// Writes what has been counted, if anything has since the last time. Blocks.
     pub(crate) fn save(&self, path: &Path) {
         let mut is_failing = self.is_failing.lock().expect("no code panics while it holds this lock");
@@ -455,4 +460,146 @@ fn period(span: Span) -> String {
 /// Money is shown in its unit.
 fn shown_amount(what: &str, amount: u64) -> Value {
     if what == What::Money.label() { json!(amount as f64 / 1e9) } else { json!(amount) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use bytes::Bytes;
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::auth::Caller;
+    use crate::config::env::Environment;
+    use crate::config::{Overrides, load_text};
+    use crate::limit::permit::End;
+    use crate::wire::openai;
+
+    fn config(text: &str) -> Config {
+        let text = format!("upstreams: [{ONE}]\n{text}");
+        load_text(&text, "w.yaml".as_ref(), &Environment::default(), &Overrides::default()).unwrap().0
+    }
+
+    const ONE: &str = "{ name: one, base_url: 'http://a' }";
+
+    /// A chat whose prompt has two tokens.
+    fn request(members: &str) -> Request {
+        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"12345678"}}]{members}}}"#);
+        openai::decode(Endpoint::ChatCompletions, Bytes::from(body)).unwrap()
+    }
+
+    async fn admit(limits: &Arc<Limits>, config: &Config, members: &str) -> (Box<Permit>, Result<()>) {
+        let (caller, headers) = (Caller::default(), HeaderMap::new());
+        let origin =
+            Origin { caller: &caller, name: None, client: IpAddr::from([192, 0, 2, 1]), headers: &headers };
+        let request = request(members);
+        let asked =
+            Asked::Answer { endpoint: Endpoint::ChatCompletions, model: "m", request: Some(&request) };
+        limits.admit(config, &origin, &asked).await
+    }
+
+    /// What is used: of requests, of tokens in the window, of tokens and of money in the day.
+    fn used(limits: &Limits) -> [u64; 4] {
+        let ids = ["requests/60s", "tokens/60s", "tokens/day", "money/day"];
+        let counts: HashMap<Arc<str>, Count> = limits.ledger.local.counted(now_ms()).into_iter().collect();
+        ids.map(|id| counts.get(&*format!("ip:192.0.2.1/{id}")).map_or(0, |count| count.used))
+    }
+
+    const ALL: &str =
+        "limits: { requests: 9/1m, tokens: 1000/1m, budget: { day: { tokens: 500, money: 1 } } }
+prices: { m: { input: 1, output: 2 } }\n";
+
+    #[tokio::test]
+    async fn a_claim_becomes_what_was_used() {
+        let (limits, config) = (Arc::new(Limits::new()), config(ALL));
+        let (mut permit, admitted) = admit(&limits, &config, r#","max_tokens":50"#).await;
+        assert!(admitted.is_ok() && permit.counts_tokens());
+        assert_eq!(used(&limits), [1, 52, 52, 2 * 1000 + 50 * 2000]);
+        let usage = Some(Usage { input: 3, output: 4, ..Usage::default() });
+        let cost = permit.settle(End { usage, was_sent: true, was_answered: true, was_left: false });
+        assert_eq!((cost, used(&limits)), (Some(11_000), [1, 7, 7, 11_000]));
+        let (mut unsent, _) = admit(&limits, &config, "").await;
+        assert_eq!(used(&limits)[1], 7 + 2 + OUTPUT_GUESS);
+        assert_eq!(unsent.settle(End::default()), Some(0));
+        assert_eq!(used(&limits), [2, 7, 7, 11_000]);
+    }
+
+    #[tokio::test]
+    async fn no_claim_is_over_its_bound_but_a_prompt_may_be() {
+        let (limits, config) = (Arc::new(Limits::new()), config(ALL));
+        let (mut permit, admitted) = admit(&limits, &config, r#","max_tokens":100000"#).await;
+        assert!(admitted.is_ok());
+        assert_eq!(used(&limits)[1..3], [1000, 500]);
+        let (shown, refused) = admit(&limits, &config, "").await;
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::BudgetUsedUp, "the one with the longest wait is told");
+        assert_eq!(shown.shown.map(|standing| standing.map(|standing| standing.left)), [Some(8), Some(0)]);
+        permit.settle(End::default());
+        let narrow = super::tests::config("limits: { tokens: 1/1m }\n");
+        let (_, refused) = admit(&limits, &narrow, "").await;
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::RateLimited(Limited::Tokens));
+        assert!(
+            error.message.starts_with("the request is too large: its prompt has about 2 tokens"),
+            "{error}"
+        );
+        let refused: Vec<_> = limits.refused().filter(|(_, _, count)| *count > 0).collect();
+        assert_eq!(refused, [("tokens", "caller", 1), ("token_budget", "caller", 1)]);
+    }
+
+    #[tokio::test]
+    async fn who_runs_too_many_claims_nothing() {
+        let limits = Arc::new(Limits::new());
+        let config = config("limits: { requests: 9/1m, in_flight: 1 }\n");
+        let (running, _) = admit(&limits, &config, "").await;
+        let (_, refused) = admit(&limits, &config, "").await;
+        assert_eq!(refused.unwrap_err().retry_after, Some(RUNNING_WAIT));
+        assert_eq!(used(&limits)[0], 1);
+        drop(running);
+        assert!(admit(&limits, &config, "").await.1.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_price_without_limits_claims_nothing() {
+        let (limits, config) = (Arc::new(Limits::new()), config("prices: { m: { input: 1, output: 2 } }\n"));
+        let (mut permit, _) = admit(&limits, &config, "").await;
+        assert!(!permit.counts_tokens() && limits.meters() == 0 && !limits.is_unsaved());
+        let usage = Some(Usage { input: 3, output: 4, ..Usage::default() });
+        assert_eq!(permit.settle(End { usage, was_sent: true, ..End::default() }), Some(11_000));
+    }
+
+    #[tokio::test]
+    async fn operators_see_what_is_used_most_first() {
+        let (limits, config) = (Arc::new(Limits::new()), config(ALL));
+        let (_held, _) = admit(&limits, &config, r#","max_tokens":398"#).await;
+        let shown = limits.describe();
+        assert_eq!((&shown["meters"], &shown["listed"]), (&json!(4), &json!(4)));
+        let [party] = &shown["parties"].as_array().unwrap()[..] else { panic!("{shown}") };
+        assert_eq!(party["party"], "ip:192.0.2.1");
+        let order: Vec<String> = party["meters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|meter| {
+                format!("{} {} {} {}", meter["counts"], meter["span"], meter["used"], meter["bound"])
+            })
+            .collect();
+        assert_eq!(
+            order,
+            [
+                r#""tokens" "day" 400 500"#,
+                r#""tokens" "60s" 400 1000"#,
+                r#""requests" "60s" 1 9"#,
+                r#""money" "day" 0.000798 1.0"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_wait_is_not_told_too_short() {
+        for (ms, seconds) in [(1, 1), (1000, 1), (1001, 2)] {
+            assert_eq!(whole_seconds(Duration::from_millis(ms)).as_secs(), seconds);
+        }
+    }
 }

@@ -163,6 +163,9 @@ async fn keep_limits(gateway: Arc<Gateway>) {
 }
 
 async fn save_limits(gateway: &Gateway) {
+    if !gateway.limits.is_unsaved() {
+        return;
+    }
     let path = store::path(&gateway.snapshots.current().config.audit.path);
     let limits = gateway.limits.clone();
     // It logs what goes wrong.

@@ -131,6 +131,11 @@ impl Local {
         }
     }
 
+    /// Whether anything was counted since the last [`Self::take_changed`].
+    pub(crate) fn is_changed(&self) -> bool {
+        self.has_changed.load(Ordering::Relaxed)
+    }
+
     /// Whether anything was counted since this was asked last.
     pub(crate) fn take_changed(&self) -> bool {
         self.has_changed.swap(false, Ordering::Relaxed)

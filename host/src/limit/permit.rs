@@ -260,14 +260,14 @@ mod tests {
         permit.show(What::Requests, standing(25));
         permit.show(What::Money, standing(1));
         permit.describe(&mut headers);
-        let told: Vec<(&str, &str)> =
-            REQUESTS.iter().map(|name| (name.as_str(), headers[name].to_str().unwrap())).collect();
+        let told: Vec<(String, &str)> =
+            REQUESTS.iter().map(|name| (name.to_string(), headers[name].to_str().unwrap())).collect();
         assert_eq!(
             told,
             [
-                ("x-ratelimit-limit-requests", "100"),
-                ("x-ratelimit-remaining-requests", "20"),
-                ("x-ratelimit-reset-requests", "1m0s"),
+                ("x-ratelimit-limit-requests".to_owned(), "100"),
+                ("x-ratelimit-remaining-requests".to_owned(), "20"),
+                ("x-ratelimit-reset-requests".to_owned(), "1m0s"),
             ]
         );
         assert_eq!(headers.len(), 3);

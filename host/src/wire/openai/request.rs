@@ -1035,6 +1035,26 @@ mod tests {
     }
 
     // parity: 90
+    #[track_caller]
+    fn check_output_max(members: &str, expected: Option<u64>) {
+        let body = format!(r#"{{"model":"m","prompt":"p"{members}}}"#);
+        assert_eq!(read(Endpoint::Completions, &body).output_max(), expected, "{members}");
+    }
+
+    #[test]
+    fn an_answer_is_as_long_as_the_request_allows() {
+        check_output_max("", None);
+        check_output_max(r#","max_tokens":7"#, Some(7));
+        check_output_max(r#","max_tokens":7,"max_completion_tokens":5"#, Some(5));
+        check_output_max(r#","max_output_tokens":9,"max_tokens":null"#, Some(9));
+        check_output_max(r#","max_tokens":7,"n":3"#, Some(21));
+        check_output_max(r#","max_tokens":7,"n":2,"best_of":4"#, Some(28));
+        check_output_max(r#","max_tokens":7,"n":0"#, Some(7));
+        check_output_max(r#","max_tokens":7.9"#, Some(7));
+        check_output_max(r#","max_tokens":-7"#, Some(0));
+        check_output_max(r#","max_tokens":99999999999999999999,"n":2"#, Some(u64::MAX));
+    }
+
     #[test]
     fn a_stream_is_made_to_end_with_usage() {
         let edits = Edits { include_usage: true, ..Edits::default() };

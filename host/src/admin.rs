@@ -47,6 +47,7 @@ const ROUTES: &[Route] = &[
     Route::post("/admin/upstreams/{name}", Operation::Adjust),
     Route::get("/admin/plugins", Operation::Plugins),
     Route::post("/admin/plugins/reload", Operation::ReloadPlugins),
+    Route::get("/admin/limits", Operation::Limits),
     Route::get("/admin/audit", Operation::Audit),
     Route::get("/admin/audit/{id}", Operation::Exchange),
     Route::get("/admin/explain", Operation::ExplainText),
@@ -68,6 +69,7 @@ enum Operation {
     Adjust,
     Plugins,
     ReloadPlugins,
+    Limits,
     Audit,
     Exchange,
     ExplainText,
@@ -176,6 +178,7 @@ async fn perform(gateway: &Arc<Gateway>, snapshot: &Snapshot, call: Call) -> Res
         Operation::Stats => metrics::stats(gateway),
         Operation::Config => config(snapshot, gateway),
         Operation::Plugins => plugins(gateway),
+        Operation::Limits => limits(gateway).await?,
         Operation::Upstreams => upstreams::list(snapshot),
         Operation::Adjust => upstreams::adjust(gateway, &name, &body).await?,
         Operation::ExplainText => explain::of_text(snapshot, query)?,
@@ -274,6 +277,12 @@ fn plugins(gateway: &Gateway) -> Value {
         runtime.draining(&snapshot.plugins).iter().map(|plugin| plugin.describe()).collect();
     let plugins: Vec<Value> = snapshot.plugins.plugins.iter().map(|plugin| plugin.describe()).collect();
     json!({"pool": runtime.pool_size(), "plugins": plugins, "draining": draining})
+}
+
+/// What is used of the limits. It may be much, which is sorted on a thread that serves nobody.
+async fn limits(gateway: &Gateway) -> Result<Value> {
+    let limits = gateway.limits.clone();
+    tokio::task::spawn_blocking(move || limits.describe()).await.map_err(|_| defect())
 }
 
 fn json_answer(status: StatusCode, value: &Value) -> Answer {

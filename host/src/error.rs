@@ -52,6 +52,10 @@ pub enum ErrorKind {
     Unauthenticated,
     /// The request comes from where it must not come from.
     Forbidden,
+    /// The caller has used what it may within a window, or has too many requests running.
+    RateLimited(Limited),
+    /// The caller has used what it may in a day or a month.
+    BudgetUsedUp,
     /// The gateway or every usable upstream is full, disabled or draining.
     Overloaded,
     /// The upstream could not be reached: DNS, connect or TLS.
@@ -76,6 +80,15 @@ pub enum ErrorKind {
     PluginQuarantined,
     /// A defect of the gateway.
     Internal,
+}
+
+/// What a caller has used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// Requests, within a window or at once.
+    Requests,
+    /// Tokens within a window.
+    Tokens,
 }
 
 /// What a plugin refuses a request with.
@@ -138,6 +151,7 @@ impl ErrorKind {
             Self::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::RateLimited(_) | Self::BudgetUsedUp => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded | Self::PluginCapacity | Self::PluginQuarantined => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -164,6 +178,8 @@ impl ErrorKind {
             Self::RequestTooLarge => "request_too_large",
             Self::RequestTimeout => "request_timeout",
             Self::Misdirected => "misdirected_request",
+            Self::RateLimited(_) => "rate_limit_exceeded",
+            Self::BudgetUsedUp => "insufficient_quota",
             Self::Overloaded => "overloaded",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTimeout => "upstream_timeout",
@@ -180,6 +196,9 @@ impl ErrorKind {
     }
 
     /// OpenAI's error class, the `type` of the error body.
+    ///
+    /// Source: for limits, the answers of OpenAI's API, whose clients tell them apart by `requests`, `tokens` and
+    /// `insufficient_quota`.
     pub fn class(&self) -> &'static str {
         match self {
             Self::InvalidRequest
@@ -194,6 +213,9 @@ impl ErrorKind {
             Self::Forbidden => "permission_error",
             Self::Rejected(refusal) => class_of(refusal.status),
             Self::PluginFault => "api_error",
+            Self::RateLimited(Limited::Requests) => "requests",
+            Self::RateLimited(Limited::Tokens) => "tokens",
+            Self::BudgetUsedUp => "insufficient_quota",
             Self::Overloaded | Self::PluginCapacity | Self::PluginQuarantined => "overloaded_error",
             Self::UpstreamUnreachable
             | Self::UpstreamTimeout
@@ -216,6 +238,8 @@ impl ErrorKind {
             | Self::RequestTooLarge
             | Self::RequestTimeout
             | Self::Misdirected
+            | Self::RateLimited(_)
+            | Self::BudgetUsedUp
             | Self::Rejected(_)
             | Self::Cancelled => Blame::Client,
             Self::UpstreamUnreachable

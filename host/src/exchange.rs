@@ -22,6 +22,7 @@ use crate::chat::{StopReason, Usage};
 use crate::config::secret::Secret;
 use crate::error::{Blame, Error, ErrorKind};
 use crate::limit::queue::{self, Queue};
+use crate::limit::permit::{End, Permit};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::recording::{self, Recording};
@@ -91,6 +92,10 @@ pub(crate) struct Exchange {
     pub(crate) gaps: Gaps,
     /// What is kept for the record, if one is made.
     pub(crate) recording: Option<Box<Recording>>,
+    /// What it was given of the limits, where there are any.
+    pub(crate) permit: Option<Box<Permit>>,
+    /// What it cost, in billionths of the unit of money; known at its end, if the model has a price.
+    pub(crate) cost: Option<u64>,
     /// Its place in the audit's queue, if it was admitted to one.
     pub(crate) place: Option<Place>,
     /// Its place in the gateway, held to its end; none before it has one.
@@ -359,6 +364,8 @@ impl Exchange {
             response_len: 0,
             gaps: Gaps::default(),
             recording: None,
+            permit: None,
+            cost: None,
             place: None,
             in_flight: None,
             id: id.unwrap_or_else(|| activity.fresh_id(number)),
@@ -518,6 +525,19 @@ impl Exchange {
         }
     }
 
+    /// Replaces what was claimed of the limits by what was used.
+    fn settle(&mut self) {
+        let Some(mut permit) = self.permit.take() else { return };
+        let is_good = self.status.is_some_and(|status| status.is_success());
+        let has_failed = matches!(self.outcome, Outcome::Failed(_));
+        self.cost = permit.settle(End {
+            usage: self.usage,
+            was_sent: !self.attempts.is_empty(),
+            was_answered: is_good && (!has_failed || self.first_token.is_some()),
+            was_left: self.status.is_none() && matches!(self.outcome, Outcome::Cancelled),
+        });
+    }
+
     /// The answer was sent whole.
     pub(crate) fn complete(&mut self) {
         if matches!(self.outcome, Outcome::Cancelled) {
@@ -549,6 +569,7 @@ impl Drop for Exchange {
             last.took = elapsed.saturating_sub(last.began);
         }
         self.count_tokens();
+        self.settle();
         self.activity.metrics.record(self);
         self.activity.log.record(self);
         self.activity.traces.record(self);

@@ -28,6 +28,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::{Activity, Aside, Exchange, REQUEST_ID};
 use crate::headers;
 use crate::health;
+use crate::limit::party::Origin;
+use crate::limit::{Asked, Limits, party};
 use crate::metrics;
 use crate::models;
 use crate::percent;
@@ -60,6 +62,9 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// What is set aside for a body before it is there, in bytes; a client's word for more is not taken.
 const BODY_RESERVED_MAX: u64 = 1 << 20;
 
+/// What is kept of an answer to estimate its tokens where it is kept for nothing else, in bytes.
+const COUNTED_BYTES_MAX: usize = 1 << 20;
+
 /// The gateway: what every connection shares.
 pub(crate) struct Gateway {
     /// What the current configuration says.
@@ -68,6 +73,8 @@ pub(crate) struct Gateway {
     pub(crate) activity: Arc<Activity>,
     /// Bytes of bodies held in memory.
     pub(crate) budget: Arc<Budget>,
+    /// What callers have used.
+    pub(crate) limits: Arc<Limits>,
     /// How the configuration is read again.
     pub(crate) reloader: Reloader,
     /// Whether it is draining, and since when it runs.
@@ -177,6 +184,9 @@ impl Gateway {
             }
             Some((endpoint @ (Endpoint::Models | Endpoint::Model), id)) => {
                 allow_method(endpoint.methods(), &head.method)?;
+                if party::has_any(&snapshot.config, &caller) {
+                    Box::pin(self.claim(snapshot, &caller, &head.headers, Asked::Nothing, exchange)).await?;
+                }
                 return Box::pin(self.list_models(caller, id)).await;
             }
             Some((endpoint, _)) => {
@@ -189,6 +199,11 @@ impl Gateway {
             && let Some(answer) = Box::pin(plugins.on_request(&mut job, exchange)).await?
         {
             return Ok(answer);
+        }
+        if party::has_any(&snapshot.config, &job.caller) {
+            let model = exchange.model.clone().unwrap_or_else(|| job.model.clone());
+            let asked = asked(&job, &model);
+            Box::pin(self.claim(snapshot, &job.caller, &job.headers, asked, exchange)).await?;
         }
         self.admit(&job, snapshot, exchange).await?;
         if exchange.is_stream && snapshot.config.server.keepalive_early {
@@ -240,6 +255,26 @@ impl Gateway {
             exchange.in_flight = Some(place?);
         }
         Ok(())
+    }
+
+    /// Claims what the request is expected to use of what its caller may.
+    async fn claim(
+        &self,
+        snapshot: &Snapshot,
+        caller: &Caller,
+        headers: &HeaderMap,
+        asked: Asked<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let origin = Origin { caller, name: exchange.caller.as_deref(), client: exchange.client, headers };
+        let (permit, admitted) = self.limits.admit(&snapshot.config, &origin, &asked).await;
+        if permit.counts_tokens() && exchange.recording.is_none() {
+            // The tokens of an answer that is cut off can be estimated only from what is kept of it.
+            let recording = Recording::begin(&HeaderMap::new(), &[], Some(COUNTED_BYTES_MAX));
+            exchange.recording = Some(Box::new(recording));
+        }
+        exchange.permit = Some(permit);
+        admitted
     }
 
     async fn list_models(self: &Arc<Self>, caller: Caller, id: &str) -> Result<Answer> {
@@ -703,6 +738,16 @@ fn unknown_path_job(
     })
 }
 
+/// What a request asks for, as far as limits are concerned; the model is the client's.
+fn asked<'a>(job: &'a Job, model: &'a str) -> Asked<'a> {
+    let Some(endpoint) = job.endpoint else { return Asked::Nothing };
+    let request = match &job.payload {
+        Payload::Json(request) => Some(request),
+        Payload::Form { .. } | Payload::Opaque { .. } => None,
+    };
+    Asked::Answer { endpoint, model, request }
+}
+
 /// Whether some server might read a path as leading upwards, however it is encoded.
 fn has_dots(path: &str) -> bool {
     let plain = path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
@@ -830,6 +875,9 @@ fn describe(exchange: &Exchange, upstream: Option<&str>, headers: &mut HeaderMap
         headers.insert(X_UPSTREAM, name);
     }
     headers.insert(X_ATTEMPTS, HeaderValue::from(exchange.attempts.len()));
+    if let Some(permit) = &exchange.permit {
+        permit.describe(headers);
+    }
     let own_us = exchange.overhead.as_micros();
     let timing = HeaderValue::try_from(format!("gw;dur={}.{:03}", own_us / 1000, own_us % 1000));
     headers.append(SERVER_TIMING, timing.expect("digits are a valid header value"));

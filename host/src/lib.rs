@@ -14,6 +14,7 @@
 //!             models           the merged list of models
 //!             read_job         the body, within the limits; wire reads it once: routing view and places to edit
 //!             on-request       the plugins that match, in order: they edit, answer or refuse
+//!             claim            what the request is expected to use is claimed of its caller's limits
 //!             admit            a place in the gateway, which the exchange holds to its end, or a fair wait for one
 //!             dispatch         route ranks the candidates, plugins may reorder them; one attempt after another until one
 //!                              has answered, each shown to the plugins before and after
@@ -38,6 +39,7 @@
 //! | `log`, `traces` | the log, the access log and their files; spans for a collector |
 //! | `snapshot`, `reload` | everything built from one configuration, and how it is replaced while serving |
 //! | [`route`] | model and prompt -> ranked upstreams; pure |
+//! | `limit` | what callers may use and have used: windows, budgets, places |
 //! | `auth`, `cors`, `headers`, `health`, `models`, `admin`, `tls` | what their names say |
 //! | `upstream` | one upstream: pool and connections; a `job` to be sent, the `reply` to it, and `dispatch`, the attempts of one request |
 //! | `plugin` | components: engine, instances, hooks, grants, faults; its page says more |
@@ -112,6 +114,10 @@
 //!
 //! **A row's key is its time.** Microseconds of the start and a running number make one integer, known before anything is
 //! written: rows of a period are a range of keys, labels that come later find their row and its file by it.
+//!
+//! **Limits are claimed before and settled after.** A request claims its prompt and the most its answer may be, so that a
+//! hundred requests at once cannot each take the last token; at the end the claim becomes what was used. Claims on all
+//! meters of a request are one step, under one lock that is held for a few look-ups.
 //!
 //! **Metrics are counted by handles of our own** and written by prometheus-client: its families lock at every step. What can
 //! be derived is derived when it is asked for: the names of earlier systems, the state of upstreams, plugins and the audit.

@@ -167,6 +167,7 @@ impl Metrics {
                 first_token: exchange.first_token,
                 gaps: &exchange.gaps,
                 usage,
+                cost: exchange.cost.unwrap_or(0),
                 lacks_usage: is_whole && has_usage(endpoint) && usage.is_none_or(|usage| usage.is_estimated),
                 is_moved: is_whole && is_moved(&exchange.attempts),
             },

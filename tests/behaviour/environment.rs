@@ -189,11 +189,7 @@ fn the_grace_period_may_come_from_the_environment() {
 #[test]
 fn variables_of_features_to_come_are_said_to_have_no_effect() {
     let names = [
-        "MAX_TOKENS",
-        "USER_HEADER",
         "REDIS_URL",
-        "RATE_LIMIT_WINDOW_MIN",
-        "ENABLE_RATE_LIMITING",
         "CIRCUIT_BREAKER_ENABLED",
     ];
     let gone = ["LOG_FILE", "METRICS_ENABLED", "DB_ROTATION_CHECK_INTERVAL_SEC"];

@@ -9,6 +9,7 @@ mod edge;
 mod environment;
 mod fuzz;
 mod hostile;
+mod limits;
 mod logs;
 mod metrics;
 mod models;

@@ -15,6 +15,7 @@ use crate::config::{Config, Input, Origin, Target};
 use crate::exchange::Activity;
 use crate::gateway::Gateway;
 use crate::health;
+use crate::limit::{Limits, store};
 use crate::log::Log;
 use crate::plugin::Runtime;
 use crate::reload::Reloader;
@@ -24,6 +25,8 @@ use crate::traces::Traces;
 
 /// How often idle upstream connections and plugin instances are looked at.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often what was used of limits is written; so much of it is lost at most where the process is killed.
+const SAVE_INTERVAL: Duration = Duration::from_secs(2);
 /// How long streams that were cut off may take to tell their clients.
 const CUT_OFF_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long plugins may take for the ends of streams whose clients have left.
@@ -84,7 +87,11 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     activity.audit = Audit::start(&config.audit)?;
     activity.log = log.clone();
     activity.traces = Traces::start(&config.otlp)?;
+    let limits = Arc::new(Limits::new());
+    let (restored, kept) = (limits.clone(), store::path(&config.audit.path));
+    let _ = tokio::task::spawn_blocking(move || restored.restore(&kept)).await;
     let gateway = Arc::new(Gateway {
+        limits,
         reloader: Reloader::new(input, &config, plugins),
         snapshots: Snapshots::new(snapshot),
         activity: Arc::new(activity),
@@ -102,6 +109,7 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     tasks.spawn(server::serve(main, Surface::Main, gateway.clone(), tasks.clone(), stop.clone()));
     let operators = server::serve(admin, Surface::Admin, gateway.clone(), admin_tasks.clone(), admin_stop);
     admin_tasks.spawn(operators);
+    admin_tasks.spawn(keep_limits(gateway.clone()));
     tasks.spawn(watch(gateway.clone(), stop.drain.clone()));
     tasks.spawn(prune(gateway.clone(), stop.drain.clone()));
     while signals.next().await == Heard::Hangup {
@@ -132,6 +140,7 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     if tokio::time::timeout(FLUSH_TIME_MAX, gateway.reloader.plugins.flush()).await.is_err() {
         tracing::warn!("not every plugin took its records in time");
     }
+    save_limits(&gateway).await;
     gateway.activity.traces.shutdown(TRACES_TIME_MAX).await;
     let rows = gateway.activity.audit.flush(RECORD_TIME_MAX).await;
     if rows > 0 {
@@ -144,6 +153,24 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
 async fn watch(gateway: Arc<Gateway>, stop: CancellationToken) {
     let watched = gateway.clone();
     watched.reloader.watch(gateway, stop).await;
+}
+
+/// Writes what is used of limits again and again, to the end of the process.
+async fn keep_limits(gateway: Arc<Gateway>) {
+    loop {
+        tokio::time::sleep(SAVE_INTERVAL).await;
+        save_limits(&gateway).await;
+    }
+}
+
+async fn save_limits(gateway: &Gateway) {
+    if !gateway.limits.is_unsaved() {
+        return;
+    }
+    let path = store::path(&gateway.snapshots.current().config.audit.path);
+    let limits = gateway.limits.clone();
+    // It logs what goes wrong.
+    let _ = tokio::task::spawn_blocking(move || limits.save(&path)).await;
 }
 
 async fn prune(gateway: Arc<Gateway>, stop: CancellationToken) {

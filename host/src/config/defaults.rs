@@ -7,10 +7,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use crate::config::check::values;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::env::Environment;
-use crate::config::{Audit, Limits, Log, Networks, Retry, RetryOn, Server, Timeouts};
+use crate::config::{Audit, Limits, Log, Networks, Retry, RetryOn, Server, Timeouts, LimitBy, Rate};
 
 /// The values of everything that a file leaves out.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,6 +106,8 @@ impl Defaults {
         }
         variables.retry(&mut defaults.retry);
         defaults.server.cache_dir = cache_dir(environment);
+        variables.request_limits(&mut defaults.limits);
+        variables.token_limits(&mut defaults.limits);
         variables.audit(&mut defaults.audit);
         variables.log(&mut defaults.log);
         variables.later();
@@ -142,6 +146,41 @@ impl Variables<'_> {
             retry.backoff = pause;
             retry.backoff_max = retry.backoff_max.max(pause);
         }
+    }
+
+    /// The Python proxy bounded the requests of each address, by default 100 in 60 s; here only if one of its variables is
+    /// set.
+    fn request_limits(&mut self, limits: &mut Limits) {
+        let is_on = self.parse("RATE_LIMIT_ENABLED", "`true` or `false`", flag);
+        let count = self.parse("RATE_LIMIT_REQUESTS", "a number of requests from 1", positive);
+        let window = self.parse("RATE_LIMIT_WINDOW", "a number of seconds over 0", window_seconds);
+        let is_named = is_on.is_some() || count.is_some() || window.is_some();
+        if is_named && is_on.unwrap_or(true) {
+            let window = window.unwrap_or(Duration::from_secs(60));
+            limits.each.requests = Some(Rate { count: count.unwrap_or(100), window });
+            limits.by = LimitBy::Ip;
+        }
+    }
+
+    /// Proxy Monitor bounded the tokens of each user, whom a header names, in a window of minutes.
+    fn token_limits(&mut self, limits: &mut Limits) {
+        let is_on = self.parse("ENABLE_RATE_LIMITING", "`true` or `false`", flag);
+        let minutes = self.parse("RATE_LIMIT_WINDOW_MIN", "a number of minutes from 1", minutes);
+        let count = self.parse("MAX_TOKENS", "a number of tokens from 1", positive);
+        let name = |text: &str| HeaderName::from_bytes(text.as_bytes()).ok();
+        let header = self.parse("USER_HEADER", "the name of a header", name);
+        if is_on != Some(true) {
+            return;
+        }
+        if limits.each.requests.is_some() {
+            let message =
+                "`ENABLE_RATE_LIMITING` has the requests of `RATE_LIMIT_REQUESTS` counted by header, too";
+            let help = "unset the variables of one of the two, or write `limits` into a file";
+            self.found.push(Diagnostic::warning("environment", message).help(help));
+        }
+        let window = minutes.unwrap_or(Duration::from_secs(3600));
+        limits.each.tokens = Some(Rate { count: count.unwrap_or(1000), window });
+        limits.by = LimitBy::Header(header.unwrap_or(HeaderName::from_static("user")));
     }
 
     /// `RECD_PATH` was the URL of a database.
@@ -212,15 +251,21 @@ fn host(text: &str) -> Option<IpAddr> {
     if text == "localhost" { Some(IpAddr::V4(Ipv4Addr::LOCALHOST)) } else { text.parse().ok() }
 }
 
+fn positive(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|count| *count > 0)
+}
+
+/// A window in seconds, which have a thousandth at least.
+fn window_seconds(text: &str) -> Option<Duration> {
+    values::seconds(text).filter(|window| window.as_millis() > 0)
+}
+
+fn minutes(text: &str) -> Option<Duration> {
+    positive(text).filter(|minutes| *minutes <= 1_000_000).map(|minutes| Duration::from_secs(minutes * 60))
+}
+
 /// The variables of features that have not landed; each leaves when its feature does.
 const LATER: &[&str] = &[
-    "RATE_LIMIT_ENABLED",
-    "RATE_LIMIT_REQUESTS",
-    "RATE_LIMIT_WINDOW",
-    "RATE_LIMIT_WINDOW_MIN",
-    "ENABLE_RATE_LIMITING",
-    "MAX_TOKENS",
-    "USER_HEADER",
     "REDIS_URL",
     "REDIS_POOL_SIZE",
     "CIRCUIT_BREAKER_ENABLED",

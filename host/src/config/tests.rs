@@ -10,9 +10,7 @@ use crate::config::defaults::{log_filter, logs_full_token};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::env::{Environment, ExpandFault, expand};
 use crate::config::{
-    Config, FaultPolicy, HOOKS, Log, LogFormat, LogKeep, ModelMatch, Networks, Origin, Overrides, Plugin,
-    PluginConfig, PluginSource, PriorityMode, ReuseScope, Strategy, Streaming, Target, load, load_text,
-    locate,
+    Config, FaultPolicy, HOOKS, Log, LogFormat, LogKeep, ModelMatch, Networks, Origin, Overrides, Plugin, PluginConfig, PluginSource, PriorityMode, ReuseScope, Strategy, Streaming, Target, load, load_text, locate, LimitBy, Rate, Spend,
 };
 use crate::wire::Endpoint;
 
@@ -1121,6 +1119,7 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(reference.server, minimal.server);
     assert_eq!(reference.routing, minimal.routing);
     assert_eq!(reference.retry, minimal.retry);
+    assert_eq!(reference.limits, minimal.limits);
     assert_eq!(reference.models_cache_ttl, minimal.models_cache_ttl);
     assert_eq!(reference.audit, minimal.audit);
     assert_eq!(reference.log, minimal.log);
@@ -1716,4 +1715,123 @@ c.yaml:4:29: `proxy.internal` in `trusted_proxies` is neither a network nor an a
   = write it like `10.0.0.0/8`, `192.0.2.7` or `2001:db8::/32`
 ",
     );
+}
+
+#[test]
+fn limits_are_read_as_they_are_written() {
+    let text = format!(
+        "{UPSTREAM}limits:
+  requests: 100/1m
+  tokens: 5000/1h
+  in_flight: 4
+  budget: {{ day: {{ tokens: 9, money: 1.5 }}, month: {{ money: 20 }} }}
+  by: 'header:User'
+  total: {{ requests: 7/1s }}
+tenants: [{{ name: t, limits: {{ tokens: 3/1s }} }}]
+prices:
+  gpt-*: {{ input: 2.5, output: 10, cached: 1.25 }}
+  '*': {{ input: 0, output: 0.4, reasoning: 1 }}
+"
+    );
+    let config = accepted(&text, &[]);
+    let limits = &config.limits;
+    let minute = Duration::from_secs(60);
+    assert_eq!(limits.each.requests, Some(Rate { count: 100, window: minute }));
+    assert_eq!(limits.each.tokens, Some(Rate { count: 5000, window: 60 * minute }));
+    assert_eq!(limits.each.in_flight, 4);
+    assert_eq!(limits.each.day, Spend { tokens: Some(9), money: Some(1_500_000) });
+    assert_eq!(limits.each.month, Spend { tokens: None, money: Some(20_000_000) });
+    assert_eq!(limits.by, LimitBy::Header("user".parse().unwrap()));
+    assert_eq!(limits.total.requests, Some(Rate { count: 7, window: Duration::from_secs(1) }));
+    assert_eq!(limits.total.tokens, None, "all callers together are not bounded as each is");
+    assert_eq!((&*config.tenants[0].name, config.tenants[0].quota.tokens.unwrap().count), ("t", 3));
+    let prices: Vec<_> = config
+        .prices
+        .iter()
+        .map(|price| (price.models.as_str(), price.input, price.cached, price.output, price.reasoning))
+        .collect();
+    assert_eq!(prices, [("gpt-*", 2_500, 1_250, 10_000, 10_000), ("*", 0, 0, 400, 1_000)]);
+    let shown = config.redacted();
+    assert_eq!(shown["limits"]["budget"]["day"]["money"], 1.5);
+    assert_eq!(shown["prices"]["gpt-*"]["cached"], 1.25);
+}
+
+#[test]
+fn limits_that_make_no_sense_are_refused() {
+    refused_after_upstream(
+        "limits: { requests: 0/1m, by: colour }\ntenants: [{ name: t }, { name: t }]\n",
+        r"
+c.yaml:4:21: `requests` allows nothing
+  | limits: { requests: 0/1m, by: colour }
+  |                     ^^^^
+  = write `0` for no bound; whom nothing is allowed is better left out of `keys`
+c.yaml:4:31: `by` must be `key`, `tenant`, `ip` or `header:NAME`, not `colour`
+  | limits: { requests: 0/1m, by: colour }
+  |                               ^^^^^^
+  = write for example `header:user`
+c.yaml:5:32: the tenant `t` is defined twice
+  | tenants: [{ name: t }, { name: t }]
+  |                                ^
+  = the first is on line 5; keep one of them
+",
+    );
+}
+
+#[track_caller]
+fn check_environment(
+    pairs: &[(&str, &str)],
+    requests: Option<(u64, u64)>,
+    tokens: Option<(u64, u64)>,
+    by: &LimitBy,
+) {
+    let limits = accepted(UPSTREAM, pairs).limits;
+    let rate = |rate: Option<Rate>| rate.map(|rate| (rate.count, rate.window.as_secs()));
+    assert_eq!((rate(limits.each.requests), rate(limits.each.tokens)), (requests, tokens), "{pairs:?}");
+    assert_eq!(&limits.by, by, "{pairs:?}");
+}
+
+// parity: 45
+#[test]
+fn the_earlier_systems_limits_come_from_the_environment() {
+    let user = |name: &str| LimitBy::Header(name.parse().unwrap());
+    check_environment(&[], None, None, &LimitBy::Key);
+    check_environment(&[("RATE_LIMIT_ENABLED", "true")], Some((100, 60)), None, &LimitBy::Ip);
+    check_environment(&[("RATE_LIMIT_REQUESTS", "5")], Some((5, 60)), None, &LimitBy::Ip);
+    check_environment(&[("RATE_LIMIT_WINDOW", "10")], Some((100, 10)), None, &LimitBy::Ip);
+    check_environment(
+        &[("RATE_LIMIT_REQUESTS", "5"), ("RATE_LIMIT_ENABLED", "no")],
+        None,
+        None,
+        &LimitBy::Key,
+    );
+    check_environment(&[("ENABLE_RATE_LIMITING", "true")], None, Some((1000, 3600)), &user("user"));
+    check_environment(
+        &[
+            ("ENABLE_RATE_LIMITING", "1"),
+            ("MAX_TOKENS", "7"),
+            ("RATE_LIMIT_WINDOW_MIN", "2"),
+            ("USER_HEADER", "X-Who"),
+        ],
+        None,
+        Some((7, 120)),
+        &user("x-who"),
+    );
+    check_environment(&[("MAX_TOKENS", "7"), ("USER_HEADER", "x")], None, None, &LimitBy::Key);
+    let both = [("RATE_LIMIT_REQUESTS", "5"), ("ENABLE_RATE_LIMITING", "true")];
+    let (config, warnings) = read(UPSTREAM, &both).unwrap();
+    assert_eq!((config.limits.by, warnings.len()), (user("user"), 1));
+    let file = format!("{UPSTREAM}limits: {{ requests: 0, tokens: 9/1s, by: ip }}\n");
+    let limits = read(&file, &both).unwrap().0.limits;
+    assert_eq!((limits.each.requests, limits.each.tokens.map(|rate| rate.count)), (None, Some(9)));
+    for (name, value) in [
+        ("RATE_LIMIT_REQUESTS", "0"),
+        ("RATE_LIMIT_WINDOW", "0"),
+        ("RATE_LIMIT_ENABLED", "maybe"),
+        ("MAX_TOKENS", "many"),
+        ("RATE_LIMIT_WINDOW_MIN", "0"),
+        ("USER_HEADER", "a b"),
+    ] {
+        let problems = read(UPSTREAM, &[(name, value)]).unwrap_err().to_string();
+        assert!(problems.contains(name) && problems.contains(value), "{problems}");
+    }
 }

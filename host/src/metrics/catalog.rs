@@ -65,6 +65,12 @@ metrics! {
         "Tokens of one request, input or output.";
     TOKENS_ESTIMATED = Counter "witgate_tokens_estimated_total" ["kind", "model", "upstream"]
         "Those of the tokens that the gateway estimated because the upstream did not say.";
+    COST = Counter "witgate_cost_total" ["model", "upstream"]
+        "What tokens cost by the table of prices, in its unit of money.";
+    LIMIT_REFUSALS = Counter "witgate_limit_refusals_total" ["limit", "scope"]
+        "Requests over a limit: requests, tokens, in_flight, token_budget or money_budget, of a caller, a tenant or in total.";
+    LIMIT_METERS = Gauge "witgate_limit_meters" []
+        "Counts that this process keeps for limits.";
     ERRORS = Counter "witgate_errors_total" ["kind", "blame"]
         "Requests that did not end well, by what went wrong and who caused it.";
     ATTEMPTS = Counter "witgate_upstream_attempts_total" ["upstream", "outcome"]

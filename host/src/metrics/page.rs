@@ -6,6 +6,7 @@ use std::time::UNIX_EPOCH;
 use crate::audit;
 use crate::gateway::Gateway;
 use crate::limit::queue::{Before, Queue};
+use crate::limit::Limits;
 use crate::metrics::text::Page;
 use crate::metrics::{Listener, Metrics, catalog, compat, process, series::Seen};
 use crate::snapshot::Snapshot;
@@ -29,6 +30,7 @@ pub(super) fn collect(gateway: &Gateway) -> Page {
     page.number(&catalog::IN_FLIGHT, &[], gateway.activity.running() as f64);
     queue(&mut page, &gateway.activity.queue);
     tokens(&mut page, &seen);
+    limits(&mut page, &gateway.limits);
     errors(&mut page, metrics);
     attempts(&mut page, metrics);
     upstreams(&mut page, &snapshot);
@@ -93,6 +95,9 @@ fn queue(page: &mut Page, queue: &Queue) {
 
 fn tokens(page: &mut Page, seen: &Seen) {
     for ((model, upstream), share) in seen.shares_by(|place| (place.model.clone(), place.upstream.clone())) {
+        if share.cost > 0 {
+            page.number(&catalog::COST, &[&model, &upstream], share.cost as f64 / 1e9);
+        }
         if share.input.count() == 0 {
             continue;
         }
@@ -106,6 +111,13 @@ fn tokens(page: &mut Page, seen: &Seen) {
             page.histogram(&catalog::REQUEST_TOKENS, &[kind, &model, &upstream], tokens);
         }
     }
+}
+
+fn limits(page: &mut Page, limits: &Limits) {
+    for (limit, scope, count) in limits.refused() {
+        page.count(&catalog::LIMIT_REFUSALS, &[limit, scope], count);
+    }
+    page.number(&catalog::LIMIT_METERS, &[], limits.meters() as f64);
 }
 
 fn errors(page: &mut Page, metrics: &Metrics) {

@@ -49,6 +49,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) gaps: &'a Gaps,
     /// Its tokens, where anybody counted them.
     pub(crate) usage: Option<Usage>,
+    /// What it cost, in billionths of the unit of money; 0 where its model has no price.
+    pub(crate) cost: u64,
     /// Whether nobody counted its tokens though there must have been some.
     pub(crate) lacks_usage: bool,
     /// Whether another upstream answered than the first one asked.
@@ -95,6 +97,7 @@ struct Share {
     output_estimated: AtomicU64,
     usage_missing: AtomicU64,
     moves: AtomicU64,
+    cost: AtomicU64,
 }
 
 impl Series {
@@ -197,6 +200,9 @@ impl Line {
         }
         share.usage_missing.fetch_add(u64::from(facts.lacks_usage), Ordering::Relaxed);
         share.moves.fetch_add(u64::from(facts.is_moved), Ordering::Relaxed);
+        if facts.cost > 0 {
+            share.cost.fetch_add(facts.cost, Ordering::Relaxed);
+        }
     }
 }
 
@@ -215,6 +221,7 @@ impl Share {
             output_estimated: AtomicU64::new(0),
             usage_missing: AtomicU64::new(0),
             moves: AtomicU64::new(0),
+            cost: AtomicU64::new(0),
         }
     }
 
@@ -248,6 +255,7 @@ impl Share {
             output_estimated: now(&self.output_estimated),
             usage_missing: now(&self.usage_missing),
             moves: now(&self.moves),
+            cost: now(&self.cost),
         }
     }
 }
@@ -307,6 +315,7 @@ pub(crate) struct SeenShare {
     pub(crate) output_estimated: u64,
     pub(crate) usage_missing: u64,
     pub(crate) moves: u64,
+    pub(crate) cost: u64,
 }
 
 impl SeenShare {
@@ -322,6 +331,7 @@ impl SeenShare {
         self.output_estimated += other.output_estimated;
         self.usage_missing += other.usage_missing;
         self.moves += other.moves;
+        self.cost += other.cost;
     }
 
     /// Tokens by kind.

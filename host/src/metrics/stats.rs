@@ -37,6 +37,7 @@ pub(super) fn describe(gateway: &Gateway) -> Value {
         "status_codes": by_status,
         "circuit_breaker": {"state": "closed"},
         "tokens": {"input": input, "output": output, "cached": cached, "reasoning": reasoning},
+        "limits": gateway.limits.stats(),
         "window": metrics.window.describe(Instant::now()),
         "queue": {
             "admitted": queue.total().taken(),

@@ -87,6 +87,8 @@ fn gpt_api_type(kind: &ErrorKind) -> &'static str {
         | ErrorKind::Unauthenticated
         | ErrorKind::Rejected(_)
         | ErrorKind::Forbidden => kind.class(),
+        ErrorKind::RateLimited(_) => "rate_limit_exceeded_error",
+        ErrorKind::BudgetUsedUp => "insufficient_quota_error",
         ErrorKind::Overloaded
         | ErrorKind::UpstreamUnreachable
         | ErrorKind::UpstreamTimeout

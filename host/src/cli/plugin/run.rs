@@ -29,6 +29,7 @@ use crate::config::{Config, Input, Origin, Overrides};
 use crate::exchange::Activity;
 use crate::gateway::Gateway;
 use crate::health;
+use crate::limit::Limits;
 use crate::plugin::Runtime;
 use crate::reload::Reloader;
 use crate::server::{self, Stop, Surface};
@@ -166,6 +167,7 @@ async fn gateway(
     let input =
         Input { origin: Origin::Embedded, environment: environment.clone(), overrides: Overrides::default() };
     Ok(Arc::new(Gateway {
+        limits: Arc::new(Limits::new()),
         reloader: Reloader::new(input, &snapshot.config, plugins),
         snapshots: Snapshots::new(snapshot),
         activity: Arc::new(Activity::new()),

@@ -129,6 +129,19 @@ impl Request {
         self.asks_usage
     }
 
+    /// The most tokens that the answer may have, if the request bounds it: what it says for each choice, for all of them.
+    pub fn output_max(&self) -> Option<u64> {
+        let number = |name: &&str| {
+            let member = self.last(name).filter(|member| member.kind == Kind::Number)?;
+            let text = std::str::from_utf8(&self.body[member.value.clone()]).ok()?;
+            // What has a fraction or an exponent is taken as its whole part.
+            text.parse().ok().or_else(|| text.parse().ok().map(|number: f64| number as u64))
+        };
+        let each: u64 = ["max_completion_tokens", "max_tokens", "max_output_tokens"].iter().find_map(number)?;
+        let choices: u64 = ["n", "best_of"].iter().filter_map(number).max().unwrap_or(1);
+        Some(each.saturating_mul(choices.max(1)))
+    }
+
     /// Returns what identifies the conversation; `with_users` also decodes the user messages.
     pub fn prompt(&self, with_users: bool) -> Prompt<'_> {
         let mut prefix = Vec::new();
@@ -1022,6 +1035,26 @@ mod tests {
     }
 
     // parity: 90
+    #[track_caller]
+    fn check_output_max(members: &str, expected: Option<u64>) {
+        let body = format!(r#"{{"model":"m","prompt":"p"{members}}}"#);
+        assert_eq!(read(Endpoint::Completions, &body).output_max(), expected, "{members}");
+    }
+
+    #[test]
+    fn an_answer_is_as_long_as_the_request_allows() {
+        check_output_max("", None);
+        check_output_max(r#","max_tokens":7"#, Some(7));
+        check_output_max(r#","max_tokens":7,"max_completion_tokens":5"#, Some(5));
+        check_output_max(r#","max_output_tokens":9,"max_tokens":null"#, Some(9));
+        check_output_max(r#","max_tokens":7,"n":3"#, Some(21));
+        check_output_max(r#","max_tokens":7,"n":2,"best_of":4"#, Some(28));
+        check_output_max(r#","max_tokens":7,"n":0"#, Some(7));
+        check_output_max(r#","max_tokens":7.9"#, Some(7));
+        check_output_max(r#","max_tokens":-7"#, Some(0));
+        check_output_max(r#","max_tokens":99999999999999999999,"n":2"#, Some(u64::MAX));
+    }
+
     #[test]
     fn a_stream_is_made_to_end_with_usage() {
         let edits = Edits { include_usage: true, ..Edits::default() };

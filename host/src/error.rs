@@ -50,7 +50,7 @@ pub enum ErrorKind {
     Misdirected,
     /// A credential is missing or wrong.
     Unauthenticated,
-    /// The request comes from where it must not come from (admin listener only).
+    /// The caller may not do this, or not from there.
     Forbidden,
     /// The gateway or every usable upstream is full, disabled or draining.
     Overloaded,

@@ -9,7 +9,7 @@
 //! gateway   handle: one exchange begins; every error and every panic becomes a response here
 //!           respond, top to bottom:
 //!             cors, health     what is answered without an upstream
-//!             auth             plugins may say who is calling; the credential leaves the headers
+//!             auth             the gateway's keys, tokens and plugins say who is calling; the credential leaves the headers
 //!             wire::Endpoint   path -> endpoint; an unknown path goes to the default upstream or is a 404
 //!             models           the merged list of models
 //!             read_job         the body, within the limits; wire reads it once: routing view and places to edit
@@ -44,7 +44,7 @@
 //! | [`chat`] | the neutral vocabulary between dialects |
 //! | [`config`] | text -> checked configuration, every problem at once; pure |
 //! | [`error`] | the one error of the request path |
-//! | `calendar`, `percent` | dates and days; percent-encoding undone |
+//! | `calendar`, `moment`, `percent` | dates and days; points in time as people write them; percent-encoding undone |
 //! | [`builtin`] | the first-party plugins, compiled by the build script |
 //!
 //! # What is deliberately absent
@@ -134,6 +134,7 @@ mod limit;
 mod log;
 mod metrics;
 mod models;
+mod moment;
 mod percent;
 mod plugin;
 mod recording;

@@ -6,6 +6,7 @@ mod audit_cli;
 mod departure;
 mod environment;
 mod fuzz;
+mod keys;
 mod logs;
 mod metrics;
 mod models;

@@ -234,7 +234,7 @@ fn warn_if_open(config: &Config) {
     if config.is_open_to_anybody() {
         tracing::warn!(
             listen = %config.server.listen,
-            "anybody who reaches this address can use the upstreams' keys: bind to loopback or put an authenticating proxy before it"
+            "anybody who reaches this address can use the upstreams' keys: add `keys`, bind to loopback, or put an authenticating proxy before it"
         );
     }
 }

@@ -96,6 +96,10 @@
 //! **A body that is dropped tells its plugins.** A client that leaves drops the response in the middle; the plugins'
 //! `finish` and the end of the exchange then happen in a task of their own.
 //!
+//! **A caller's key is hashed once and looked up**, whatever the number of keys. What is compared are HMACs under a secret that
+//! callers do not know, in constant time besides, so that no answer tells how near a guess was; and a stolen configuration
+//! lets nobody in. A token's algorithm follows from the key that its issuer published, never from the token alone.
+//!
 //! **A place in the audit's queue is taken before a request is dispatched**, so that ending an exchange never waits and
 //! nothing is lost: whoever would overflow the queue waits in front of the upstream, where nothing has been spent yet.
 //! The queue is ours: rows and bytes are counted, a batch is taken whole, and one thread writes it.

@@ -206,6 +206,25 @@ fn a_key_is_answered_by_its_upstreams_alone() {
 
 // parity: 134
 #[test]
+fn a_tenants_keys_are_answered_by_its_upstreams() {
+    let (one, two) = (Upstream::new(Reply::echo), Upstream::new(Reply::echo));
+    let keys = [key("a", ", tenant: t"), key("b", ", tenant: t, upstreams: [one]"), key("c", ", tenant: u")];
+    let config = config(&keys, &[("one", &one, ""), ("two", &two, "")]);
+    let gateway = Gateway::start(&format!("{config}tenants: [{{ name: t, upstreams: [two] }}]\n"));
+    for number in 0..10 {
+        gateway.send(&chat(&format!("m{number}"), "sk-a")).expect(200);
+    }
+    assert_eq!((one.count(), two.count()), (0, 10));
+    gateway.send(&chat("m", "sk-b")).expect(200);
+    assert_eq!((one.count(), two.count()), (1, 10));
+    for number in 0..10 {
+        gateway.send(&chat(&format!("m{number}"), "sk-c")).expect(200);
+    }
+    assert!(one.count() > 1 && two.count() > 10, "a tenant without upstreams has all");
+}
+
+// parity: 134
+#[test]
 fn conversations_of_two_tenants_are_routed_apart() {
     let upstreams: Vec<Upstream> = (0..4).map(|_| Upstream::new(Reply::echo)).collect();
     let names = ["a", "b", "c", "d"];

@@ -76,7 +76,9 @@ fn describe(
             let settings = &snapshot.upstreams[index].settings;
             let reason = match settings.is_enabled {
                 false => "it is disabled",
-                true if settings.accepts(keying.model) && !may_use(&settings.name) => "it is not for this key",
+                true if settings.accepts(keying.model) && !may_use(&settings.name) => {
+                    "it is not for this key"
+                }
                 true => "it does not take this model",
             };
             json!({"upstream": &*settings.name, "reason": reason})

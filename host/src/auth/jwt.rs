@@ -3,6 +3,7 @@
 //! Which algorithm a signature is checked with follows from the key, never from the token alone. The claims are read
 //! here and not by the library, which takes a time of the wrong type for one that is absent.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::auth::Account;
 use crate::config::check::keys::{NAME_BYTES_MAX, TOKEN_NAME_PREFIX};
-use crate::config::{Glob, Jwt, JwtKeyKind, Quota};
+use crate::config::{Glob, Jwt, JwtKeyKind, Quota, Tenant};
 use crate::error::{Error, ErrorKind};
 
 /// The longest token, in bytes.
@@ -28,6 +29,8 @@ type Fault = &'static str;
 pub(crate) struct Verifier {
     keys: Vec<Key>,
     settings: Jwt,
+    /// The upstreams of tenants.
+    upstreams: HashMap<Arc<str>, Vec<Arc<str>>>,
     /// What callers with tokens may use.
     quota: Quota,
 }
@@ -41,7 +44,7 @@ struct Key {
 
 impl Verifier {
     /// Prepares the keys.
-    pub(crate) fn new(settings: &Jwt, quota: Quota) -> Self {
+    pub(crate) fn new(settings: &Jwt, tenants: &[Tenant], quota: Quota) -> Self {
         let keys = settings.keys.iter().map(|key| {
             let (algorithm, decoding) = match &key.kind {
                 JwtKeyKind::Hmac(secret) => (Algorithm::HS256, DecodingKey::from_secret(secret)),
@@ -51,7 +54,9 @@ impl Verifier {
             };
             Key { id: key.id.clone(), algorithm, key: decoding, validation: signature_only(algorithm) }
         });
-        Self { keys: keys.collect(), settings: settings.clone(), quota }
+        let pinned = tenants.iter().filter(|tenant| !tenant.upstreams.is_empty());
+        let upstreams = pinned.map(|tenant| (tenant.name.clone(), tenant.upstreams.clone())).collect();
+        Self { keys: keys.collect(), settings: settings.clone(), upstreams, quota }
     }
 
     /// Says whom a token speaks of; none if the credential is no token at all.
@@ -92,9 +97,11 @@ impl Verifier {
         self.check_parties(claims)?;
         let names = &self.settings.claims;
         let caller = party(claims, &names.caller)?.ok_or("does not name its caller")?;
+        let tenant = party(claims, &names.tenant)?;
         Ok(Account {
             name: [TOKEN_NAME_PREFIX, caller].concat().into(),
-            tenant: party(claims, &names.tenant)?.map(Arc::from),
+            tenant: tenant.map(Arc::from),
+            upstreams: tenant.and_then(|tenant| self.upstreams.get(tenant)).cloned().unwrap_or_default(),
             models: models(claims.get(&names.models))?,
             quota: self.quota.clone(),
             ..Account::default()
@@ -250,7 +257,7 @@ mod tests {
     }
 
     fn verify(token: &str, kinds: &[JwtKeyKind]) -> Option<Result<Account, String>> {
-        let verifier = Verifier::new(&settings(kinds), Quota { in_flight: 7, ..Quota::default() });
+        let verifier = Verifier::new(&settings(kinds), &[], Quota { in_flight: 7, ..Quota::default() });
         let verified = verifier.verify(token, UNIX_EPOCH + Duration::from_secs(NOW))?;
         Some(verified.map_err(|error| {
             assert_eq!(error.kind, ErrorKind::Unauthenticated);

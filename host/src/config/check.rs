@@ -132,7 +132,8 @@ impl Reader<'_> {
         let server = self.server(root.get("server"), &defaults.server);
         let limits = self.limits(root.get("limits"), &defaults.limits);
         let audit = self.audit(root.get("audit"), &defaults.audit);
-        let keys = self.keys(root, &upstreams, &limits, &audit);
+        let tenants = self.tenants(root.get("tenants"), &upstreams);
+        let keys = self.keys(root, &upstreams, &tenants, &limits, &audit);
         let jwt = self.jwt(root);
         Config {
             origin,
@@ -151,7 +152,7 @@ impl Reader<'_> {
             keys,
             jwt,
             limits,
-            tenants: self.tenants(root.get("tenants")),
+            tenants,
             prices: self.prices(root.get("prices")),
             audit,
             log: self.log(root.get("log"), &defaults.log),

@@ -68,7 +68,7 @@ impl Config {
             "keys_file": self.keys.as_ref().and_then(|keys| keys.file.as_ref()),
             "jwt": self.jwt.as_ref().map(jwt),
             "limits": limits(&self.limits),
-            "tenants": self.tenants.iter().map(|tenant| json!({ "name": &*tenant.name, "limits": quota(&tenant.quota) })).collect::<Vec<_>>(),
+            "tenants": self.tenants.iter().map(|tenant| json!({ "name": &*tenant.name, "upstreams": names(&tenant.upstreams), "limits": quota(&tenant.quota) })).collect::<Vec<_>>(),
             "prices": self.prices.iter().map(price).collect::<serde_json::Map<_, _>>(),
             "audit": audit(&self.audit),
             "log": {
@@ -93,9 +93,12 @@ impl Config {
     }
 }
 
+fn names(names: &[Arc<str>]) -> Vec<&str> {
+    names.iter().map(|name| &**name).collect()
+}
+
 fn key(key: &Key) -> Value {
     let account = &key.account;
-    let names = |names: &[Arc<str>]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
     let expires =
         account.expires.and_then(|end| end.duration_since(UNIX_EPOCH).ok()).map(|end| end.as_secs());
     json!({

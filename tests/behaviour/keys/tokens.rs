@@ -119,6 +119,26 @@ fn a_secret_may_be_shared_and_claims_called_otherwise() {
     assert!(!gateway.send_admin(&Request::get("/admin/config")).text().contains(SHARED));
 }
 
+// parity: 134
+#[test]
+fn a_tokens_tenant_decides_on_the_upstream() {
+    let (one, two) = (Upstream::new(Reply::echo), Upstream::new(Reply::echo));
+    let tenants = "tenants: [{ name: s, upstreams: [one] }, { name: t, upstreams: [two] }]\n";
+    let gateway = Launch::default().file("issuer.json", PUBLIC).start(&format!(
+        "jwt: {{ jwks: issuer.json }}\n{tenants}upstreams:\n  - {{ name: one, base_url: '{}' }}\n  \
+         - {{ name: two, base_url: '{}' }}\n",
+        one.url(),
+        two.url()
+    ));
+    for number in 1..=10 {
+        for tenant in ["s", "t"] {
+            let token = rs256(None, &claims(json!({ "tenant": tenant })));
+            gateway.send(&chat(&format!("m{number}"), &token)).expect(200);
+        }
+        assert_eq!((one.count(), two.count()), (number, number));
+    }
+}
+
 #[test]
 fn an_issuers_new_keys_are_taken_without_a_restart() {
     let upstream = Upstream::new(Reply::echo);

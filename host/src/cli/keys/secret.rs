@@ -41,20 +41,17 @@ fn in_file(path: &Path) -> Result<String, String> {
 
 /// Makes the file with a new secret; whoever makes it at the same time gets the same one.
 fn make(path: &Path) -> Result<String, String> {
-    let mut bytes = [0; SECRET_BYTES];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| "the system gives no random bytes".to_owned())?;
-    let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let secret = random()?;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
         fs::create_dir_all(folder).map_err(|error| fault(folder, &error))?;
         fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE))
             .map_err(|error| fault(folder, &error))?;
     }
     // Written aside and then given its name, which only one can do: nobody ever reads a part of it.
-    let beside = path.with_extension(format!("{}.new", std::process::id()));
+    let beside = path.with_extension(format!("{}.new", random()?));
     let mut file = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(MODE)
         .open(&beside)
         .map_err(|error| fault(&beside, &error))?;
@@ -72,6 +69,13 @@ fn make(path: &Path) -> Result<String, String> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => in_file(path),
         Err(error) => Err(fault(path, &error)),
     }
+}
+
+/// Random bytes in hexadecimal digits.
+fn random() -> Result<String, String> {
+    let mut bytes = [0; SECRET_BYTES];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| "the system gives no random bytes".to_owned())?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn fault(path: &Path, error: &std::io::Error) -> String {

@@ -19,7 +19,7 @@ use crate::config::env::{self, Environment};
 use crate::config::file::{self, Node, Value};
 use crate::config::files::{Digest, Files};
 use crate::config::secret::Secret;
-use crate::config::{Account, Audit, Glob, Key, KeyHash, Keys, Limits, Quota, Upstream};
+use crate::config::{Account, Audit, Glob, Key, KeyHash, Keys, Limits, Quota, Tenant, Upstream};
 use crate::moment;
 
 /// The largest file of keys, in bytes.
@@ -102,7 +102,7 @@ pub fn list(list: &str, name: &str, upstreams: &[String]) -> (Vec<Key>, Vec<Diag
         files: Files::default(),
         found: Vec::new(),
     };
-    let mut known = Known::new(upstreams.iter().map(String::as_str), Quota::default());
+    let mut known = Known::new(upstreams.iter().map(String::as_str), &[], Quota::default());
     let keys = reader.keys_text(list, name, &mut known);
     (keys, reader.found)
 }
@@ -131,13 +131,15 @@ struct Known<'a> {
     names: HashMap<String, String>,
     hashes: HashMap<KeyHash, String>,
     upstreams: HashSet<&'a str>,
+    tenants: &'a [Tenant],
     /// What holds where a key says nothing.
     quota: Quota,
 }
 
 impl<'a> Known<'a> {
-    fn new(upstreams: impl Iterator<Item = &'a str>, quota: Quota) -> Self {
-        Self { names: HashMap::new(), hashes: HashMap::new(), upstreams: upstreams.collect(), quota }
+    fn new(upstreams: impl Iterator<Item = &'a str>, tenants: &'a [Tenant], quota: Quota) -> Self {
+        let upstreams = upstreams.collect();
+        Self { names: HashMap::new(), hashes: HashMap::new(), upstreams, tenants, quota }
     }
 }
 
@@ -151,10 +153,12 @@ impl Reader<'_> {
         &mut self,
         root: &Node,
         upstreams: &[Upstream],
+        tenants: &[Tenant],
         limits: &Limits,
         audit: &Audit,
     ) -> Option<Keys> {
-        let mut known = Known::new(upstreams.iter().map(|upstream| &*upstream.name), limits.each.clone());
+        let mut known =
+            Known::new(upstreams.iter().map(|upstream| &*upstream.name), tenants, limits.each.clone());
         let listed = root.entry("keys").filter(|(_, node)| !node.items().is_empty());
         let mut all = self.key_list(listed.map(|(_, node)| node), "the configuration", &mut known);
         let Places { file, secret, secret_file, .. } = self.key_places(root, audit);
@@ -259,12 +263,18 @@ impl Reader<'_> {
         let name = node.get("name").and_then(|name| self.key_name(name, place, known));
         let endpoints = node.get("endpoints").map(Node::items).unwrap_or_default();
         let addresses = node.get("allow_ips").map(Node::items).unwrap_or_default();
+        let tenant = node.get("tenant").and_then(|tenant| self.party(tenant, "tenant"));
+        let mut upstreams = self.upstream_names(node.get("upstreams"), &known.upstreams);
+        if upstreams.is_empty() {
+            let own = known.tenants.iter().find(|known| Some(&known.name) == tenant.as_ref());
+            upstreams = own.map(|tenant| tenant.upstreams.clone()).unwrap_or_default();
+        }
         let account = Account {
             name: name?,
-            tenant: node.get("tenant").and_then(|tenant| self.party(tenant, "tenant")),
+            tenant,
             models: texts(node.get("models")).into_iter().map(Glob::new).collect(),
             endpoints: endpoints.iter().filter_map(|item| self.endpoint(item)).collect(),
-            upstreams: self.key_upstreams(node.get("upstreams"), known),
+            upstreams,
             may_pass_through: flag(node, "passthrough").unwrap_or(false),
             expires: node.get("expires").and_then(|expires| self.expiry(expires)),
             allow_ips: addresses.iter().filter_map(|item| self.network(item)).collect(),
@@ -318,12 +328,12 @@ impl Reader<'_> {
         Some(hash)
     }
 
-    fn key_upstreams(&mut self, list: Option<&Node>, known: &Known<'_>) -> Vec<Arc<str>> {
-        let items = list.map(Node::items).unwrap_or_default();
-        for item in items {
+    /// A list of names of upstreams.
+    pub(super) fn upstream_names(&mut self, list: Option<&Node>, known: &HashSet<&str>) -> Vec<Arc<str>> {
+        for item in list.map(Node::items).unwrap_or_default() {
             let Some(name) = item.scalar().filter(|name| !name.is_unresolved) else { continue };
-            if !known.upstreams.contains(name.text.as_str()) {
-                let near = values::nearest(&name.text, known.upstreams.iter().copied());
+            if !known.contains(name.text.as_str()) {
+                let near = values::nearest(&name.text, known.iter().copied());
                 let help = match near.filter(|_| name.written.is_none()) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => "write the names of `upstreams`, or remove the key for all of them".to_owned(),
@@ -382,8 +392,10 @@ mod tests {
     fn read(folder: &Path, text: &str) -> Result<Config, String> {
         let text = format!("upstreams: [{{ name: one, base_url: 'http://one' }}]\n{text}");
         let loaded = load_text(&text, &folder.join("c.yaml"), &Environment::default(), &Overrides::default());
-        let shown =
-            |problems: Diagnostics| problems.to_string().replace(&format!("{}/", folder.display()), "");
+        let shown = |problems: Diagnostics| match folder.to_str() {
+            Some("") | None => problems.to_string(),
+            Some(folder) => problems.to_string().replace(&format!("{folder}/"), ""),
+        };
         loaded.map(|(config, _)| config).map_err(shown)
     }
 
@@ -525,7 +537,7 @@ mod tests {
             ),
             ("- { name: b, hash: sk-hidden }", "keys.yaml:1:20: `hash` must be"),
             ("keys: []", "keys.yaml:1:1: `keys_file` must be a list"),
-            ("- [", "keys.yaml:1:"),
+            ("- [", "keys.yaml:2:1: this is not YAML"),
         ] {
             let problems = load(list).expect_err(list);
             assert!(problems.contains(expected), "{problems}");

@@ -348,7 +348,8 @@ const LIMITS: &[Field] = &[
 
 const BUDGET: &[Field] = &[key("day", Shape::Mapping(SPEND)), key("month", Shape::Mapping(SPEND))];
 const SPEND: &[Field] = &[key("tokens", COUNT), key("money", MONEY)];
-const TENANT: &[Field] = &[required("name", Shape::Text), key("limits", Shape::Mapping(QUOTA))];
+const TENANT: &[Field] =
+    &[required("name", Shape::Text), key("upstreams", Shape::Texts), key("limits", Shape::Mapping(QUOTA))];
 
 /// Money for a million tokens of each kind.
 const PRICE: &[Field] =

@@ -1,4 +1,7 @@
-//! Who is calling: the credential of a request, wherever the client's SDK puts it.
+//! Who is calling: the credential of a request, wherever the client's SDK puts it, and what the caller may do.
+
+mod gate;
+mod jwt;
 
 use std::sync::Arc;
 
@@ -7,9 +10,12 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 
 use crate::config::secret::Secret;
-use crate::config::{Glob, Quota};
+use crate::error::{Error, ErrorKind, Result};
 use crate::headers;
 use crate::wire::Endpoint;
+
+pub(crate) use crate::auth::gate::{Gate, Recognised, hash};
+pub(crate) use crate::config::Account;
 
 /// Anthropic's header for a key.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -17,25 +23,6 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 /// Google's header for a key.
 const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
-
-/// What the configuration says of a caller that it knows by a key.
-#[derive(Debug)]
-pub(crate) struct Account {
-    /// The key's name.
-    pub(crate) name: Arc<str>,
-    /// Whom it belongs to.
-    pub(crate) tenant: Option<Arc<str>>,
-    /// The models it may use, by the names that clients use; none listed means all.
-    pub(crate) models: Vec<Glob>,
-    /// The endpoints it may use; none listed means all.
-    pub(crate) endpoints: Vec<Endpoint>,
-    /// The upstreams that may answer it, by their names; none listed means all.
-    pub(crate) upstreams: Vec<Arc<str>>,
-    /// Whether it may use paths that nobody knows.
-    pub(crate) may_pass_through: bool,
-    /// How much it may use.
-    pub(crate) quota: Quota,
-}
 
 /// Who sent a request.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +35,65 @@ pub(crate) struct Caller {
     pub(crate) tenant: Option<Arc<str>>,
     /// What the configuration says of it, if it came with a key of the gateway's own.
     pub(crate) account: Option<Arc<Account>>,
+}
+
+impl Caller {
+    /// The caller that an account is for; what it presented has done its work.
+    pub(crate) fn of(account: Arc<Account>) -> Self {
+        let (key, tenant) = (Some(account.name.clone()), account.tenant.clone());
+        Self { credential: None, key, tenant, account: Some(account) }
+    }
+
+    /// Refuses an endpoint that the key is not for.
+    ///
+    /// # Errors
+    ///
+    /// `Forbidden`.
+    pub(crate) fn check_endpoint(&self, endpoint: Endpoint) -> Result<()> {
+        match &self.account {
+            Some(account) if !account.may_use_endpoint(endpoint) => {
+                Err(forbidden(format!("the key may not use this endpoint, `{}`", endpoint.label())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a model that the key is not for.
+    ///
+    /// # Errors
+    ///
+    /// `Forbidden`.
+    pub(crate) fn check_model(&self, model: &str) -> Result<()> {
+        if self.may_use_model(model) {
+            return Ok(());
+        }
+        Err(forbidden(format!("the key may not use the model `{model}`")))
+    }
+
+    /// Whether it may use a model, by the name that clients use.
+    pub(crate) fn may_use_model(&self, model: &str) -> bool {
+        self.account.as_ref().is_none_or(|account| account.may_use_model(model))
+    }
+
+    /// Whether an upstream of this name may answer it.
+    pub(crate) fn may_use_upstream(&self, name: &str) -> bool {
+        self.account.as_ref().is_none_or(|account| account.may_use_upstream(name))
+    }
+
+    /// Whether not every upstream may answer it.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.account.as_ref().is_some_and(|account| !account.upstreams.is_empty())
+    }
+
+    /// Whether it may use paths that nobody knows, where callers have to say who they are.
+    pub(crate) fn may_pass_through(&self) -> bool {
+        self.account.as_ref().is_some_and(|account| account.may_pass_through)
+    }
+}
+
+/// What a caller is told that may not do what it asks for.
+pub(crate) fn forbidden(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Forbidden, message)
 }
 
 /// Takes the credential out of a request, so that nothing further on can send it by accident.
@@ -64,28 +110,25 @@ pub(crate) fn identify(request: &mut Parts) -> Caller {
     Caller { credential, ..Caller::default() }
 }
 
-/// What a request presents, in the order of [`identify`]; it stays there.
+/// What a request presents first, in the order of [`identify`]; it stays there.
 pub(crate) fn credential(request: &Parts) -> Option<Secret> {
-    let from_query = || {
-        let mut pairs = request.uri.query()?.split('&');
-        pairs.find_map(|pair| pair.strip_prefix("key=")).map(Secret::new)
-    };
-    bearer(&request.headers)
-        .or_else(|| text(&request.headers, &X_API_KEY))
-        .or_else(|| text(&request.headers, &X_GOOG_API_KEY))
-        .or_else(|| text(&request.headers, &API_KEY))
-        .or_else(from_query)
-        .filter(|key| !key.expose().is_empty())
+    credentials(request).next().map(Secret::new)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<Secret> {
+/// All that a request presents, in the order of [`identify`]; it stays there.
+pub(crate) fn credentials(request: &Parts) -> impl Iterator<Item = &str> {
+    let headers = &request.headers;
+    let text = |name: HeaderName| headers.get(name)?.to_str().ok();
+    let pairs = request.uri.query().unwrap_or_default().split('&');
+    let from_query = pairs.filter_map(|pair| pair.strip_prefix("key=")).take(1);
+    let from_headers = [bearer(headers), text(X_API_KEY), text(X_GOOG_API_KEY), text(API_KEY)];
+    from_headers.into_iter().flatten().chain(from_query).filter(|key| !key.is_empty())
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| Secret::new(token.trim()))
-}
-
-fn text(headers: &HeaderMap, name: &HeaderName) -> Option<Secret> {
-    Some(Secret::new(headers.get(name)?.to_str().ok()?))
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// Removes `key` from the query.

@@ -4,6 +4,7 @@ pub mod audit;
 mod check;
 pub mod explain;
 mod health;
+pub mod keys;
 pub mod plugin;
 mod serve;
 pub mod simulate;
@@ -35,10 +36,13 @@ pub fn run() -> ExitCode {
             environment,
             overrides: serve.overrides(),
         }),
-        Command::Explain { request } => explain::run(path, &environment, &request),
+        Command::Explain { request, tenant, key } => {
+            explain::run(path, &environment, &request, tenant.as_deref(), key.as_deref())
+        }
         Command::Health { url } => health::run(path, &environment, url),
         Command::Simulate { trace, nodes, blocks, json } => simulate::run(&trace, nodes, blocks, json),
         Command::Audit { command } => return audit::run(&command, path, &environment),
+        Command::Keys { command } => keys::run(&command, path, &environment),
         Command::Plugin { command } => plugin::run(&command, &environment),
     };
     match done {
@@ -93,6 +97,12 @@ pub enum Command {
         /// JSON file with the request's body
         #[arg(long, value_name = "FILE")]
         request: PathBuf,
+        /// Tenant that asks [default: the key's]
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Name of the key that asks
+        #[arg(long, value_name = "NAME")]
+        key: Option<String>,
     },
     /// Ask a running gateway whether it is ready; exits with 0 when it is
     Health {
@@ -120,6 +130,12 @@ pub enum Command {
         /// What to do
         #[command(subcommand)]
         command: Box<audit::AuditCommand>,
+    },
+    /// Make, list and revoke the keys of callers
+    Keys {
+        /// What to do
+        #[command(subcommand)]
+        command: Box<keys::KeysCommand>,
     },
     /// Write, build, look into, try out and measure plugins
     Plugin {

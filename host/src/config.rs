@@ -11,6 +11,7 @@ pub mod embedded;
 pub mod env;
 pub mod file;
 pub mod files;
+mod keys;
 mod limits;
 mod networks;
 mod plugin;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Uri};
 
 use crate::config::check::Checked;
+use crate::config::check::keys::Places;
 use crate::config::defaults::Defaults;
 use crate::config::diagnostic::{Diagnostic, Diagnostics, Problem, Severity};
 use crate::config::env::Environment;
@@ -39,6 +41,9 @@ use crate::config::file::{FILE_BYTES_MAX, Span};
 use crate::config::files::{Digest, Files};
 use crate::config::secret::Secret;
 
+#[cfg(test)]
+pub(crate) use keys::comparisons;
+pub use keys::{Account, Jwt, JwtClaims, JwtKey, JwtKeyKind, Key, KeyHash, Keys};
 pub use limits::{LimitBy, Limits, Price, Quota, Rate, Spend, Tenant};
 pub use networks::Networks;
 pub use plugin::{
@@ -116,11 +121,12 @@ pub fn load_text(
     let mut found = Vec::new();
     let defaults = Defaults::from_environment(environment, &mut found);
     let render = |problems, hidden: &[Span]| diagnostic::render(&name, text, problems, hidden);
-    let Checked { mut config, problems, hidden, admin } = check::check(text, path, environment, &defaults)
-        .map_err(|problem| Diagnostics {
+    let Checked { mut config, problems, hidden, admin, found: elsewhere } =
+        check::check(text, path, environment, &defaults).map_err(|problem| Diagnostics {
             all: found.iter().cloned().chain(render(vec![problem], &[])).collect(),
         })?;
     found.extend(render(problems, &hidden));
+    found.extend(elsewhere);
     if overrides.names_openai() {
         let message = "`--openai-domain`, `--openai-port` and `--openai-tls` have no effect beside a file";
         found.push(Diagnostic::warning("command line", message).help("write an upstream into the file"));
@@ -150,6 +156,20 @@ fn load_embedded(
             .map(|(message, help)| Diagnostic::error("command line or environment", message).help(help)),
     );
     conclude(config, found)
+}
+
+/// Finds where a configuration keeps its keys, whatever else is wrong with it.
+///
+/// # Errors
+/// The file cannot be read or is no YAML, or the places cannot be used.
+pub fn key_places(origin: &Origin, environment: &Environment) -> Result<Places, Diagnostics> {
+    let mut found = Vec::new();
+    let defaults = Defaults::from_environment(environment, &mut found);
+    let Origin::File(path) = origin else { return Ok(check::keys::places_without_file(&defaults)) };
+    let text = read(path)?;
+    let name = path.display().to_string();
+    check::keys::places(&text, path, environment, &defaults)
+        .map_err(|problems| Diagnostics { all: diagnostic::render(&name, &text, problems, &[]) })
 }
 
 /// Finds what is only known when file, environment and flags have been heard: what is wrong, and the way out.
@@ -251,6 +271,10 @@ pub struct Config {
     pub models_cache_ttl: Duration,
     /// The shape of error bodies. Default `openai`.
     pub error_compat: ErrorCompat,
+    /// The gateway's own keys; none leaves it open unless there is `jwt`.
+    pub keys: Option<Keys>,
+    /// The tokens of others that are taken for keys.
+    pub jwt: Option<Jwt>,
     /// How much callers may use.
     pub limits: Limits,
     /// The tenants with quotas of their own.
@@ -294,10 +318,15 @@ impl Config {
         *self == Self { origin_digest: self.origin_digest, ..other.clone() }
     }
 
+    /// Whether callers have to say who they are: there are keys, or there is a file for them, or tokens are taken.
+    pub fn is_guarded(&self) -> bool {
+        self.keys.is_some() || self.jwt.is_some()
+    }
+
     /// Whether anybody who reaches the main listener could spend the upstreams' keys.
     pub fn is_open_to_anybody(&self) -> bool {
         let has_keys = self.upstreams.iter().any(|upstream| upstream.api_key.is_some());
-        has_keys && !self.server.listen.ip().to_canonical().is_loopback()
+        has_keys && !self.is_guarded() && !self.server.listen.ip().to_canonical().is_loopback()
     }
 }
 

@@ -50,7 +50,7 @@ pub enum ErrorKind {
     Misdirected,
     /// A credential is missing or wrong.
     Unauthenticated,
-    /// The request comes from where it must not come from.
+    /// The caller may not do this, or not from there.
     Forbidden,
     /// The caller has used what it may within a window, or has too many requests running.
     RateLimited(Limited),

@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::admin::audit::Searches;
-use crate::auth::{self, Caller};
+use crate::auth::{self, Account, Caller, Recognised};
 use crate::budget::{Budget, Share};
 use crate::client_address::client_address;
 use crate::compression;
@@ -172,22 +172,30 @@ impl Gateway {
         if self.activity.log.keeps_tokens() {
             exchange.token = auth::credential(&head);
         }
-        let caller = if chain.has(Hook::Authenticate) {
-            Box::pin(authenticate(&mut chain, endpoint, &mut head, client, exchange)).await?
-        } else {
-            auth::identify(&mut head)
+        let caller = match snapshot.gate.recognise(&head, exchange.started_at) {
+            Recognised::Account(account) => admit(account, &mut head, exchange)?,
+            recognised if chain.has(Hook::Authenticate) => {
+                Box::pin(authenticate(&mut chain, endpoint, &mut head, client, recognised, exchange)).await?
+            }
+            Recognised::Nobody(error) => return Err(error),
+            Recognised::Anybody => auth::identify(&mut head),
         };
+        endpoint.map_or(Ok(()), |endpoint| caller.check_endpoint(endpoint))?;
         // What most requests pass by is boxed: a future is as large as the largest thing it may have to wait for.
         let mut job = match Endpoint::of(head.uri.path()) {
             None => {
-                unknown_path_job(head, body, caller, &snapshot.config.server, self.budget.share(), exchange)?
+                let may_pass = !snapshot.gate.is_guarded() || caller.may_pass_through();
+                let server = &snapshot.config.server;
+                unknown_path_job(head, body, caller, may_pass, server, self.budget.share(), exchange)?
             }
             Some((endpoint @ (Endpoint::Models | Endpoint::Model), id)) => {
                 allow_method(endpoint.methods(), &head.method)?;
                 if party::has_any(&snapshot.config, &caller) {
                     Box::pin(self.claim(snapshot, &caller, &head.headers, Asked::Nothing, exchange)).await?;
                 }
-                return Box::pin(self.list_models(caller, id)).await;
+                // Somebody who is nobody shall not make the gateway read its files.
+                let may_reload = !snapshot.has_keys() || exchange.caller.is_some();
+                return Box::pin(self.list_models(caller, may_reload, id)).await;
             }
             Some((endpoint, _)) => {
                 allow_method(endpoint.methods(), &head.method)?;
@@ -277,8 +285,10 @@ impl Gateway {
         admitted
     }
 
-    async fn list_models(self: &Arc<Self>, caller: Caller, id: &str) -> Result<Answer> {
-        self.reloader.reload_for_models(self).await;
+    async fn list_models(self: &Arc<Self>, caller: Caller, may_reload: bool, id: &str) -> Result<Answer> {
+        if may_reload {
+            self.reloader.reload_for_models(self).await;
+        }
         let list = models::answer(self.snapshots.current(), caller, id).await?;
         Ok(Answer::Own(StatusCode::OK, json_headers(), list))
     }
@@ -377,17 +387,33 @@ impl Gateway {
     }
 }
 
+/// Lets a caller in that the gateway knows itself; the exchange names it even if it is sent away.
+fn admit(account: Arc<Account>, head: &mut request::Parts, exchange: &mut Exchange) -> Result<Caller> {
+    exchange.caller = Some(account.name.to_string());
+    exchange.key = Some(account.name.clone());
+    exchange.tenant.clone_from(&account.tenant);
+    // A key of the gateway's own is in no log, whatever went wrong.
+    exchange.token = None;
+    auth::identify(head);
+    account.admit(exchange.client, exchange.started_at)?;
+    Ok(Caller::of(account))
+}
+
 /// Has the plugins say who is calling, before what the client presents leaves the request.
 async fn authenticate(
     chain: &mut Chain,
     endpoint: Option<Endpoint>,
     head: &mut request::Parts,
     client: IpAddr,
+    recognised: Recognised,
     exchange: &mut Exchange,
 ) -> Result<Caller> {
     let principal = chain.authenticate(endpoint, head, client).await;
     chain.note_in(exchange);
     let principal = principal?;
+    if let (None, Recognised::Nobody(error)) = (&principal, recognised) {
+        return Err(error);
+    }
     let mut caller = auth::identify(head);
     if let Some(Principal { name, tenant, key }) = principal {
         exchange.caller = Some(name);
@@ -703,6 +729,7 @@ fn unknown_path_job(
     head: request::Parts,
     body: Incoming,
     caller: Caller,
+    may_pass: bool,
     server: &Server,
     share: Share,
     exchange: &mut Exchange,
@@ -715,6 +742,10 @@ fn unknown_path_job(
     if Endpoint::of(&plain(head.uri.path())).is_some() {
         let message = format!("there is no path `{}`, but one that is written much like it", head.uri.path());
         return Err(Error::new(ErrorKind::UnknownPath, message));
+    }
+    if !may_pass {
+        let message = format!("there is no path `{}` that the key may use", head.uri.path());
+        return Err(auth::forbidden(message));
     }
     let mut reader = BodyReader::new(body, server, share)?;
     let (rest, len) = (reader.take_rest(), reader.len_announced);
@@ -841,6 +872,9 @@ pub(crate) fn error_response(
         let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
         let value = HeaderValue::try_from(names.join(", ")).expect("method names are valid header values");
         headers.insert(header::ALLOW, value);
+    }
+    if error.kind == ErrorKind::Unauthenticated {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if let Some(wait) = error.retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));

@@ -9,7 +9,7 @@
 //! gateway   handle: one exchange begins; every error and every panic becomes a response here
 //!           respond, top to bottom:
 //!             cors, health     what is answered without an upstream
-//!             auth             plugins may say who is calling; the credential leaves the headers
+//!             auth             the gateway's keys, tokens and plugins say who is calling; the credential leaves the headers
 //!             wire::Endpoint   path -> endpoint; an unknown path goes to the default upstream or is a 404
 //!             models           the merged list of models
 //!             read_job         the body, within the limits; wire reads it once: routing view and places to edit
@@ -49,7 +49,7 @@
 //! | [`error`] | the one error of the request path |
 //! | `client_address` | where a client is behind trusted proxies; pure |
 //! | `compression` | answers made smaller for who asks for it |
-//! | `calendar`, `percent` | dates and days; percent-encoding undone |
+//! | `calendar`, `moment`, `percent` | dates and days; points in time as people write them; percent-encoding undone |
 //! | [`builtin`] | the first-party plugins, compiled by the build script |
 //!
 //! # What is deliberately absent
@@ -101,6 +101,10 @@
 //! **A body that is dropped tells its plugins.** A client that leaves drops the response in the middle; the plugins'
 //! `finish` and the end of the exchange then happen in a task of their own.
 //!
+//! **A caller's key is hashed once and looked up**, whatever the number of keys. What is compared are HMACs under a secret that
+//! callers do not know, in constant time besides, so that no answer tells how near a guess was; and a stolen configuration
+//! lets nobody in. A token's algorithm follows from the key that its issuer published, never from the token alone.
+//!
 //! **A place in the audit's queue is taken before a request is dispatched**, so that ending an exchange never waits and
 //! nothing is lost: whoever would overflow the queue waits in front of the upstream, where nothing has been spent yet.
 //! The queue is ours: rows and bytes are counted, a batch is taken whole, and one thread writes it.
@@ -149,6 +153,7 @@ mod limit;
 mod log;
 mod metrics;
 mod models;
+mod moment;
 mod percent;
 mod plugin;
 mod recording;

@@ -12,7 +12,7 @@ use http::{HeaderMap, Method};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::auth::Caller;
+use crate::auth::{Account, Caller};
 use crate::budget::Budget;
 use crate::config::ModelMatch;
 use crate::error::{Error, ErrorKind, Result};
@@ -112,14 +112,28 @@ impl ModelsCache {
 ///
 /// `UpstreamUnreachable` when no upstream gave a list, `ModelNotFound` for an id that is not in it.
 pub(crate) async fn answer(snapshot: Arc<Snapshot>, caller: Caller, id: &str) -> Result<Bytes> {
-    let models = aggregated(snapshot, caller).await?;
+    let account = caller.account.clone();
+    let models = aggregated(snapshot.clone(), caller).await?;
+    let may_use =
+        |model: &&Model| account.as_ref().is_none_or(|account| is_for(account, &snapshot, &model.id));
     if id.is_empty() {
-        return Ok(list::encode_list(&models));
+        return Ok(match &account {
+            None => list::encode_list(&models),
+            Some(_) => list::encode_list(&models.iter().filter(may_use).cloned().collect::<Vec<_>>()),
+        });
     }
     let id = &*percent::decoded(id);
-    let found = models.iter().find(|model| model.id == id);
+    let found = models.iter().filter(may_use).find(|model| model.id == id);
     let missing = || Error::new(ErrorKind::ModelNotFound, format!("The model `{id}` does not exist."));
     found.map(|model| model.raw.clone()).ok_or_else(missing)
+}
+
+/// Whether a key may use a model of the list, and one of its upstreams takes it.
+fn is_for(account: &Account, snapshot: &Snapshot, model: &str) -> bool {
+    let takes = |upstream: &Arc<Upstream>| {
+        account.may_use_upstream(&upstream.settings.name) && upstream.settings.accepts(model)
+    };
+    account.may_use_model(model) && (account.upstreams.is_empty() || snapshot.upstreams.iter().any(takes))
 }
 
 async fn aggregated(snapshot: Arc<Snapshot>, caller: Caller) -> Result<Arc<[Model]>> {
@@ -148,8 +162,8 @@ async fn fetch_all(snapshot: &Snapshot, caller: Arc<Caller>) -> Fetched {
     let enabled = snapshot.upstreams.iter().filter(|upstream| upstream.settings.is_enabled);
     let fetching: Vec<_> = enabled
         .map(|upstream| {
-            let (task, caller) = (upstream.clone(), caller.clone());
-            (upstream, tokio::spawn(async move { fetch(&task, &caller).await }))
+            let (task, caller, has_keys) = (upstream.clone(), caller.clone(), snapshot.has_keys());
+            (upstream, tokio::spawn(async move { fetch(&task, &caller, has_keys).await }))
         })
         .collect();
     let mut models = Vec::new();
@@ -189,7 +203,7 @@ fn configured(upstream: &Upstream) -> Vec<Model> {
     exact.iter().chain(aliases).map(|name| Model::configured(name, &settings.name)).collect()
 }
 
-async fn fetch(upstream: &Arc<Upstream>, caller: &Caller) -> Result<Vec<Model>> {
+async fn fetch(upstream: &Arc<Upstream>, caller: &Caller, has_keys: bool) -> Result<Vec<Model>> {
     let job = Job {
         method: Method::GET,
         endpoint: Some(Endpoint::Models),
@@ -202,7 +216,7 @@ async fn fetch(upstream: &Arc<Upstream>, caller: &Caller) -> Result<Vec<Model>> 
         holds_answer: false,
         _share: Arc::new(Budget::new().share()),
     };
-    let asked = tokio::time::timeout(FETCH_TIME_MAX, ask(&job, upstream)).await;
+    let asked = tokio::time::timeout(FETCH_TIME_MAX, ask(&job, upstream, has_keys)).await;
     let reply = asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::UpstreamTimeout, "no list in time")))?;
     match reply.content {
         ReplyContent::Whole(answer) if reply.status.is_success() => {

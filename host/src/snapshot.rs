@@ -10,8 +10,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 
+use crate::auth::Gate;
 use crate::config::Config;
 use crate::models::ModelsCache;
+use crate::plugin::hook::Hook;
 use crate::plugin::{Loaded, Runtime};
 use crate::route::{Member, Routes};
 use crate::tls;
@@ -25,6 +27,8 @@ pub(crate) struct Snapshot {
     pub(crate) routes: Routes,
     /// The upstreams, in the order of the configuration, with what operators said of them on top.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
+    /// Who may call.
+    pub(crate) gate: Arc<Gate>,
     /// The plugins.
     pub(crate) plugins: Loaded,
     /// The certificate of the main listener.
@@ -69,7 +73,13 @@ impl Snapshot {
         let plugins = Loaded::new(&config, before.map(|before| &before.plugins), runtime)?;
         let routes = routes(&config, &upstreams);
         let models = ModelsCache::new(config.models_cache_ttl);
-        Ok(Self { config, routes, upstreams, plugins, tls, models })
+        let gate = Arc::new(Gate::new(&config));
+        Ok(Self { config, routes, upstreams, gate, plugins, tls, models })
+    }
+
+    /// Whether the gateway, or a plugin of it, has keys of its own: callers' keys go to nobody else then.
+    pub(crate) fn has_keys(&self) -> bool {
+        self.gate.is_guarded() || self.plugins.hooks.has(Hook::Authenticate)
     }
 
     /// The same snapshot, but for what an operator says of one upstream.
@@ -80,6 +90,7 @@ impl Snapshot {
         Self {
             routes: routes(&config, &upstreams),
             upstreams,
+            gate: self.gate.clone(),
             plugins: self.plugins.clone(),
             tls: self.tls.clone(),
             models: ModelsCache::new(config.models_cache_ttl),

@@ -10,6 +10,7 @@ mod environment;
 mod fuzz;
 mod hostile;
 mod limits;
+mod keys;
 mod logs;
 mod metrics;
 mod models;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::admin::parameters::Query;
+use crate::auth::Account;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::explain::{Explanation, explain};
 use crate::route::{Choice, Keying, Routes};
@@ -28,20 +29,43 @@ pub(super) fn of_text(snapshot: &Snapshot, mut query: Query) -> Result<Value> {
 ///
 /// `InvalidRequest` for what no client could send either, or for a parameter that does not exist.
 pub(super) fn of_body(snapshot: &Snapshot, mut query: Query, body: Bytes) -> Result<Value> {
-    let tenant = query.take("tenant")?.unwrap_or_default();
+    let (tenant, key) = (query.take("tenant")?, query.take("key")?);
     query.finish()?;
+    let account = key.map(|key| account(snapshot, &key)).transpose()?;
+    let of_key = account.and_then(|account| account.tenant.as_deref().map(str::to_owned));
+    let tenant = tenant.or(of_key).unwrap_or_default();
     let endpoint =
         Endpoint::guess(&body).map_err(|message| Error::new(ErrorKind::InvalidRequest, message))?;
     let request = openai::decode(endpoint, body)?;
     let keying = Keying { tenant: &tenant, model: request.model() };
     // Routes of its own: to look takes no turn, and leaves no name in the cache.
-    let routes = Routes::with_members(snapshot.routes.members().to_vec(), snapshot.routes.routing());
+    let mut members = snapshot.routes.members().to_vec();
+    let may_use = |name: &str| may_use(account, keying.model, name);
+    members.iter_mut().for_each(|member| member.is_enabled &= may_use(&member.name));
+    let routes = Routes::with_members(members, snapshot.routes.routing());
     let in_flight = |index: usize| snapshot.upstreams[index].state.in_flight();
     let explanation = explain(&routes, keying, &request.prompt(true), in_flight);
-    Ok(describe(snapshot, endpoint, keying, &explanation))
+    Ok(describe(snapshot, endpoint, keying, &explanation, may_use))
 }
 
-fn describe(snapshot: &Snapshot, endpoint: Endpoint, keying: Keying<'_>, explanation: &Explanation) -> Value {
+fn account<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Account> {
+    let mut keys = snapshot.config.keys.iter().flat_map(|keys| keys.all.iter());
+    let key = keys.find(|key| *key.account.name == *name);
+    key.map(|key| &*key.account).ok_or_else(|| Error::invalid("key", format!("there is no key `{name}`")))
+}
+
+/// Whether a key, if it is one's, lets an upstream answer for a model.
+fn may_use(account: Option<&Account>, model: &str, upstream: &str) -> bool {
+    account.is_none_or(|account| account.may_use_model(model) && account.may_use_upstream(upstream))
+}
+
+fn describe(
+    snapshot: &Snapshot,
+    endpoint: Endpoint,
+    keying: Keying<'_>,
+    explanation: &Explanation,
+    may_use: impl Fn(&str) -> bool,
+) -> Value {
     let Explanation { strategy, anchor, choices } = explanation;
     let name = |choice: &Choice| &*snapshot.upstreams[choice.upstream].settings.name;
     let candidates: Vec<Value> = choices.iter().map(|choice| candidate(snapshot, choice)).collect();
@@ -50,7 +74,13 @@ fn describe(snapshot: &Snapshot, endpoint: Endpoint, keying: Keying<'_>, explana
         .filter(|index| !is_candidate(*index))
         .map(|index| {
             let settings = &snapshot.upstreams[index].settings;
-            let reason = if settings.is_enabled { "it does not take this model" } else { "it is disabled" };
+            let reason = match settings.is_enabled {
+                false => "it is disabled",
+                true if settings.accepts(keying.model) && !may_use(&settings.name) => {
+                    "it is not for this key"
+                }
+                true => "it does not take this model",
+            };
             json!({"upstream": &*settings.name, "reason": reason})
         })
         .collect();

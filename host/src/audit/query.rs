@@ -6,7 +6,6 @@
 
 mod files;
 mod filter;
-mod moment;
 mod row;
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,9 @@ pub(super) fn run(path: Option<&Path>, environment: &Environment) -> ExitCode {
             if !config.plugins.is_empty() {
                 found = format!("{found}, {}", counted(config.plugins.len(), "plugin"));
             }
+            if let Some(keys) = &config.keys {
+                found = format!("{found}, {}", counted(keys.all.len(), "key"));
+            }
             println!("{}: ok ({found})", name(&origin));
             ExitCode::SUCCESS
         }

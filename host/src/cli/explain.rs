@@ -8,7 +8,7 @@ use crate::chat::Prompt;
 use crate::config::env::Environment;
 use crate::config::{self, Overrides};
 use crate::route::explain::{self, Explanation};
-use crate::route::{Choice, Keying, Routes};
+use crate::route::{Choice, Keying, Member, Routes};
 use crate::wire::{Endpoint, openai};
 
 /// Prints how the request in a file would be routed.
@@ -16,7 +16,13 @@ use crate::wire::{Endpoint, openai};
 /// # Errors
 ///
 /// A message when the configuration or the request is not valid.
-pub(super) fn run(config: Option<&Path>, environment: &Environment, request: &Path) -> Result<(), String> {
+pub(super) fn run(
+    config: Option<&Path>,
+    environment: &Environment,
+    request: &Path,
+    tenant: Option<&str>,
+    key: Option<&str>,
+) -> Result<(), String> {
     let origin = config::locate(config, environment);
     let loaded = config::load(&origin, environment, &Overrides::default());
     let (config, _) = loaded.map_err(|problems| problems.to_string())?;
@@ -24,8 +30,23 @@ pub(super) fn run(config: Option<&Path>, environment: &Environment, request: &Pa
     let body = fs::read(request).map_err(|error| named(&error))?;
     let endpoint = Endpoint::guess(&body).map_err(|error| named(&error))?;
     let request = openai::decode(endpoint, body.into()).map_err(|error| named(&error))?;
-    let keying = Keying { tenant: "", model: request.model() };
-    print!("{}", explain(&Routes::new(&config), keying, &request.prompt(true)));
+    let mut keys = config.keys.iter().flat_map(|keys| keys.all.iter());
+    let account = key.map(|name| {
+        let found = keys.find(|key| *key.account.name == *name).map(|key| &*key.account);
+        found.ok_or_else(|| format!("there is no key `{name}`"))
+    });
+    let account = account.transpose()?;
+    let of_key = account.and_then(|account| account.tenant.as_deref());
+    let keying = Keying { tenant: tenant.or(of_key).unwrap_or_default(), model: request.model() };
+    let mut members: Vec<Member> = config.upstreams.iter().map(Member::from).collect();
+    if let Some(account) = account {
+        let may_use_model = account.may_use_model(keying.model);
+        for member in &mut members {
+            member.is_enabled &= may_use_model && account.may_use_upstream(&member.name);
+        }
+    }
+    let routes = Routes::with_members(members, config.routing);
+    print!("{}", explain(&routes, keying, &request.prompt(true)));
     Ok(())
 }
 
@@ -80,7 +101,6 @@ mod tests {
 
     use super::*;
     use crate::config::{ModelMatch, PriorityMode, Routing, Strategy};
-    use crate::route::Member;
 
     #[track_caller]
     fn check(strategy: Strategy, model: &str, texts: &[&'static str], expected: &str) {

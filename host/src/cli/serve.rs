@@ -242,6 +242,9 @@ fn print_banner(config: &Config, main: &TcpListener, admin: &TcpListener) -> Res
         let found = upstream.found_by.map(|variable| format!(" ({variable})")).unwrap_or_default();
         println!("upstream {}: {place}{found}", upstream.name);
     }
+    if let Some(keys) = &config.keys {
+        println!("keys {}", keys.all.len());
+    }
     if config.audit.is_enabled {
         println!("audit {} (read it with `witgate audit`)", config.audit.path.display());
     }
@@ -251,7 +254,8 @@ fn print_banner(config: &Config, main: &TcpListener, admin: &TcpListener) -> Res
     if has_echo {
         let body =
             r#"{"model":"echo","stream":true,"messages":[{"role":"user","content":"hello out there"}]}"#;
-        println!("try: curl -N {scheme}://{main}/v1/chat/completions -d '{body}'");
+        let key = if config.is_guarded() { " -H 'authorization: Bearer KEY'" } else { "" };
+        println!("try: curl -N {scheme}://{main}/v1/chat/completions{key} -d '{body}'");
     }
     warn_if_open(config);
     Ok(())
@@ -262,7 +266,7 @@ fn warn_if_open(config: &Config) {
     if config.is_open_to_anybody() {
         tracing::warn!(
             listen = %config.server.listen,
-            "anybody who reaches this address can use the upstreams' keys: bind to loopback or put an authenticating proxy before it"
+            "anybody who reaches this address can use the upstreams' keys: add `keys`, bind to loopback, or put an authenticating proxy before it"
         );
     }
 }

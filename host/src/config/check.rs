@@ -4,6 +4,8 @@
 //! values are read and held against each other. A value that does not fit its schema has been reported by then and
 //! is read as if it were absent.
 
+mod jwt;
+pub mod keys;
 mod limits;
 mod plugin;
 mod schema;
@@ -20,13 +22,13 @@ use http::{HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 
 use crate::config::defaults::Defaults;
-use crate::config::diagnostic::{self, Problem, SECRET_KEYS};
+use crate::config::diagnostic::{self, Diagnostic, Problem, SECRET_KEYS};
 use crate::config::env::{self, Environment};
 use crate::config::file::{Key, Node, Plain, Span, Value};
 use crate::config::files::{Digest, Files};
 use crate::config::secret::{Secret, is_credential};
 use crate::config::{
-    Clean, Config, ErrorCompat, Metrics, ModelMatch, Networks, Origin, PriorityMode, Retry, RetryOn, Routing,
+    Clean, Config, ErrorCompat, Metrics, ModelMatch, Networks, Origin, PriorityMode, Retry, RetryOn, Routing, KeyHash,
     Server, ServerTls, Strategy, Target, ThinkingFormat, Timeouts, Upstream, UpstreamTls,
 };
 
@@ -36,6 +38,8 @@ pub struct Checked {
     pub config: Config,
     /// Errors and warnings, in no particular order.
     pub problems: Vec<Problem>,
+    /// What was found in further files.
+    pub found: Vec<Diagnostic>,
     /// Where secrets stand in the text.
     pub hidden: Vec<Span>,
     /// Where `server.admin` stands, for what is only known once the flags have been heard.
@@ -61,17 +65,18 @@ pub fn check(
     env::expand_tree(&mut root, environment, &mut problems);
     schema::walk(&root, &mut problems);
     let folder = path.parent().unwrap_or_else(|| Path::new("")).to_owned();
-    let mut reader = Reader { problems, folder, environment, files: Files::default() };
+    let mut reader = Reader { problems, folder, environment, files: Files::default(), found: Vec::new() };
     let config = reader.config(&root, Origin::File(path.to_owned()), defaults);
     let admin = root.get("server").and_then(|server| server.get("admin")).map(|node| node.span);
-    Ok(Checked { config, problems: reader.problems, hidden, admin })
+    Ok(Checked { config, problems: reader.problems, found: reader.found, hidden, admin })
 }
 
 /// Finds what must not be shown: values of secret keys, passwords in URLs, headers that look like credentials.
 fn hide_secrets(node: &Node, is_secret: bool, hidden: &mut Vec<Span>) {
     match &node.value {
         Value::Scalar(scalar) => {
-            if (is_secret || has_password(&scalar.text)) && !diagnostic::is_reference(&scalar.text) {
+            let is_secret = is_secret || has_password(&scalar.text) || looks_like_key(&scalar.text);
+            if is_secret && !diagnostic::is_reference(&scalar.text) {
                 hidden.push(node.span);
             }
         }
@@ -87,7 +92,9 @@ fn hide_secrets(node: &Node, is_secret: bool, hidden: &mut Vec<Span>) {
                 let is_secret = is_secret
                     || is_named
                     || SECRET_KEYS.contains(&key.text.as_str())
-                    || is_credential(&key.text);
+                    || is_credential(&key.text)
+                    || key.text == "hash"
+                        && node.scalar().is_some_and(|hash| KeyHash::parse(&hash.text).is_none());
                 hide_secrets(node, is_secret, hidden);
             }
         }
@@ -99,6 +106,11 @@ fn has_password(text: &str) -> bool {
     text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().unwrap_or("").contains('@'))
 }
 
+/// Whether a text begins as the keys of this gateway and of many services do.
+fn looks_like_key(text: &str) -> bool {
+    text.starts_with("sk-")
+}
+
 /// A key and its value, if it is there.
 type Entry<'a> = Option<(&'a Key, &'a Node)>;
 
@@ -106,8 +118,10 @@ struct Reader<'a> {
     problems: Vec<Problem>,
     folder: PathBuf,
     environment: &'a Environment,
-    /// The secrets, certificates and plugins.
+    /// The secrets, certificates, keys and plugins.
     files: Files,
+    /// What was found in further files.
+    found: Vec<Diagnostic>,
 }
 
 impl Reader<'_> {
@@ -116,6 +130,11 @@ impl Reader<'_> {
         let upstreams = self.upstreams(root, thinking_format, defaults);
         let plugins = self.plugins(root.get("plugins"));
         let server = self.server(root.get("server"), &defaults.server);
+        let limits = self.limits(root.get("limits"), &defaults.limits);
+        let audit = self.audit(root.get("audit"), &defaults.audit);
+        let tenants = self.tenants(root.get("tenants"), &upstreams);
+        let keys = self.keys(root, &upstreams, &tenants, &limits, &audit);
+        let jwt = self.jwt(root);
         Config {
             origin,
             origin_digest: Digest::default(),
@@ -130,10 +149,12 @@ impl Reader<'_> {
                 Some("gpt_api") => ErrorCompat::GptApi,
                 _ => ErrorCompat::OpenAi,
             },
-            limits: self.limits(root.get("limits"), &defaults.limits),
-            tenants: self.tenants(root.get("tenants")),
+            keys,
+            jwt,
+            limits,
+            tenants,
             prices: self.prices(root.get("prices")),
-            audit: self.audit(root.get("audit"), &defaults.audit),
+            audit,
             log: self.log(root.get("log"), &defaults.log),
             metrics: Metrics {
                 is_compat: root.get("metrics").and_then(|metrics| flag(metrics, "compat")).unwrap_or(false),

@@ -41,6 +41,8 @@ pub fn config(
         retry: defaults.retry,
         models_cache_ttl: defaults.models_cache_ttl,
         error_compat: ErrorCompat::OpenAi,
+        keys: None,
+        jwt: None,
         limits: defaults.limits,
         tenants: Vec::new(),
         prices: Vec::new(),

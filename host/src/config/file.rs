@@ -189,10 +189,27 @@ impl Node {
 /// # Errors
 /// The text is too large, is not YAML, has several documents, nests too deep, or its aliases repeat too much.
 pub fn parse(text: &str, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
-    if text.len() > FILE_BYTES_MAX {
-        return Err(Problem::error(Span::at(1, 1), "the file is larger than 1 MiB"));
+    parse_within(text, FILE_BYTES_MAX, NODES_MAX, problems)
+}
+
+/// The same within other bounds of the text and its tree.
+///
+/// # Errors
+/// See [`parse`].
+pub fn parse_within(
+    text: &str,
+    bytes_max: usize,
+    nodes_max: usize,
+    problems: &mut Vec<Problem>,
+) -> Result<Node, Problem> {
+    if text.len() > bytes_max {
+        return Err(Problem::error(
+            Span::at(1, 1),
+            format!("the file is larger than {} MiB", bytes_max >> 20),
+        ));
     }
-    let mut builder = Builder { problems, open: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None };
+    let mut builder =
+        Builder { problems, open: Vec::new(), anchors: HashMap::new(), nodes: 0, nodes_max, root: None };
     let mut parser = Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
     while let Some(event) = parser.next_event() {
         let (event, span) = event.map_err(|error| syntax(&error, text))?;
@@ -228,6 +245,7 @@ struct Builder<'a> {
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    nodes_max: usize,
     root: Option<Node>,
 }
 
@@ -328,7 +346,7 @@ impl Builder<'_> {
             self.nodes += size(&node);
             self.anchors.insert(anchor, node.clone());
         }
-        if self.nodes > NODES_MAX {
+        if self.nodes > self.nodes_max {
             return Err(Problem::error(
                 node.span,
                 "the file has too many values, counting what aliases repeat",

@@ -69,11 +69,13 @@ pub enum LimitBy {
     Header(HeaderName),
 }
 
-/// A tenant that has a quota of its own, over all its keys.
+/// A tenant that has a quota or upstreams of its own, over all its keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tenant {
     /// As keys name it.
     pub name: Arc<str>,
+    /// The upstreams that may answer those of its keys that name none; none listed means all.
+    pub upstreams: Vec<Arc<str>>,
     /// What its keys together may use.
     pub quota: Quota,
 }

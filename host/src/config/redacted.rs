@@ -1,13 +1,16 @@
 //! The effective configuration as JSON, without its secrets.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::config::{
-    Audit, Config, ErrorCompat, Glob, LimitBy, Limits, ModelMatch, Networks, OnFault, Origin, Plugin,
-    Price, PriorityMode, Quota, Rate, RetryOn, Spend, Target, ThinkingFormat, Upstream,
+    Audit, Config, ErrorCompat, Glob, LimitBy, Limits, ModelMatch, Networks, OnFault, Origin, Plugin, Price, PriorityMode, Quota, Rate, RetryOn, Spend, Target, ThinkingFormat, Upstream, Jwt, Key,
 };
+
+/// The most keys that are shown.
+const KEYS_SHOWN_MAX: usize = 1000;
 
 impl Config {
     /// The effective configuration by the keys of the file; secrets are `***`, durations are in milliseconds.
@@ -39,6 +42,7 @@ impl Config {
                 "upstream_header": server.upstream_header,
                 "metrics_on_main": server.metrics_on_main,
                 "cache_dir": server.cache_dir,
+                "key_secret": self.keys.as_ref().and_then(|keys| keys.secret.as_ref()).map(|_| "***"),
             },
             "upstreams": self.upstreams.iter().map(upstream).collect::<Vec<_>>(),
             "plugins": self.plugins.iter().map(plugin).collect::<Vec<_>>(),
@@ -62,8 +66,12 @@ impl Config {
                 ErrorCompat::OpenAi => "openai",
                 ErrorCompat::GptApi => "gpt_api",
             },
+            "keys": self.keys.iter().flat_map(|keys| keys.all.iter().take(KEYS_SHOWN_MAX)).map(key).collect::<Vec<_>>(),
+            "keys_count": self.keys.as_ref().map_or(0, |keys| keys.all.len()),
+            "keys_file": self.keys.as_ref().and_then(|keys| keys.file.as_ref()),
+            "jwt": self.jwt.as_ref().map(jwt),
             "limits": limits(&self.limits),
-            "tenants": self.tenants.iter().map(|tenant| json!({ "name": &*tenant.name, "limits": quota(&tenant.quota) })).collect::<Vec<_>>(),
+            "tenants": self.tenants.iter().map(|tenant| json!({ "name": &*tenant.name, "upstreams": names(&tenant.upstreams), "limits": quota(&tenant.quota) })).collect::<Vec<_>>(),
             "prices": self.prices.iter().map(price).collect::<serde_json::Map<_, _>>(),
             "audit": audit(&self.audit),
             "log": {
@@ -90,6 +98,39 @@ impl Config {
 
 fn networks(networks: &Networks) -> Vec<String> {
     networks.iter().map(ToString::to_string).collect()
+}
+
+fn names(names: &[Arc<str>]) -> Vec<&str> {
+    names.iter().map(|name| &**name).collect()
+}
+
+fn key(key: &Key) -> Value {
+    let account = &key.account;
+    let expires =
+        account.expires.and_then(|end| end.duration_since(UNIX_EPOCH).ok()).map(|end| end.as_secs());
+    json!({
+        "name": &*account.name,
+        "hash": "***",
+        "tenant": account.tenant.as_deref(),
+        "models": account.models.iter().map(Glob::as_str).collect::<Vec<_>>(),
+        "endpoints": account.endpoints.iter().map(|endpoint| endpoint.label()).collect::<Vec<_>>(),
+        "upstreams": names(&account.upstreams),
+        "passthrough": account.may_pass_through,
+        "expires_unix_s": expires,
+        "allow_ips": account.allow_ips.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "limits": quota(&account.quota),
+    })
+}
+
+fn jwt(jwt: &Jwt) -> Value {
+    json!({
+        "issuer": jwt.issuer,
+        "audience": jwt.audiences,
+        "secret": jwt.jwks.is_none().then_some("***"),
+        "jwks": jwt.jwks,
+        "claims": { "caller": jwt.claims.caller, "tenant": jwt.claims.tenant, "models": jwt.claims.models },
+        "leeway_ms": milliseconds(jwt.leeway),
+    })
 }
 
 fn limits(limits: &Limits) -> Value {

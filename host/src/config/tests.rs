@@ -470,15 +470,6 @@ c.yaml:4:15: `priority` must be a whole number from 0 to 1000000, not `${SECRET}
 #[test]
 fn keys_of_later_features_are_checked_and_refused() {
     refused_after_upstream(
-        "jwt: { issuer: a }",
-        r"
-c.yaml:4:1: `jwt` is not supported yet
-  | jwt: { issuer: a }
-  | ^^^
-  = remove it
-",
-    );
-    refused_after_upstream(
         "commit: { events_max: many }",
         r"
 c.yaml:4:1: `commit` is not supported yet

@@ -13,6 +13,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
+use crate::auth;
 use crate::chat::Prompt;
 use crate::config::{ModelMatch, RetryOn};
 use crate::error::{Blame, Error, ErrorKind, Result};
@@ -177,9 +178,9 @@ pub(crate) async fn dispatch(
 /// # Errors
 ///
 /// Those of one attempt, or `Overloaded` when the upstream has no place left.
-pub(crate) async fn ask(job: &Job, upstream: &Arc<Upstream>) -> Result<Reply> {
+pub(crate) async fn ask(job: &Job, upstream: &Arc<Upstream>, has_keys: bool) -> Result<Reply> {
     let place = upstream.enter().ok_or_else(full)?;
-    attempt(job, upstream, place, &job.model, false, Edits::default()).await
+    attempt(job, upstream, place, &job.model, has_keys, Edits::default()).await
 }
 
 /// Where a request goes, or goes on to: whoever takes a model, or one upstream.
@@ -209,8 +210,20 @@ enum Turn {
 }
 
 impl Target {
-    /// What the configuration means by a name in `fallback`.
+    /// What the configuration means by a name in `fallback`; none if the caller may not use that.
     fn of(name: &str, job: &Job, snapshot: &Snapshot) -> Option<Self> {
+        let target = Self::named(name, job, snapshot)?;
+        let is_allowed = match &target {
+            Self::Model(model) => job.caller.may_use_model(model),
+            Self::Upstream(upstream, model) => {
+                job.caller.may_use_upstream(&snapshot.upstreams[*upstream].settings.name)
+                    && job.caller.may_use_model(model)
+            }
+        };
+        is_allowed.then_some(target)
+    }
+
+    fn named(name: &str, job: &Job, snapshot: &Snapshot) -> Option<Self> {
         Some(match snapshot.routes.fallback(name)? {
             Fallback::Model(model) => Self::Model(Arc::from(model)),
             Fallback::Upstream(upstream) => {
@@ -257,9 +270,20 @@ fn first_target(job: &Job, snapshot: &Snapshot) -> Result<Target> {
         let is_default = |up: &Arc<Upstream>| up.settings.is_default && up.settings.is_enabled;
         let default = snapshot.upstreams.iter().position(is_default);
         let upstream = default.ok_or_else(|| Error::new(ErrorKind::UnknownPath, "there is no such path"))?;
+        if !job.caller.may_use_upstream(&snapshot.upstreams[upstream].settings.name) {
+            return Err(auth::forbidden("the key may not use the upstream of this path"));
+        }
         return Ok(Target::Upstream(upstream, job.model.clone()));
     }
-    if snapshot.routes.candidates(&job.model).is_empty() {
+    job.caller.check_model(&job.model)?;
+    let candidates = snapshot.routes.candidates(&job.model);
+    let may_use =
+        |upstream: &usize| job.caller.may_use_upstream(&snapshot.upstreams[*upstream].settings.name);
+    if job.caller.is_pinned() && !candidates.is_empty() && !candidates.iter().any(may_use) {
+        let message = format!("no upstream that the key may use takes the model `{}`", job.model);
+        return Err(auth::forbidden(message));
+    }
+    if candidates.is_empty() {
         return Err(Error::new(
             ErrorKind::ModelNotFound,
             format!("The model `{}` does not exist.", job.model),
@@ -271,7 +295,11 @@ fn first_target(job: &Job, snapshot: &Snapshot) -> Result<Target> {
 /// The candidates for a model, best first.
 fn ranking(model: &Arc<str>, job: &Job, snapshot: &Snapshot, exchange: &Exchange) -> Ranking {
     let routes = &snapshot.routes;
-    let candidates = routes.candidates(model);
+    let mut candidates = routes.candidates(model);
+    if job.caller.is_pinned() {
+        let may_use = |index: &usize| job.caller.may_use_upstream(&snapshot.upstreams[*index].settings.name);
+        candidates = candidates.iter().copied().filter(may_use).collect();
+    }
     let prompt = match (&job.payload, routes.reads(&candidates)) {
         (Payload::Json(request), reads @ (Reads::Prefix | Reads::Users)) => {
             request.prompt(reads == Reads::Users)
@@ -401,7 +429,7 @@ impl Attempts<'_> {
         model: &Arc<str>,
     ) -> Result<Reply, Failure> {
         let retry = &self.snapshot.config.retry;
-        let has_keys = self.snapshot.plugins.hooks.has(Hook::Authenticate);
+        let has_keys = self.snapshot.has_keys();
         let mut pause = retry.backoff;
         let mut further = retry.same_upstream;
         loop {

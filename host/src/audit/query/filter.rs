@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use rusqlite::types::Value;
 
-use super::moment;
+use crate::moment;
 
 /// The rows of a page unless it is said.
 const LIMIT: usize = 50;

@@ -7,7 +7,7 @@ use http::HeaderName;
 
 use super::{Reader, duration, integer, text, values};
 use crate::config::file::{Node, Plain, Value};
-use crate::config::{Glob, LimitBy, Limits, Price, Quota, Rate, Spend, Tenant};
+use crate::config::{Glob, LimitBy, Limits, Price, Quota, Rate, Spend, Tenant, Upstream};
 
 /// Millionths of the unit of money in one.
 const MILLIONTHS: f64 = 1e6;
@@ -91,8 +91,9 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn tenants(&mut self, node: Option<&Node>) -> Vec<Tenant> {
+    pub(super) fn tenants(&mut self, node: Option<&Node>, upstreams: &[Upstream]) -> Vec<Tenant> {
         let Some(Value::List(nodes)) = node.map(|node| &node.value) else { return Vec::new() };
+        let known = upstreams.iter().map(|upstream| &*upstream.name).collect();
         let mut lines = HashMap::new();
         let mut tenants = Vec::new();
         for node in nodes {
@@ -105,7 +106,8 @@ impl Reader<'_> {
                 self.error(span, format!("the tenant `{name}` is defined twice"), &help);
             }
             let quota = node.get("limits").map(|limits| self.quota(limits, &Quota::default()));
-            tenants.push(Tenant { name: Arc::from(name), quota: quota.unwrap_or_default() });
+            let upstreams = self.upstream_names(node.get("upstreams"), &known);
+            tenants.push(Tenant { name: Arc::from(name), upstreams, quota: quota.unwrap_or_default() });
         }
         tenants
     }

@@ -123,7 +123,7 @@ impl Reader<'_> {
         }
     }
 
-    fn endpoint(&mut self, node: &Node) -> Option<Endpoint> {
+    pub(super) fn endpoint(&mut self, node: &Node) -> Option<Endpoint> {
         let scalar = node.scalar().filter(|label| !label.is_unresolved)?;
         // What plugins are told is the endpoint's name; the label is what the audit of the earlier systems said.
         let label = if scalar.text == "completions" { Endpoint::Completions.label() } else { &scalar.text };

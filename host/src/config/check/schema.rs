@@ -95,8 +95,8 @@ const ROOT: &[Field] = &[
     key("log", Shape::Mapping(LOG)),
     key("state", Shape::State),
     later("commit", Shape::Mapping(COMMIT)),
-    later("keys", Shape::List(KEY)),
-    later("keys_file", Shape::Text),
+    key("keys", Shape::List(KEY)),
+    key("keys_file", Shape::Text),
     key("limits", Shape::Mapping(LIMITS)),
     key("tenants", Shape::List(TENANT)),
     key("audit", Shape::Mapping(AUDIT)),
@@ -104,7 +104,7 @@ const ROOT: &[Field] = &[
     later("health_check", Shape::Mapping(HEALTH_CHECK)),
     key("metrics", Shape::Mapping(METRICS)),
     key("otlp", Shape::Mapping(OTLP)),
-    later("jwt", Shape::Anything),
+    key("jwt", Shape::Mapping(JWT)),
     key("prices", Shape::Each(PRICE)),
     ignored("check_config"),
     ignored("performance_test"),
@@ -128,7 +128,7 @@ const SERVER: &[Field] = &[
     key("upstream_header", Shape::Bool),
     key("cache_dir", Shape::Text),
     key("trusted_proxies", Shape::Texts),
-    later("key_secret", Shape::Text),
+    key("key_secret", Shape::Text),
     key("metrics_on_main", Shape::Bool),
     key("allow_ips", Shape::Texts),
     key("proxy_protocol", Shape::Bool),
@@ -317,6 +317,18 @@ const KEY: &[Field] = &[
     key("limits", Shape::Mapping(QUOTA)),
 ];
 
+const JWT: &[Field] = &[
+    key("issuer", Shape::Text),
+    key("audience", Shape::Texts),
+    key("secret", Shape::Text),
+    key("jwks", Shape::Text),
+    key("claims", Shape::Mapping(JWT_CLAIMS)),
+    key("leeway", Shape::Duration),
+];
+
+const JWT_CLAIMS: &[Field] =
+    &[key("caller", Shape::Text), key("tenant", Shape::Text), key("models", Shape::Text)];
+
 const QUOTA: &[Field] = &[
     key("requests", Shape::Rate),
     key("tokens", Shape::Rate),
@@ -337,7 +349,8 @@ const LIMITS: &[Field] = &[
 
 const BUDGET: &[Field] = &[key("day", Shape::Mapping(SPEND)), key("month", Shape::Mapping(SPEND))];
 const SPEND: &[Field] = &[key("tokens", COUNT), key("money", MONEY)];
-const TENANT: &[Field] = &[required("name", Shape::Text), key("limits", Shape::Mapping(QUOTA))];
+const TENANT: &[Field] =
+    &[required("name", Shape::Text), key("upstreams", Shape::Texts), key("limits", Shape::Mapping(QUOTA))];
 
 /// Money for a million tokens of each kind.
 const PRICE: &[Field] =
@@ -367,6 +380,12 @@ const OTLP: &[Field] =
 /// Holds a tree against the schema and reports everything that does not fit.
 pub(super) fn walk(root: &Node, problems: &mut Vec<Problem>) {
     mapping(root, root.span, "the file", ROOT, problems);
+}
+
+/// Holds the list of a `keys_file` against the schema.
+pub(super) fn walk_keys(list: &Node, problems: &mut Vec<Problem>) {
+    let file = Key { text: "keys_file".to_owned(), span: list.span };
+    shape(&Shape::List(KEY), &file, list, problems);
 }
 
 fn mapping(node: &Node, place: Span, name: &str, fields: &[Field], problems: &mut Vec<Problem>) {

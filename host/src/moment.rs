@@ -6,12 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::calendar::{date as date_of, day_number};
 
 /// Microseconds of a second.
-pub(super) const SECOND: i64 = 1_000_000;
+pub(crate) const SECOND: i64 = 1_000_000;
 /// Microseconds of a day.
 const DAY: i64 = 86_400 * SECOND;
 
 /// The microseconds of a clock's time.
-pub(super) fn of(time: SystemTime) -> i64 {
+pub(crate) fn of(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
@@ -20,7 +20,7 @@ pub(super) fn of(time: SystemTime) -> i64 {
 /// ago (`90s`, `15m`, `2h`, `7d`, `4w`).
 ///
 /// A date is a day, everything else a moment without length; none if it is none of these.
-pub(super) fn parse(text: &str, now: i64) -> Option<Range<i64>> {
+pub(crate) fn parse(text: &str, now: i64) -> Option<Range<i64>> {
     if let Some(ago) = parse_ago(text) {
         let moment = now.saturating_sub(ago);
         return Some(moment..moment);

@@ -56,6 +56,8 @@ pub enum ErrorKind {
     Overloaded,
     /// The upstream could not be reached: DNS, connect or TLS.
     UpstreamUnreachable,
+    /// Every upstream that takes the model is left alone for a while, because it failed or asked for that.
+    UpstreamUnavailable,
     /// The upstream did not answer in time.
     UpstreamTimeout,
     /// The upstream answered something that is not valid HTTP or JSON, or closed in the middle.
@@ -138,7 +140,7 @@ impl ErrorKind {
             Self::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Overloaded | Self::PluginCapacity | Self::PluginQuarantined => {
+            Self::Overloaded | Self::UpstreamUnavailable | Self::PluginCapacity | Self::PluginQuarantined => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Rejected(refusal) => refusal.status,
@@ -166,6 +168,7 @@ impl ErrorKind {
             Self::Misdirected => "misdirected_request",
             Self::Overloaded => "overloaded",
             Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamUnavailable => "upstream_unavailable",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamInvalid => "upstream_invalid",
             Self::UpstreamEmpty => "upstream_empty",
@@ -196,6 +199,7 @@ impl ErrorKind {
             Self::PluginFault => "api_error",
             Self::Overloaded | Self::PluginCapacity | Self::PluginQuarantined => "overloaded_error",
             Self::UpstreamUnreachable
+            | Self::UpstreamUnavailable
             | Self::UpstreamTimeout
             | Self::UpstreamInvalid
             | Self::UpstreamEmpty
@@ -219,6 +223,7 @@ impl ErrorKind {
             | Self::Rejected(_)
             | Self::Cancelled => Blame::Client,
             Self::UpstreamUnreachable
+            | Self::UpstreamUnavailable
             | Self::UpstreamTimeout
             | Self::UpstreamInvalid
             | Self::UpstreamEmpty

@@ -3,6 +3,7 @@
 mod admin;
 mod audit;
 mod audit_cli;
+mod breaker;
 mod departure;
 mod environment;
 mod fuzz;

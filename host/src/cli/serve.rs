@@ -21,6 +21,7 @@ use crate::reload::Reloader;
 use crate::server::{self, Stop, Surface};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::traces::Traces;
+use crate::upstream;
 
 /// How often idle upstream connections and plugin instances are looked at.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
@@ -103,6 +104,7 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     admin_tasks.spawn(operators);
     tasks.spawn(watch(gateway.clone(), stop.drain.clone()));
     tasks.spawn(prune(gateway.clone(), stop.drain.clone()));
+    tasks.spawn(upstream::health::watch(gateway.clone(), stop.drain.clone()));
     while signals.next().await == Heard::Hangup {
         // A refusal is logged; the running configuration is kept.
         let _ = gateway.reloader.reload(&gateway).await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::config::check::values;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::env::Environment;
-use crate::config::{Audit, Limits, Log, Retry, RetryOn, Server, Timeouts};
+use crate::config::{Audit, Breaker, Limits, Log, Retry, RetryOn, Server, Timeouts};
 
 /// The values of everything that a file leaves out.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Defaults {
     pub server: Server,
     /// The timers of an upstream.
     pub timeouts: Timeouts,
+    /// When an upstream that fails is left alone.
+    pub breaker: Breaker,
     /// When another attempt is made.
     pub retry: Retry,
     /// How long a list of models is kept.
@@ -58,12 +60,14 @@ impl Default for Defaults {
                 idle: Duration::from_secs(60),
                 total: Duration::ZERO,
             },
+            breaker: Breaker::default(),
             retry: Retry {
                 same_upstream: 1,
                 attempts_max: 8,
                 hops_max: 4,
                 backoff: Duration::from_millis(100),
                 backoff_max: Duration::from_secs(2),
+                budget: 0.2,
                 on: RetryOn {
                     connect: true,
                     timeout: true,
@@ -99,6 +103,7 @@ impl Defaults {
             defaults.timeouts.idle = seconds;
         }
         variables.retry(&mut defaults.retry);
+        variables.breaker(&mut defaults.breaker);
         defaults.server.cache_dir = cache_dir(environment);
         variables.audit(&mut defaults.audit);
         variables.log(&mut defaults.log);
@@ -137,6 +142,23 @@ impl Variables<'_> {
         if let Some(pause) = self.seconds("RETRY_DELAY") {
             retry.backoff = pause;
             retry.backoff_max = retry.backoff_max.max(pause);
+        }
+    }
+
+    /// There was one breaker for the one upstream, and its cool-down did not grow.
+    fn breaker(&mut self, breaker: &mut Breaker) {
+        let count = |text: &str| text.parse().ok().filter(|count| (1..=1_000_000).contains(count));
+        if let Some(failures) = self.parse("CIRCUIT_BREAKER_THRESHOLD", "a number from 1 to 1000000", count) {
+            breaker.failures = failures;
+        }
+        let seconds = |text: &str| values::seconds(text).filter(|seconds| !seconds.is_zero());
+        if let Some(cooldown) = self.parse("CIRCUIT_BREAKER_TIMEOUT", "a number of seconds above 0", seconds)
+        {
+            breaker.cooldown = cooldown;
+            breaker.cooldown_max = breaker.cooldown_max.max(cooldown);
+        }
+        if self.parse("CIRCUIT_BREAKER_ENABLED", "`true` or `false`", flag) == Some(false) {
+            breaker.failures = 0;
         }
     }
 
@@ -219,9 +241,6 @@ const LATER: &[&str] = &[
     "USER_HEADER",
     "REDIS_URL",
     "REDIS_POOL_SIZE",
-    "CIRCUIT_BREAKER_ENABLED",
-    "CIRCUIT_BREAKER_THRESHOLD",
-    "CIRCUIT_BREAKER_TIMEOUT",
 ];
 
 /// The variables of the earlier systems that have no meaning here, and what to do instead.

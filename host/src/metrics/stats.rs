@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use crate::gateway::Gateway;
+use crate::health;
 
 /// What there is at this moment.
 ///
@@ -13,6 +14,7 @@ use crate::gateway::Gateway;
 /// neither `success` nor `error`. `errors` and the rest of the window mean the same.
 pub(super) fn describe(gateway: &Gateway) -> Value {
     let metrics = &gateway.activity.metrics;
+    let snapshot = gateway.snapshots.current();
     let totals = &metrics.totals;
     let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let by_status: Map<String, Value> =
@@ -31,9 +33,9 @@ pub(super) fn describe(gateway: &Gateway) -> Value {
             "streaming": count(&totals.streaming),
         },
         "latency": {"avg_seconds": totals.seconds_mean()},
-        "errors": {"upstream": count(&totals.upstream_errors), "circuit_breaker_trips": 0},
+        "errors": {"upstream": count(&totals.upstream_errors), "circuit_breaker_trips": snapshot.breaker_trips()},
         "status_codes": by_status,
-        "circuit_breaker": {"state": "closed"},
+        "circuit_breaker": health::circuit_breaker(&snapshot),
         "tokens": {"input": input, "output": output, "cached": cached, "reasoning": reasoning},
         "window": metrics.window.describe(Instant::now()),
         "audit": {

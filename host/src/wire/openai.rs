@@ -89,6 +89,7 @@ fn gpt_api_type(kind: &ErrorKind) -> &'static str {
         | ErrorKind::Forbidden => kind.class(),
         ErrorKind::Overloaded
         | ErrorKind::UpstreamUnreachable
+        | ErrorKind::UpstreamUnavailable
         | ErrorKind::UpstreamTimeout
         | ErrorKind::UpstreamInvalid
         | ErrorKind::UpstreamEmpty

@@ -352,6 +352,24 @@ fn when_all_keys_rest_so_does_the_upstream() {
     assert_eq!((limited.count(), other.count()), (2, 1), "keys rest over a reload");
 }
 
+// parity: 121
+#[test]
+fn a_request_that_every_key_is_forbidden_is_the_callers_fault() {
+    let upstream = Upstream::new(|request| match request.text().contains("forbidden") {
+        true => Reply::error(403, "not for you"),
+        false => Reply::chat("hello"),
+    });
+    let gateway = Gateway::start(&config(&[("one", &upstream, "api_keys: [sk-1, sk-2, sk-3]")], ""));
+    for _ in 0..3 {
+        assert_eq!(gateway.send(&Request::chat("forbidden")).expect(403).error_message(), "not for you");
+    }
+    assert_eq!(upstream.count(), 9, "each key once for each request");
+    let one = shown(&gateway, "one");
+    assert!(one["keys"].as_array().expect("a list").iter().all(|key| key["state"] == "closed"), "{one}");
+    gateway.send(&chat()).expect(200);
+    assert_eq!(upstream.count(), 10);
+}
+
 #[test]
 fn an_upstream_that_wants_a_rest_gets_it_if_somebody_else_can_answer() {
     let limited = Upstream::always(Reply::error(429, "slow down").header("retry-after", "1000"));

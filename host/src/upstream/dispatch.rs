@@ -436,20 +436,20 @@ impl Attempts<'_> {
             let took = started.elapsed();
             self.exchange.waited += took;
             let has_others = || self.snapshot.routes.candidates(&self.job.model).len() > 1;
-            let takes_next_key = leave.learn(&outcome, has_others);
+            let next_key = leave.learn(&outcome, has_others);
             let note = self.exchange.attempts.last_mut().expect("it was noted when it began");
             note.took = took;
             let error = match outcome {
                 Ok(reply) => {
                     note.status = Some(reply.status);
                     upstream.state.answered(took);
-                    // A refused key is the operator's fault and not the caller's; nothing was done with the request.
-                    let reply = match takes_next_key {
-                        true => reply.held().await.map_err(Failure::Error)?,
-                        false => reply,
+                    let reply = match next_key {
+                        // Its place is needed, if there are few.
+                        Some(_) => reply.held().await.map_err(Failure::Error)?,
+                        None => reply,
                     };
-                    if takes_next_key
-                        && let Ok(next) = upstream.leave()
+                    // A refused key is the operator's fault and not the caller's; nothing was done with the request.
+                    if let Some(next) = next_key
                         && let Some(again) = upstream.enter()
                         && self.may_repeat()
                     {

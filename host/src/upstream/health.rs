@@ -4,6 +4,7 @@
 //! it, and it stays open while they go on.
 
 use std::future::poll_fn;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use crate::gateway::Gateway;
 use crate::upstream::pool::Answer;
 use crate::upstream::{RequestBody, Upstream};
 
-/// The longest that one check may take; a shorter interval is a shorter bound.
-const CHECK_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long one check may take: as long as the interval, but not less and not more than this.
+const CHECK_TIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
 /// What of an answer is read, so that its connection can be used again, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
@@ -63,7 +64,7 @@ async fn check_on(upstream: Arc<Upstream>, health: Health) {
     let mut bad: u32 = 0;
     let mut turns = tokio::time::interval(health.interval);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let time_max = health.interval.min(CHECK_TIME_MAX);
+    let time_max = health.interval.clamp(*CHECK_TIME.start(), *CHECK_TIME.end());
     loop {
         turns.tick().await;
         let (name, settings) = (&upstream.settings.name, &upstream.settings.breaker);

@@ -68,16 +68,26 @@ impl Keys {
         if !self.are_several() {
             return Ok(None);
         }
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut soonest: Option<Instant> = None;
-        for place in 0..self.all.len() {
-            let key = &self.all[turn.wrapping_add(place) % self.all.len()];
+        for key in self.in_turn() {
             match key.breaker.ask(&self.rests) {
                 Ok(pass) => return Ok(Some(KeyPass { key, pass })),
                 Err(until) => soonest = Some(soonest.map_or(until, |soonest| soonest.min(until))),
             }
         }
         soonest.map_or(Ok(None), Err)
+    }
+
+    /// The next key that does not rest and was not tried for this request; none if there is no such key.
+    pub(super) fn next_but<T>(&self, tried: &[(KeyPass<'_>, T)]) -> Option<KeyPass<'_>> {
+        let is_tried = |key: &&Key| tried.iter().any(|(pass, _)| std::ptr::eq(pass.key, *key));
+        let mut others = self.in_turn().filter(|key| !is_tried(key));
+        others.find_map(|key| Some(KeyPass { key, pass: key.breaker.ask(&self.rests).ok()? }))
+    }
+
+    fn in_turn(&self) -> impl Iterator<Item = &Key> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        (0..self.all.len()).map(move |place| &self.all[turn.wrapping_add(place) % self.all.len()])
     }
 
     /// The first key, for what is no attempt.

@@ -1,7 +1,8 @@
 //! Leave to ask an upstream once, and what the answer means for the breakers that gave it.
 //!
 //! Where an upstream has several keys, a key that is refused rests, and the upstream does not; with one key, or none of its
-//! own, the upstream rests when it asks for that and somebody else can answer. What a caller did wrong means nothing.
+//! own, the upstream rests when it asks for that and somebody else can answer. What a caller did wrong means nothing, and
+//! 401 and 403 may be that: a key is at fault only if the same request was taken with another one.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +24,8 @@ pub(super) struct Leave<'a> {
     pass: Pass<'a>,
     /// None where there are not several keys.
     key: Option<KeyPass<'a>>,
+    /// Keys with which the request was forbidden, and how long they are to rest if it was them.
+    suspects: Vec<(KeyPass<'a>, Option<Duration>)>,
 }
 
 /// What an attempt says of an upstream and of the key it was asked with.
@@ -32,8 +35,8 @@ enum Finding {
     Alive,
     /// It does not.
     Failing,
-    /// It does not take the key, for so long if it said how long.
-    KeyRefused(Option<Duration>),
+    /// It forbids the request, and may forbid it with this key only; for so long if it said how long.
+    Forbidden(Option<Duration>),
     /// It has had too much, of this key, and says how long if it knows.
     Limited(Option<Duration>),
     /// Nothing.
@@ -49,7 +52,7 @@ impl Upstream {
     pub(super) fn leave(&self) -> Result<Leave<'_>, Instant> {
         let pass = self.breaker.ask(&self.settings.breaker)?;
         let key = self.keys.next()?;
-        Ok(Leave { upstream: self, pass, key })
+        Ok(Leave { upstream: self, pass, key, suspects: Vec::new() })
     }
 
     /// The key for what is no attempt and so tells its breakers nothing.
@@ -64,10 +67,10 @@ impl<'a> Leave<'a> {
         self.key.as_ref().map_or_else(|| self.upstream.keys.first(), |key| Some(key.credential()))
     }
 
-    /// Takes what the attempt came to; true if the key was refused and another one may be taken.
+    /// Takes what the attempt came to; gives leave for the next one if another key may do better.
     ///
     /// `has_others` says whether somebody else could answer too, and is asked only where that matters.
-    pub(super) fn learn(self, outcome: &Result<Reply>, has_others: impl FnOnce() -> bool) -> bool {
+    pub(super) fn learn(self, outcome: &Result<Reply>, has_others: impl FnOnce() -> bool) -> Option<Self> {
         let finding = match outcome {
             Ok(reply) => Finding::of_answer(reply.status, &reply.headers),
             Err(error) => Finding::of_error(error),
@@ -75,30 +78,37 @@ impl<'a> Leave<'a> {
         self.take(finding, has_others)
     }
 
-    fn take(self, finding: Finding, has_others: impl FnOnce() -> bool) -> bool {
-        let Self { upstream, pass, key } = self;
+    fn take(self, finding: Finding, has_others: impl FnOnce() -> bool) -> Option<Self> {
+        let Self { upstream, pass, key, mut suspects } = self;
         let (name, settings) = (&upstream.settings.name, &upstream.settings.breaker);
         match (finding, key) {
-            (Finding::Nothing, _) => false,
+            (Finding::Nothing, _) => return None,
             (Finding::Failing, _) => {
                 pass.failed(name, settings);
-                false
-            }
-            (Finding::KeyRefused(wait) | Finding::Limited(wait), Some(key)) => {
-                key.refused(name, wait, &upstream.keys);
-                pass.succeeded(name);
-                true
+                return None;
             }
             (Finding::Limited(Some(wait)), None) if has_others() => {
                 pass.refused(name, Some(wait), settings, "the upstream asked for a rest");
-                false
+                return None;
             }
-            (Finding::Alive | Finding::KeyRefused(_) | Finding::Limited(_), key) => {
+            (Finding::Forbidden(wait), Some(key)) => suspects.push((key, wait)),
+            (Finding::Limited(wait), Some(key)) => key.refused(name, wait, &upstream.keys),
+            (Finding::Alive | Finding::Forbidden(_) | Finding::Limited(_), key) => {
                 if let Some(key) = key {
                     key.accepted(name);
+                    for (suspect, wait) in suspects {
+                        suspect.refused(name, wait, &upstream.keys);
+                    }
                 }
                 pass.succeeded(name);
-                false
+                return None;
+            }
+        }
+        match upstream.keys.next_but(&suspects) {
+            Some(key) => Some(Self { upstream, pass, key: Some(key), suspects }),
+            None => {
+                pass.succeeded(name);
+                None
             }
         }
     }
@@ -107,7 +117,7 @@ impl<'a> Leave<'a> {
 impl Finding {
     fn of_answer(status: StatusCode, headers: &HeaderMap) -> Self {
         match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::KeyRefused(retry_after(headers)),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Forbidden(retry_after(headers)),
             StatusCode::TOO_MANY_REQUESTS => Self::Limited(retry_after(headers)),
             status if status.is_server_error() => Self::Failing,
             _ => Self::Alive,
@@ -187,8 +197,8 @@ mod tests {
         for status in [500, 501, 502, 503, 504, 529] {
             check(status, "7", Finding::Failing);
         }
-        check(401, "", Finding::KeyRefused(None));
-        check(403, "7", Finding::KeyRefused(Some(Duration::from_secs(7))));
+        check(401, "", Finding::Forbidden(None));
+        check(403, "7", Finding::Forbidden(Some(Duration::from_secs(7))));
         check(429, "", Finding::Limited(None));
         check(429, "60", Finding::Limited(Some(Duration::from_secs(60))));
     }

@@ -4,6 +4,7 @@
 //! that every problem is reported at once (`check`, `diagnostic`), and what is left is this: no string that still
 //! has to be looked up, parsed or trusted. This module knows no socket and no clock.
 
+mod breaker;
 pub mod check;
 pub mod defaults;
 pub mod diagnostic;
@@ -41,6 +42,7 @@ use crate::config::file::{FILE_BYTES_MAX, Span};
 use crate::config::files::{Digest, Files};
 use crate::config::secret::Secret;
 
+pub use breaker::{Breaker, Health};
 #[cfg(test)]
 pub(crate) use keys::comparisons;
 pub use keys::{Account, Jwt, JwtClaims, JwtKey, JwtKeyKind, Key, KeyHash, Keys};
@@ -325,7 +327,7 @@ impl Config {
 
     /// Whether anybody who reaches the main listener could spend the upstreams' keys.
     pub fn is_open_to_anybody(&self) -> bool {
-        let has_keys = self.upstreams.iter().any(|upstream| upstream.api_key.is_some());
+        let has_keys = self.upstreams.iter().any(|upstream| upstream.keys().next().is_some());
         has_keys && !self.is_guarded() && !self.server.listen.ip().to_canonical().is_loopback()
     }
 }
@@ -410,6 +412,8 @@ pub struct Upstream {
     pub target: Target,
     /// Its key; none sends no credential unless `forwards_caller_key`.
     pub api_key: Option<Secret>,
+    /// Several keys that take turns, instead of `api_key`; those that are refused rest.
+    pub api_keys: Vec<Secret>,
     /// `auth: forward`: the caller's credential is sent on when there is no `api_key`.
     pub forwards_caller_key: bool,
     /// The models it takes, besides those in `models`.
@@ -446,11 +450,20 @@ pub struct Upstream {
     pub tls: UpstreamTls,
     /// What is tidied in chat messages before they are sent.
     pub clean: Clean,
+    /// When it is left alone because it fails. Default: the top-level `breaker`.
+    pub breaker: Breaker,
+    /// The checks that no client asked for. Default none.
+    pub health: Option<Health>,
     /// The variable or flag that brought it into the embedded default; none for an upstream of a file.
     pub found_by: Option<&'static str>,
 }
 
 impl Upstream {
+    /// Its own keys, at most one of them unless they take turns.
+    pub fn keys(&self) -> impl Iterator<Item = &Secret> {
+        self.api_key.iter().chain(&self.api_keys)
+    }
+
     /// Whether it takes a model, by the name that the client uses: `model_match` takes it, or it is an alias here.
     pub fn accepts(&self, model: &str) -> bool {
         self.model_match.accepts(model) || self.models.iter().any(|(alias, _)| alias == model)
@@ -600,7 +613,7 @@ pub enum PriorityMode {
 }
 
 /// When another attempt is made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Retry {
     /// Further tries at one upstream, only where nothing was sent. Default 1.
     pub same_upstream: u32,
@@ -612,6 +625,8 @@ pub struct Retry {
     pub backoff: Duration,
     /// The longest such pause. Default 2 s.
     pub backoff_max: Duration,
+    /// The most retries and failovers as a part of the first attempts of the last seconds; 1 means no bound. Default 0.2.
+    pub budget: f64,
     /// What counts as a failure that another attempt may mend.
     pub on: RetryOn,
 }

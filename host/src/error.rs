@@ -60,6 +60,8 @@ pub enum ErrorKind {
     Overloaded,
     /// The upstream could not be reached: DNS, connect or TLS.
     UpstreamUnreachable,
+    /// Every upstream that takes the model is left alone for a while, because it failed or asked for that.
+    UpstreamUnavailable,
     /// The upstream did not answer in time.
     UpstreamTimeout,
     /// The upstream answered something that is not valid HTTP or JSON, or closed in the middle.
@@ -152,7 +154,7 @@ impl ErrorKind {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::RateLimited(_) | Self::BudgetUsedUp => StatusCode::TOO_MANY_REQUESTS,
-            Self::Overloaded | Self::PluginCapacity | Self::PluginQuarantined => {
+            Self::Overloaded | Self::UpstreamUnavailable | Self::PluginCapacity | Self::PluginQuarantined => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Rejected(refusal) => refusal.status,
@@ -182,6 +184,7 @@ impl ErrorKind {
             Self::BudgetUsedUp => "insufficient_quota",
             Self::Overloaded => "overloaded",
             Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamUnavailable => "upstream_unavailable",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamInvalid => "upstream_invalid",
             Self::UpstreamEmpty => "upstream_empty",
@@ -218,6 +221,7 @@ impl ErrorKind {
             Self::BudgetUsedUp => "insufficient_quota",
             Self::Overloaded | Self::PluginCapacity | Self::PluginQuarantined => "overloaded_error",
             Self::UpstreamUnreachable
+            | Self::UpstreamUnavailable
             | Self::UpstreamTimeout
             | Self::UpstreamInvalid
             | Self::UpstreamEmpty
@@ -243,6 +247,7 @@ impl ErrorKind {
             | Self::Rejected(_)
             | Self::Cancelled => Blame::Client,
             Self::UpstreamUnreachable
+            | Self::UpstreamUnavailable
             | Self::UpstreamTimeout
             | Self::UpstreamInvalid
             | Self::UpstreamEmpty

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::gateway::{Gateway, json_headers};
 use crate::snapshot::Snapshot;
-use crate::upstream::{Condition, Upstream};
+use crate::upstream::{Condition, Upstream, breaker};
 
 /// What `/readyz` says where anybody may spend the upstreams' keys.
 const OPEN: &str = "ready, but anybody who reaches this listener can use the upstreams' keys";
@@ -103,14 +103,33 @@ fn health(snapshot: &Snapshot, gateway: &Gateway) -> Value {
     health["status"] = json!("ok");
     health["active_requests"] = json!(gateway.activity.running());
     health["uptime_seconds"] = json!(gateway.health.started.elapsed().as_secs());
+    health["circuit_breaker"] = circuit_breaker(snapshot);
     health["upstreams"] = json!(upstreams);
     health
+}
+
+/// The first upstream's breaker under S5's names, and how many are not closed.
+pub(crate) fn circuit_breaker(snapshot: &Snapshot) -> Value {
+    let mut not_closed = 0;
+    for upstream in &snapshot.upstreams {
+        not_closed += u32::from(upstream.breaker_standing().condition != breaker::Condition::Closed);
+    }
+    let Some(first) = snapshot.upstreams.first() else { return json!({"state": "closed", "not_closed": 0}) };
+    let (standing, settings) = (first.breaker_standing(), &first.settings.breaker);
+    json!({
+        "state": standing.condition.name(),
+        "failure_count": standing.failures,
+        "threshold": settings.failures,
+        "timeout_seconds": settings.cooldown.as_secs_f64(),
+        "not_closed": not_closed,
+    })
 }
 
 fn describe(upstream: &Upstream) -> Value {
     json!({
         "name": &*upstream.settings.name,
         "status": upstream.state.condition().label(),
+        "breaker": upstream.breaker_standing().condition.name(),
         "enabled": upstream.settings.is_enabled,
         "in_flight": upstream.state.in_flight(),
         "latency_ms": upstream.state.latency().as_secs_f64() * 1e3,

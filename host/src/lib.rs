@@ -41,7 +41,7 @@
 //! | [`route`] | model and prompt -> ranked upstreams; pure |
 //! | `limit` | what callers may use and have used: windows, budgets, places |
 //! | `auth`, `cors`, `headers`, `health`, `models`, `admin`, `tls` | what their names say |
-//! | `upstream` | one upstream: pool and connections; a `job` to be sent, the `reply` to it, and `dispatch`, the attempts of one request |
+//! | `upstream` | one upstream: pool and connections; a `job` to be sent, the `reply` to it, and `dispatch`, the attempts of one request; `breaker`, `keys`, `health` and `retries` say who may be asked at all |
 //! | `plugin` | components: engine, instances, hooks, grants, faults; its page says more |
 //! | [`wire`] | dialects: endpoints, the JSON scanner, requests, answers, event streams; pure |
 //! | [`chat`] | the neutral vocabulary between dialects |
@@ -71,7 +71,7 @@
 //! upstream in the same moment. An idle connection that its peer has closed is noticed when it is taken.
 //!
 //! **The pool is ours, not hyper-util's**, because it has to know whether a byte of a request was sent: only what was
-//! certainly not sent is ever sent again to the same upstream.
+//! certainly not sent is ever sent again to the same upstream, or what it refused because of the key it came with.
 //!
 //! **What a client does wrong while it uploads is the client's fault**, though it shows as a broken connection to the
 //! upstream: the part of a body that is passed on while it arrives remembers it, and no upstream is marked for it.

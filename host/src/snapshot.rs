@@ -6,9 +6,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
+use tokio::sync::{broadcast, watch};
 
 use crate::auth::Gate;
 use crate::config::Config;
@@ -17,6 +19,8 @@ use crate::plugin::hook::Hook;
 use crate::plugin::{Loaded, Runtime};
 use crate::route::{Member, Routes};
 use crate::tls;
+use crate::upstream::breaker::Change;
+use crate::upstream::retries::Retries;
 use crate::upstream::{Adjustment, Upstream};
 
 /// Everything built from one configuration.
@@ -35,12 +39,21 @@ pub(crate) struct Snapshot {
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// The lists of models; new with every configuration.
     pub(crate) models: ModelsCache,
+    /// The attempts of the last seconds, whatever the configuration was.
+    pub(crate) retries: Arc<Retries>,
 }
 
 /// The current snapshot.
 pub(crate) struct Snapshots {
     current: ArcSwap<Snapshot>,
+    /// Changes with it.
+    swaps: watch::Sender<()>,
+    /// What the breakers of all upstreams tell.
+    changes: broadcast::Sender<Change>,
 }
+
+/// The changes of breakers that somebody who listens may be behind; those before are lost to them.
+const CHANGES_MAX: usize = 256;
 
 impl Snapshot {
     /// Builds everything, taking over from `before` what did not change.
@@ -74,12 +87,18 @@ impl Snapshot {
         let routes = routes(&config, &upstreams);
         let models = ModelsCache::new(config.models_cache_ttl);
         let gate = Arc::new(Gate::new(&config));
-        Ok(Self { config, routes, upstreams, gate, plugins, tls, models })
+        let retries = before.map(|before| before.retries.clone()).unwrap_or_default();
+        Ok(Self { config, routes, upstreams, gate, plugins, tls, models, retries })
     }
 
     /// Whether the gateway, or a plugin of it, has keys of its own: callers' keys go to nobody else then.
     pub(crate) fn has_keys(&self) -> bool {
         self.gate.is_guarded() || self.plugins.hooks.has(Hook::Authenticate)
+    }
+
+    /// How often the breakers of all upstreams opened.
+    pub(crate) fn breaker_trips(&self) -> u64 {
+        self.upstreams.iter().map(|upstream| upstream.breaker_standing().trips).sum()
     }
 
     /// The same snapshot, but for what an operator says of one upstream.
@@ -94,6 +113,7 @@ impl Snapshot {
             plugins: self.plugins.clone(),
             tls: self.tls.clone(),
             models: ModelsCache::new(config.models_cache_ttl),
+            retries: self.retries.clone(),
             config,
         }
     }
@@ -119,7 +139,27 @@ impl Snapshots {
     pub(crate) fn new(first: Snapshot) -> Self {
         first.plugins.activate(None);
         first.bound_places();
-        Self { current: ArcSwap::from_pointee(first) }
+        let changes = broadcast::Sender::new(CHANGES_MAX);
+        first.upstreams.iter().for_each(|upstream| upstream.breaker.tell_to(&changes));
+        Self { current: ArcSwap::from_pointee(first), swaps: watch::Sender::new(()), changes }
+    }
+
+    /// Changes whenever the snapshot does.
+    pub(crate) fn swaps(&self) -> watch::Receiver<()> {
+        self.swaps.subscribe()
+    }
+
+    /// Takes another gateway's word that an upstream is down for so long.
+    pub(crate) fn hint(&self, upstream: &str, lasting: Duration) {
+        let current = self.current.load();
+        if let Some(known) = current.upstreams.iter().find(|known| &*known.settings.name == upstream) {
+            known.breaker.hint(lasting, &known.settings.breaker);
+        }
+    }
+
+    /// What the breakers of all upstreams tell from now on: what they found themselves, and no hints.
+    pub(crate) fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
     }
 
     /// The snapshot that a request beginning now uses to its end.
@@ -131,7 +171,9 @@ impl Snapshots {
     pub(crate) fn swap(&self, next: Snapshot) {
         next.bound_places();
         let next = Arc::new(next);
+        next.upstreams.iter().for_each(|upstream| upstream.breaker.tell_to(&self.changes));
         let before = self.current.swap(next.clone());
         next.plugins.activate(Some(&before.plugins));
+        self.swaps.send_replace(());
     }
 }

@@ -1,14 +1,19 @@
 //! One configured upstream: where it is, how it is reached, and what is going on with it.
 
 mod body;
+pub(crate) mod breaker;
 mod connection;
 pub(crate) mod dispatch;
 pub(crate) mod echo;
+pub(crate) mod health;
 mod inflate;
 pub(crate) mod job;
+mod keys;
+mod leave;
 mod local;
 mod pool;
 pub(crate) mod reply;
+pub(crate) mod retries;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,6 +29,8 @@ use crate::config;
 use crate::config::secret::Secret;
 use crate::limit::queue::Places;
 use crate::tls::Trust;
+use crate::upstream::breaker::{Breaker, Standing};
+use crate::upstream::keys::Keys;
 use crate::upstream::pool::Pool;
 
 /// An upstream as one configuration describes it.
@@ -34,8 +41,10 @@ pub(crate) struct Upstream {
     pub(crate) adjustment: Adjustment,
     /// What outlives a change of the configuration.
     pub(crate) state: Arc<State>,
-    /// What requests to it carry as `Authorization`, if it has a key.
-    credential: Option<HeaderValue>,
+    /// Whether it is asked at all for now; kept by the next configuration if the address stays the same.
+    pub(crate) breaker: Arc<Breaker>,
+    /// What requests to it carry as `Authorization`, if it has keys.
+    keys: Arc<Keys>,
     /// What requests to it carry as `Host`.
     host: HeaderValue,
     /// The path of its base URL, without a trailing slash.
@@ -95,6 +104,8 @@ impl Upstream {
                 && before.settings.tls == settings.tls
                 && settings.tls.ca.is_none()
         };
+        let is_there_still = |before: &&Self| before.settings.target == settings.target;
+        let breaker = before.filter(is_there_still).map(|before| before.breaker.clone()).unwrap_or_default();
         let pool = match before.filter(is_same_place) {
             Some(before) => before.pool.clone(),
             None => Arc::new(Pool::new(&settings.target, &settings.tls, trust)?),
@@ -109,9 +120,10 @@ impl Upstream {
         };
         let host =
             HeaderValue::try_from(host).map_err(|_| "its host is not a valid header value".to_owned())?;
-        let credential = settings.api_key.as_ref().map(bearer).transpose()?;
+        let known = before.filter(is_there_still).map(|before| &*before.keys);
+        let keys = Arc::new(Keys::new(&settings, known)?);
         let adjustment = before.map_or_else(Adjustment::default, |before| before.adjustment);
-        Ok(Self { settings, adjustment, state, credential, host, base_path, pool })
+        Ok(Self { settings, adjustment, state, breaker, keys, host, base_path, pool })
     }
 
     /// The same upstream with another adjustment of what the file says of it.
@@ -120,7 +132,8 @@ impl Upstream {
             settings: adjustment.applied_to(file),
             adjustment,
             state: self.state.clone(),
-            credential: self.credential.clone(),
+            breaker: self.breaker.clone(),
+            keys: self.keys.clone(),
             host: self.host.clone(),
             base_path: self.base_path.clone(),
             pool: self.pool.clone(),
@@ -130,6 +143,16 @@ impl Upstream {
     /// Takes one place, unless `max_in_flight` are taken or somebody waits for one.
     pub(crate) fn enter(&self) -> Option<InFlight> {
         self.state.places.enter()
+    }
+
+    /// How its breaker stands.
+    pub(crate) fn breaker_standing(&self) -> Standing {
+        self.breaker.standing(&self.settings.breaker)
+    }
+
+    /// How its keys stand, in the order of the configuration; nothing where it has not several.
+    pub(crate) fn key_standings(&self) -> Vec<Standing> {
+        self.keys.standings()
     }
 
     /// Closes the connections that have been idle for too long.

@@ -166,7 +166,8 @@ fn upstreams_are_shown_with_what_they_did() {
             "name": "one", "base_url": upstream.url(), "dialect": "openai",
             "match": {"type": "prefix", "value": ["m", "n"]},
             "priority": 1, "weight": 1, "enabled": true, "overridden": false,
-            "condition": condition, "breaker": {"state": "closed"},
+            "condition": condition, "keys": [],
+            "breaker": {"state": "closed", "failures": u64::from(condition == "failing"), "opens_in_ms": 0, "trips": 0},
             "in_flight": 0, "max_in_flight": 9, "waiting": 0, "requests": requests, "failures": failures,
         })
     };

@@ -4,6 +4,7 @@ mod admin;
 mod audit;
 mod audit_cli;
 mod chaos;
+mod breaker;
 mod departure;
 mod edge;
 mod environment;

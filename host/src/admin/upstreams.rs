@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::Gateway;
 use crate::snapshot::Snapshot;
 use crate::upstream::Adjustment;
+use crate::upstream::breaker::Standing;
 
 /// The highest weight, as in the file.
 const WEIGHT_MAX: u64 = 1_000_000;
@@ -105,13 +106,24 @@ fn describe(snapshot: &Snapshot, index: usize) -> Value {
         "enabled": settings.is_enabled,
         "overridden": upstream.adjustment != Adjustment::default(),
         "condition": state.condition().name(),
-        "breaker": {"state": "closed"},
+        "breaker": standing(upstream.breaker_standing()),
+        "keys": upstream.key_standings().into_iter().map(standing).collect::<Vec<_>>(),
         "in_flight": state.in_flight(),
         "max_in_flight": settings.max_in_flight,
         "waiting": state.places.waiting(),
         "latency_ms": has_answered.then(|| state.latency().as_secs_f64() * 1e3),
         "requests": state.attempts(),
         "failures": state.failures(),
+    })
+}
+
+/// A breaker, of an upstream or of one of its keys.
+fn standing(standing: Standing) -> Value {
+    json!({
+        "state": standing.condition.name(),
+        "failures": standing.failures,
+        "opens_in_ms": u64::try_from(standing.opens_in.as_millis()).unwrap_or(u64::MAX),
+        "trips": standing.trips,
     })
 }
 

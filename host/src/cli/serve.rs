@@ -22,6 +22,7 @@ use crate::reload::Reloader;
 use crate::server::{self, Stop, Surface};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::traces::Traces;
+use crate::upstream;
 
 /// How often idle upstream connections and plugin instances are looked at.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
@@ -112,6 +113,7 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     admin_tasks.spawn(keep_limits(gateway.clone()));
     tasks.spawn(watch(gateway.clone(), stop.drain.clone()));
     tasks.spawn(prune(gateway.clone(), stop.drain.clone()));
+    tasks.spawn(upstream::health::watch(gateway.clone(), stop.drain.clone()));
     while signals.next().await == Heard::Hangup {
         // A refusal is logged; the running configuration is kept.
         let _ = gateway.reloader.reload(&gateway).await;

@@ -6,6 +6,7 @@
 
 mod jwt;
 pub mod keys;
+mod breaker;
 mod limits;
 mod plugin;
 mod schema;
@@ -28,7 +29,7 @@ use crate::config::file::{Key, Node, Plain, Span, Value};
 use crate::config::files::{Digest, Files};
 use crate::config::secret::{Secret, is_credential};
 use crate::config::{
-    Clean, Config, ErrorCompat, Metrics, ModelMatch, Networks, Origin, PriorityMode, Retry, RetryOn, Routing, KeyHash,
+    Clean, Config, ErrorCompat, Metrics, ModelMatch, Networks, Origin, PriorityMode, Retry, RetryOn, Routing, KeyHash, Breaker,
     Server, ServerTls, Strategy, Target, ThinkingFormat, Timeouts, Upstream, UpstreamTls,
 };
 
@@ -127,7 +128,8 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn config(&mut self, root: &Node, origin: Origin, defaults: &Defaults) -> Config {
         let thinking_format = text(root, "thinking_format").and_then(thinking).unwrap_or_default();
-        let upstreams = self.upstreams(root, thinking_format, defaults);
+        let breaker = self.breaker(root, &defaults.breaker);
+        let upstreams = self.upstreams(root, thinking_format, &breaker, defaults);
         let plugins = self.plugins(root.get("plugins"));
         let server = self.server(root.get("server"), &defaults.server);
         let limits = self.limits(root.get("limits"), &defaults.limits);
@@ -330,7 +332,13 @@ impl Reader<'_> {
         duration(cache, "ttl").or_else(legacy)
     }
 
-    fn upstreams(&mut self, root: &Node, thinking: ThinkingFormat, defaults: &Defaults) -> Vec<Upstream> {
+    fn upstreams(
+        &mut self,
+        root: &Node,
+        thinking: ThinkingFormat,
+        breaker: &Breaker,
+        defaults: &Defaults,
+    ) -> Vec<Upstream> {
         let list = self.alias(
             ["upstreams", "openai_clients"],
             root.entry("upstreams"),
@@ -346,18 +354,26 @@ impl Reader<'_> {
             self.error(list.span, "`upstreams` is empty", "add one; `base_url: builtin:echo` needs no key");
         }
         let upstreams: Vec<_> =
-            nodes.iter().map(|node| self.upstream(node, thinking, &defaults.timeouts)).collect();
+            nodes.iter().map(|node| self.upstream(node, thinking, breaker, &defaults.timeouts)).collect();
         self.names(nodes);
         self.defaults(nodes);
         self.fallbacks(nodes, &upstreams);
         upstreams
     }
 
-    fn upstream(&mut self, node: &Node, thinking_default: ThinkingFormat, timeouts: &Timeouts) -> Upstream {
+    fn upstream(
+        &mut self,
+        node: &Node,
+        thinking_default: ThinkingFormat,
+        breaker: &Breaker,
+        timeouts: &Timeouts,
+    ) -> Upstream {
+        let breaker = self.one_breaker(node.get("breaker"), breaker);
         Upstream {
             name: Arc::from(text(node, "name").unwrap_or_default()),
             target: node.get("base_url").and_then(|url| self.target(url)).unwrap_or(Target::Echo),
             api_key: node.get("api_key").and_then(|key| self.secret(key)),
+            api_keys: self.api_keys(node),
             forwards_caller_key: text(node, "auth") == Some("forward"),
             model_match: node.get("model_match").map_or(ModelMatch::Any, |node| self.model_match(node)),
             models: pairs(node.get("models")),
@@ -376,6 +392,8 @@ impl Reader<'_> {
             include_usage: flag(node, "include_usage").unwrap_or(true),
             tls: node.get("tls").map(|tls| self.upstream_tls(tls)).unwrap_or_default(),
             clean: node.get("clean").map(clean).unwrap_or_default(),
+            breaker,
+            health: node.get("health").and_then(|health| self.health(health, node, &breaker)),
             found_by: None,
         }
     }
@@ -622,6 +640,9 @@ fn retry(node: Option<&Node>, defaults: &Retry) -> Retry {
         hops_max: integer(node, "hops_max").unwrap_or(defaults.hops_max),
         backoff,
         backoff_max: duration(node, "backoff_max").unwrap_or(defaults.backoff_max).max(backoff),
+        budget: text(node, "budget")
+            .and_then(values::percent)
+            .map_or(defaults.budget, |percent| percent / 100.0),
         on: node.get("on").map_or_else(|| defaults.on.clone(), retry_on),
     }
 }

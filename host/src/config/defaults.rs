@@ -12,7 +12,7 @@ use http::HeaderName;
 use crate::config::check::values;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::env::Environment;
-use crate::config::{Audit, Limits, Log, Networks, Retry, RetryOn, Server, Timeouts, LimitBy, Rate};
+use crate::config::{Audit, Limits, Log, Networks, Retry, RetryOn, Server, Timeouts, LimitBy, Rate, Breaker};
 
 /// The values of everything that a file leaves out.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +21,8 @@ pub struct Defaults {
     pub server: Server,
     /// The timers of an upstream.
     pub timeouts: Timeouts,
+    /// When an upstream that fails is left alone.
+    pub breaker: Breaker,
     /// When another attempt is made.
     pub retry: Retry,
     /// How long a list of models is kept.
@@ -64,12 +66,14 @@ impl Default for Defaults {
                 idle: Duration::from_secs(60),
                 total: Duration::ZERO,
             },
+            breaker: Breaker::default(),
             retry: Retry {
                 same_upstream: 1,
                 attempts_max: 8,
                 hops_max: 4,
                 backoff: Duration::from_millis(100),
                 backoff_max: Duration::from_secs(2),
+                budget: 0.2,
                 on: RetryOn {
                     connect: true,
                     timeout: true,
@@ -105,6 +109,7 @@ impl Defaults {
             defaults.timeouts.idle = seconds;
         }
         variables.retry(&mut defaults.retry);
+        variables.breaker(&mut defaults.breaker);
         defaults.server.cache_dir = cache_dir(environment);
         variables.request_limits(&mut defaults.limits);
         variables.token_limits(&mut defaults.limits);
@@ -181,6 +186,23 @@ impl Variables<'_> {
         let window = minutes.unwrap_or(Duration::from_secs(3600));
         limits.each.tokens = Some(Rate { count: count.unwrap_or(1000), window });
         limits.by = LimitBy::Header(header.unwrap_or(HeaderName::from_static("user")));
+    }
+
+    /// There was one breaker for the one upstream, and its cool-down did not grow.
+    fn breaker(&mut self, breaker: &mut Breaker) {
+        let count = |text: &str| text.parse().ok().filter(|count| (1..=1_000_000).contains(count));
+        if let Some(failures) = self.parse("CIRCUIT_BREAKER_THRESHOLD", "a number from 1 to 1000000", count) {
+            breaker.failures = failures;
+        }
+        let seconds = |text: &str| values::seconds(text).filter(|seconds| !seconds.is_zero());
+        if let Some(cooldown) = self.parse("CIRCUIT_BREAKER_TIMEOUT", "a number of seconds above 0", seconds)
+        {
+            breaker.cooldown = cooldown;
+            breaker.cooldown_max = breaker.cooldown_max.max(cooldown);
+        }
+        if self.parse("CIRCUIT_BREAKER_ENABLED", "`true` or `false`", flag) == Some(false) {
+            breaker.failures = 0;
+        }
     }
 
     /// `RECD_PATH` was the URL of a database.
@@ -268,9 +290,6 @@ fn minutes(text: &str) -> Option<Duration> {
 const LATER: &[&str] = &[
     "REDIS_URL",
     "REDIS_POOL_SIZE",
-    "CIRCUIT_BREAKER_ENABLED",
-    "CIRCUIT_BREAKER_THRESHOLD",
-    "CIRCUIT_BREAKER_TIMEOUT",
 ];
 
 /// The variables of the earlier systems that have no meaning here, and what to do instead.

@@ -174,6 +174,7 @@ impl Offer<'_> {
             name: name.into(),
             target,
             api_key,
+            api_keys: Vec::new(),
             forwards_caller_key: false,
             model_match,
             models: Vec::new(),
@@ -192,6 +193,8 @@ impl Offer<'_> {
             include_usage: true,
             tls: UpstreamTls::default(),
             clean: Clean::default(),
+            breaker: self.defaults.breaker,
+            health: None,
             found_by: Some(found_by),
         });
         self.upstreams.last_mut().expect("one was just pushed")

@@ -59,6 +59,7 @@ impl Config {
                 "hops_max": self.retry.hops_max,
                 "backoff_ms": milliseconds(self.retry.backoff),
                 "backoff_max_ms": milliseconds(self.retry.backoff_max),
+                "budget": self.retry.budget,
                 "on": failures(&self.retry.on),
             },
             "models_cache": { "ttl_ms": milliseconds(self.models_cache_ttl) },
@@ -203,6 +204,7 @@ fn upstream(upstream: &Upstream) -> Value {
             Target::Echo => "builtin:echo".to_owned(),
         },
         "api_key": upstream.api_key.as_ref().map(|_| "***"),
+        "api_keys": vec!["***"; upstream.api_keys.len()],
         "auth": if upstream.forwards_caller_key { "forward" } else { "own" },
         "model_match": model_match(&upstream.model_match),
         "models": upstream.models.iter().map(|(from, to)| (from.clone(), to.as_str().into())).collect::<serde_json::Map<_, _>>(),
@@ -231,6 +233,16 @@ fn upstream(upstream: &Upstream) -> Value {
             "merge_user": upstream.clean.merge_user,
             "strip_think": upstream.clean.strip_think,
         },
+        "breaker": {
+            "failures": upstream.breaker.failures,
+            "cooldown_ms": milliseconds(upstream.breaker.cooldown),
+            "cooldown_max_ms": milliseconds(upstream.breaker.cooldown_max),
+            "backoff_multiplier": upstream.breaker.backoff_multiplier,
+        },
+        "health": upstream.health.as_ref().map(|health| json!({
+            "path": health.path,
+            "interval_ms": milliseconds(health.interval),
+        })),
     })
 }
 

@@ -10,7 +10,7 @@ use crate::config::defaults::{log_filter, logs_full_token};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::env::{Environment, ExpandFault, expand};
 use crate::config::{
-    Config, FaultPolicy, HOOKS, Log, LogFormat, LogKeep, ModelMatch, Networks, Origin, Overrides, Plugin, PluginConfig, PluginSource, PriorityMode, ReuseScope, Strategy, Streaming, Target, load, load_text, locate, LimitBy, Rate, Spend,
+    Config, FaultPolicy, HOOKS, Log, LogFormat, LogKeep, ModelMatch, Networks, Origin, Overrides, Plugin, PluginConfig, PluginSource, PriorityMode, ReuseScope, Strategy, Streaming, Target, load, load_text, locate, LimitBy, Rate, Spend, Breaker, Health,
 };
 use crate::wire::Endpoint;
 
@@ -508,15 +508,140 @@ c.yaml:4:17: `first_token` is not supported yet
   = remove it
 ",
     );
+}
+
+// parity: 120
+#[test]
+fn breakers_are_read_from_the_top_down() {
+    let config = accepted(
+        &format!(
+            "breaker: {{ failures: 3, cooldown: 1s }}\n{UPSTREAM}  - name: b\n    base_url: https://b\n    \
+             breaker: {{ cooldown: 10m, backoff_multiplier: 1.5 }}\n"
+        ),
+        &[("CIRCUIT_BREAKER_TIMEOUT", "7"), ("CIRCUIT_BREAKER_THRESHOLD", "9")],
+    );
+    let seconds = Duration::from_secs;
+    let top =
+        Breaker { failures: 3, cooldown: seconds(1), cooldown_max: seconds(300), backoff_multiplier: 2.0 };
+    assert_eq!(config.upstreams[0].breaker, top);
+    let own = Breaker { cooldown: seconds(600), cooldown_max: seconds(600), backoff_multiplier: 1.5, ..top };
+    assert_eq!(config.upstreams[1].breaker, own);
+    assert_eq!(accepted(UPSTREAM, &[]).upstreams[0].breaker, Breaker::default());
+}
+
+// parity: 48
+#[test]
+fn the_python_proxys_variables_set_breakers() {
+    let breaker = |pairs: &[(&str, &str)]| accepted(UPSTREAM, pairs).upstreams[0].breaker;
+    let set = breaker(&[("CIRCUIT_BREAKER_THRESHOLD", "9"), ("CIRCUIT_BREAKER_TIMEOUT", "400.5")]);
+    let cooldown = Duration::from_millis(400_500);
+    assert_eq!(set, Breaker { failures: 9, cooldown, cooldown_max: cooldown, ..Breaker::default() });
+    assert!(!breaker(&[("CIRCUIT_BREAKER_ENABLED", "false")]).is_on());
+    assert!(breaker(&[("CIRCUIT_BREAKER_ENABLED", "true")]).is_on());
+    let text = format!("{UPSTREAM}    breaker: {{ failures: 2 }}\n");
+    assert_eq!(accepted(&text, &[("CIRCUIT_BREAKER_ENABLED", "0")]).upstreams[0].breaker.failures, 2);
+    assert_eq!(embedded(&[("CIRCUIT_BREAKER_THRESHOLD", "9")]).upstreams[0].breaker.failures, 9);
+}
+
+// parity: 41
+#[test]
+fn health_check_is_an_earlier_spelling_of_breaker() {
+    let legacy = "health_check: { enabled: true, failure_threshold: 3, cooldown_seconds: 20, \
+                  max_cooldown_seconds: 200, backoff_multiplier: 3 }";
+    let breaker = accepted(&format!("{UPSTREAM}{legacy}"), &[]).upstreams[0].breaker;
+    let seconds = Duration::from_secs;
+    let expected =
+        Breaker { failures: 3, cooldown: seconds(20), cooldown_max: seconds(200), backoff_multiplier: 3.0 };
+    assert_eq!(breaker, expected);
+    let off = accepted(&format!("{UPSTREAM}health_check: {{ enabled: false }}"), &[]);
+    assert!(!off.upstreams[0].breaker.is_on());
     refused_after_upstream(
-        "health_check: { enabled: true }",
+        "breaker: { cooldown: 1s }\nhealth_check: { cooldown_seconds: 1 }",
         r"
-c.yaml:4:1: `health_check` is not supported yet
-  | health_check: { enabled: true }
-  | ^^^^^^^^^^^^
-  = remove it
+c.yaml:5:17: `health_check.cooldown_seconds` and `breaker.cooldown` are two spellings of one key
+  | health_check: { cooldown_seconds: 1 }
+  |                 ^^^^^^^^^^^^^^^^
+  = keep `breaker.cooldown` on line 4 and remove this
 ",
     );
+}
+
+#[test]
+fn what_a_breaker_cannot_be_is_refused() {
+    refused_after_upstream(
+        "    breaker: { cooldown: 0s }",
+        r"
+c.yaml:4:26: `cooldown` must not be zero
+  |     breaker: { cooldown: 0s }
+  |                          ^^
+  = write `failures: 0` for no breaker
+",
+    );
+    refused_after_upstream(
+        "    breaker: { failures: 0 }\n    health: { path: /health }",
+        r"
+c.yaml:5:13: `health` has no effect without a breaker
+  |     health: { path: /health }
+  |             ^^^^^^^^^^^^^^^^^
+  = remove it, or give `breaker.failures` a number above 0
+",
+    );
+    refused_after_upstream(
+        "    health: { path: health, interval: 0s }",
+        r"
+c.yaml:4:21: `path` is not a path
+  |     health: { path: health, interval: 0s }
+  |                     ^^^^^^
+  = write it from the host's root, like `/health`
+c.yaml:4:39: `interval` must not be zero
+  |     health: { path: health, interval: 0s }
+  |                                       ^^
+  = remove `health` for no checks
+",
+    );
+    let health =
+        accepted(&format!("{UPSTREAM}    health: {{ path: \"/up?x=1\" }}"), &[]).upstreams[0].health.clone();
+    assert_eq!(health, Some(Health { path: "/up?x=1".to_owned(), interval: Duration::from_secs(10) }));
+}
+
+#[test]
+fn several_keys_are_several_and_different() {
+    let pairs = [("ONE", "sk-1"), ("NONE", "")];
+    let config = accepted(&format!("{UPSTREAM}    api_keys: [\"${{ONE}}\", \"${{NONE}}\", sk-2]"), &pairs);
+    let keys: Vec<&str> = config.upstreams[0].keys().map(|key| key.expose()).collect();
+    assert_eq!(keys, ["sk-1", "sk-2"]);
+    let shown = config.redacted().to_string();
+    assert!(shown.contains(r#""api_keys":["***","***"]"#) && !shown.contains("sk-"), "{shown}");
+    refused_after_upstream(
+        "    api_keys: []",
+        r"
+c.yaml:4:15: `api_keys` is empty
+  |     api_keys: []
+  |               ^^
+  = write at least one key, or remove it
+",
+    );
+    refused_after_upstream(
+        "    api_key: sk-1\n    api_keys: [sk-2, sk-2]",
+        r"
+c.yaml:4:5: `api_key` and `api_keys` cannot both be there
+  |     api_key: ****
+  |     ^^^^^^^
+  = keep `api_keys` on line 5 and remove this
+c.yaml:5:22: a key is there twice
+  |     api_keys: [****, ****]
+  |                      ^^^^
+  = remove one of them
+",
+    );
+}
+
+#[test]
+fn the_budget_of_retries_is_a_percentage() {
+    assert_eq!(accepted(UPSTREAM, &[]).retry.budget, 0.2);
+    assert_eq!(accepted(&format!("{UPSTREAM}retry: {{ budget: 50% }}"), &[]).retry.budget, 0.5);
+    assert_eq!(accepted(&format!("{UPSTREAM}retry: {{ budget: 100% }}"), &[]).retry.budget, 1.0);
+    assert!(read(&format!("{UPSTREAM}retry: {{ budget: 0.2 }}"), &[]).is_err());
 }
 
 #[test]
@@ -584,12 +709,12 @@ c.yaml:2:26: `base_url` must begin with `http://` or `https://`
 ",
     );
     refused_after_upstream(
-        "    api_keys: [sk-1, sk-2]",
+        "    api_keys: [sk-1, sk-1]",
         r"
-c.yaml:4:5: `api_keys` is not supported yet
+c.yaml:4:22: a key is there twice
   |     api_keys: [****, ****]
-  |     ^^^^^^^^
-  = remove it
+  |                      ^^^^
+  = remove one of them
 ",
     );
     refused(
@@ -1117,6 +1242,7 @@ fn the_reference_shows_the_defaults() {
     assert_eq!((reference.metrics, reference.otlp), (minimal.metrics, minimal.otlp));
     assert_eq!(reference.upstreams[0].timeouts, minimal.upstreams[0].timeouts);
     assert_eq!(reference.upstreams[0].clean, minimal.upstreams[0].clean);
+    assert_eq!(reference.upstreams[0].breaker, minimal.upstreams[0].breaker);
     let [plugin] = &reference.plugins[..] else { panic!("one plugin as an example") };
     let config = PluginConfig::new(r#"{"mode":"strip"}"#, r#"{"mode":"strip"}"#);
     let source = PluginSource::Builtin("think-strip".to_owned());

@@ -79,6 +79,8 @@ metrics! {
         "Times that a request went on from an upstream to another one.";
     RETRIES = Counter "witgate_retries_total" ["upstream"]
         "Times that a request was sent to the same upstream again.";
+    RETRIES_REFUSED = Counter "witgate_retries_refused_total" []
+        "Times that a request was not tried again because `retry.budget` was used up.";
     MOVES = Counter "witgate_routing_moves_total" ["model", "upstream"]
         "Requests that were answered by another upstream than the first one asked.";
     UPSTREAM_IN_FLIGHT = Gauge "witgate_upstream_in_flight" ["upstream"]
@@ -91,6 +93,10 @@ metrics! {
         "1 for what the last attempts at an upstream came to: unknown, healthy or failing.";
     UPSTREAM_BREAKER = Gauge "witgate_upstream_breaker_state" ["upstream", "state"]
         "1 for the state of an upstream's circuit breaker: closed, half_open or open.";
+    UPSTREAM_BREAKER_TRIPS = Counter "witgate_upstream_breaker_trips_total" ["upstream"]
+        "Times that an upstream's circuit breaker opened.";
+    UPSTREAM_KEYS_RESTING = Gauge "witgate_upstream_keys_resting" ["upstream"]
+        "Keys of an upstream that are left alone for a while because they were refused, where it has several.";
     UPSTREAM_ENABLED = Gauge "witgate_upstream_enabled" ["upstream"]
         "Whether an upstream takes part.";
     UPSTREAM_WEIGHT = Gauge "witgate_upstream_weight" ["upstream"]

@@ -29,7 +29,7 @@
 //! | `proxy_requests_total`, `…_success`, `…_error`, `…_timeout`, `…_retry`, `…_active`, `…_streaming` | | as in `/stats`; `_streaming` counts all that asked for a stream |
 //! | `proxy_latency_seconds` | | the mean since the start |
 //! | `proxy_upstream_errors_total` | | attempts that an upstream failed |
-//! | `proxy_circuit_breaker_trips_total` | | 0: there is no circuit breaker yet |
+//! | `proxy_circuit_breaker_trips_total` | | of all upstreams together |
 //! | `proxy_uptime_seconds` | | time since the start |
 //! | `proxy_response_status` | status_code | answers by status |
 //! | `proxy_path_requests` | path | requests by endpoint, whose label stands for the path: paths are not bounded |
@@ -122,7 +122,7 @@ metrics! {
 pub(super) fn collect(page: &mut Page, gateway: &Gateway, snapshot: &Snapshot, seen: &Seen) {
     gpt_api(page, gateway, snapshot, seen);
     proxy_monitor(page, seen);
-    python_proxy(page, gateway, seen);
+    python_proxy(page, gateway, snapshot, seen);
 }
 
 fn gpt_api(page: &mut Page, gateway: &Gateway, snapshot: &Snapshot, seen: &Seen) {
@@ -187,7 +187,7 @@ fn proxy_monitor(page: &mut Page, seen: &Seen) {
     page.count(&RATE_LIMITED, &[], limited);
 }
 
-fn python_proxy(page: &mut Page, gateway: &Gateway, seen: &Seen) {
+fn python_proxy(page: &mut Page, gateway: &Gateway, snapshot: &Snapshot, seen: &Seen) {
     let metrics = &gateway.activity.metrics;
     let totals = &metrics.totals;
     page.count(&PROXY_REQUESTS, &[], now(&totals.requests));
@@ -199,7 +199,7 @@ fn python_proxy(page: &mut Page, gateway: &Gateway, seen: &Seen) {
     page.count(&PROXY_STREAMING, &[], now(&totals.streaming));
     page.number(&PROXY_LATENCY, &[], totals.seconds_mean());
     page.count(&PROXY_UPSTREAM_ERRORS, &[], now(&totals.upstream_errors));
-    page.count(&PROXY_TRIPS, &[], 0);
+    page.count(&PROXY_TRIPS, &[], snapshot.breaker_trips());
     page.number(&PROXY_UPTIME, &[], metrics.window.age().as_secs_f64());
     for (status, count) in totals.by_status() {
         page.count(&PROXY_STATUS, &[&status], count);

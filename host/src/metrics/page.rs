@@ -10,12 +10,10 @@ use crate::limit::Limits;
 use crate::metrics::text::Page;
 use crate::metrics::{Listener, Metrics, catalog, compat, process, series::Seen};
 use crate::snapshot::Snapshot;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, breaker};
 
 /// What the last attempts at an upstream can have come to.
 const CONDITIONS: [&str; 3] = ["unknown", "healthy", "failing"];
-/// The states of a circuit breaker.
-const BREAKER: [&str; 3] = ["closed", "half_open", "open"];
 /// What a plugin can be.
 const PLUGIN_CONDITIONS: [&str; 3] = ["healthy", "quarantined", "probing"];
 
@@ -32,7 +30,7 @@ pub(super) fn collect(gateway: &Gateway) -> Page {
     tokens(&mut page, &seen);
     limits(&mut page, &gateway.limits);
     errors(&mut page, metrics);
-    attempts(&mut page, metrics);
+    attempts(&mut page, metrics, &snapshot);
     upstreams(&mut page, &snapshot);
     plugins(&mut page, &snapshot);
     audit(&mut page, &gateway.activity.audit.state());
@@ -127,7 +125,7 @@ fn errors(page: &mut Page, metrics: &Metrics) {
     }
 }
 
-fn attempts(page: &mut Page, metrics: &Metrics) {
+fn attempts(page: &mut Page, metrics: &Metrics, snapshot: &Snapshot) {
     for (upstream, counts) in metrics.names.load().upstreams() {
         for (outcome, count) in counts.by_outcome() {
             page.count(&catalog::ATTEMPTS, &[upstream, outcome], count);
@@ -135,6 +133,7 @@ fn attempts(page: &mut Page, metrics: &Metrics) {
         page.count(&catalog::FAILOVERS, &[upstream], counts.failovers.load(Ordering::Relaxed));
         page.count(&catalog::RETRIES, &[upstream], counts.retries.load(Ordering::Relaxed));
     }
+    page.count(&catalog::RETRIES_REFUSED, &[], snapshot.retries.refused());
 }
 
 fn upstreams(page: &mut Page, snapshot: &Snapshot) {
@@ -145,7 +144,14 @@ fn upstreams(page: &mut Page, snapshot: &Snapshot) {
         page.number(&catalog::UPSTREAM_IN_FLIGHT_MAX, &[name], settings.max_in_flight as f64);
         page.number(&catalog::UPSTREAM_WAITING, &[name], state.places.waiting() as f64);
         page.states(&catalog::UPSTREAM_CONDITION, name, &CONDITIONS, state.condition().name());
-        page.states(&catalog::UPSTREAM_BREAKER, name, &BREAKER, "closed");
+        let breaker = upstream.breaker_standing();
+        page.states(&catalog::UPSTREAM_BREAKER, name, &breaker::Condition::NAMES, breaker.condition.name());
+        page.count(&catalog::UPSTREAM_BREAKER_TRIPS, &[name], breaker.trips);
+        let keys = upstream.key_standings();
+        if !keys.is_empty() {
+            let resting = keys.iter().filter(|key| key.condition == breaker::Condition::Open).count();
+            page.number(&catalog::UPSTREAM_KEYS_RESTING, &[name], resting as f64);
+        }
         page.number(&catalog::UPSTREAM_ENABLED, &[name], f64::from(u8::from(settings.is_enabled)));
         page.number(&catalog::UPSTREAM_WEIGHT, &[name], f64::from(settings.priority));
         page.number(&catalog::UPSTREAM_LATENCY, &[name], state.latency().as_secs_f64());

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::gateway::Gateway;
 use crate::limit::queue::Before;
+use crate::health;
 
 /// What there is at this moment.
 ///
@@ -14,6 +15,7 @@ use crate::limit::queue::Before;
 /// neither `success` nor `error`. `errors` and the rest of the window mean the same.
 pub(super) fn describe(gateway: &Gateway) -> Value {
     let metrics = &gateway.activity.metrics;
+    let snapshot = gateway.snapshots.current();
     let totals = &metrics.totals;
     let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let by_status: Map<String, Value> =
@@ -33,9 +35,9 @@ pub(super) fn describe(gateway: &Gateway) -> Value {
             "streaming": count(&totals.streaming),
         },
         "latency": {"avg_seconds": totals.seconds_mean()},
-        "errors": {"upstream": count(&totals.upstream_errors), "circuit_breaker_trips": 0},
+        "errors": {"upstream": count(&totals.upstream_errors), "circuit_breaker_trips": snapshot.breaker_trips()},
         "status_codes": by_status,
-        "circuit_breaker": {"state": "closed"},
+        "circuit_breaker": health::circuit_breaker(&snapshot),
         "tokens": {"input": input, "output": output, "cached": cached, "reasoning": reasoning},
         "limits": gateway.limits.stats(),
         "window": metrics.window.describe(Instant::now()),

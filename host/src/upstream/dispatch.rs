@@ -27,6 +27,7 @@ use crate::route::{Fallback, Keying, Ranking, Reads};
 use crate::snapshot::Snapshot;
 use crate::traces::Lineage;
 use crate::upstream::job::{Job, Payload};
+use crate::upstream::leave::{Leave, nobody_until};
 use crate::upstream::reply::{Reply, ReplyContent, read};
 use crate::upstream::{Answer, Condition, InFlight, RequestBody, Upstream};
 use crate::wire::document::Document;
@@ -67,6 +68,8 @@ struct Attempts<'a> {
     /// None where there is no plugin.
     facts: Option<&'a Arc<Facts>>,
     exchange: &'a mut Exchange,
+    /// When the first of the upstreams that were passed over may be asked again.
+    resting: Option<Instant>,
 }
 
 /// Tries one candidate after another until one has answered.
@@ -85,7 +88,7 @@ pub(crate) async fn dispatch(
     exchange: &mut Exchange,
 ) -> Result<Dispatched> {
     let retry = &snapshot.config.retry;
-    let mut attempts = Attempts { job, snapshot, chain, facts, exchange };
+    let mut attempts = Attempts { job, snapshot, chain, facts, exchange, resting: None };
     let first = match first_target(attempts.job, snapshot) {
         Ok(first) => first,
         Err(error) => match attempts.start_failed(error).await? {
@@ -112,11 +115,16 @@ pub(crate) async fn dispatch(
             visited.push(step);
             let Some(step @ Step { upstream, model }) = visited.last() else { continue };
             let upstream = &snapshot.upstreams[*upstream];
-            let Some(place) = waited.take().or_else(|| upstream.enter()) else {
+            let held = waited.take();
+            let Some(leave) = attempts.leave(upstream) else { continue };
+            let Some(place) = held.or_else(|| upstream.enter()) else {
                 full.push(step.clone());
                 continue;
             };
-            let failure = match attempts.try_upstream(upstream, place, model).await {
+            if !attempts.may_go_on() {
+                return attempts.settle(last).await;
+            }
+            let failure = match attempts.try_upstream(upstream, leave, place, model).await {
                 Ok(reply) => return Ok(Dispatched::Reply(reply)),
                 Err(failure) => failure,
             };
@@ -180,7 +188,8 @@ pub(crate) async fn dispatch(
 /// Those of one attempt, or `Overloaded` when the upstream has no place left.
 pub(crate) async fn ask(job: &Job, upstream: &Arc<Upstream>, has_keys: bool) -> Result<Reply> {
     let place = upstream.enter().ok_or_else(full)?;
-    attempt(job, upstream, place, &job.model, has_keys, Edits::default()).await
+    let edits = Edits { credential: upstream.credential(), ..Edits::default() };
+    attempt(job, upstream, place, &job.model, has_keys, edits).await
 }
 
 /// Where a request goes, or goes on to: whoever takes a model, or one upstream.
@@ -312,6 +321,27 @@ fn ranking(model: &Arc<str>, job: &Job, snapshot: &Snapshot, exchange: &Exchange
 }
 
 impl Attempts<'_> {
+    /// Leave to ask an upstream; none if it is left alone for now.
+    fn leave<'up>(&mut self, upstream: &'up Upstream) -> Option<Leave<'up>> {
+        let later = match upstream.leave() {
+            Ok(leave) => return Some(leave),
+            Err(later) => later,
+        };
+        self.resting = Some(self.resting.map_or(later, |soonest| soonest.min(later)));
+        None
+    }
+
+    /// Whether the same request may be sent again.
+    fn may_repeat(&self) -> bool {
+        let attempts_max = self.snapshot.config.retry.attempts_max as usize;
+        self.exchange.attempts.len() < attempts_max && self.job.is_whole() && self.may_go_on()
+    }
+
+    /// Whether the gateway may make one more attempt: the first of an exchange, or one within `retry.budget`.
+    fn may_go_on(&self) -> bool {
+        self.snapshot.retries.allow(self.exchange.attempts.is_empty(), self.snapshot.config.retry.budget)
+    }
+
     /// The places to try for a target, in the order the plugins want.
     async fn steps(&mut self, target: Target) -> Result<Steps> {
         let steps = target.steps(self.job, self.snapshot, self.exchange);
@@ -407,6 +437,7 @@ impl Attempts<'_> {
 
     /// What the client is told when nothing is left to try. Plugins see an upstream's refusal too, if it is the answer.
     async fn settle(&mut self, last: Option<Failure>) -> Result<Dispatched> {
+        let last = last.or_else(|| self.resting.map(|until| Failure::Error(nobody_until(until))));
         let sees = self.facts.filter(|_| self.chain.has(Hook::OnResponse)).cloned();
         let (Some(facts), Some(Failure::Status(_))) = (sees, &last) else { return settle(last) };
         let Some(Failure::Status(reply)) = last else { return settle(None) };
@@ -422,9 +453,10 @@ impl Attempts<'_> {
     }
 
     /// Attempts at one upstream: one, and further ones while nothing was sent.
-    async fn try_upstream(
+    async fn try_upstream<'up>(
         &mut self,
-        upstream: &Arc<Upstream>,
+        upstream: &'up Arc<Upstream>,
+        mut leave: Leave<'up>,
         mut place: InFlight,
         model: &Arc<str>,
     ) -> Result<Reply, Failure> {
@@ -433,8 +465,11 @@ impl Attempts<'_> {
         let mut pause = retry.backoff;
         let mut further = retry.same_upstream;
         loop {
+            let own = leave.credential();
             let prepared = match self.facts.filter(|_| self.chain.has(Hook::OnUpstreamRequest)) {
-                Some(facts) => Some(Box::pin(self.prepare(facts.clone(), upstream, model, has_keys)).await?),
+                Some(facts) => {
+                    Some(Box::pin(self.prepare(facts.clone(), upstream, model, has_keys, own)).await?)
+                }
                 None => None,
             };
             upstream.state.asked();
@@ -450,16 +485,31 @@ impl Attempts<'_> {
                 took: Duration::ZERO,
             });
             let lineage = self.exchange.trace.as_mut().map(|trace| trace.attempt(upstream));
-            let edits = Edits { prepared: prepared.as_ref(), lineage: lineage.as_ref() };
+            let edits = Edits { prepared: prepared.as_ref(), lineage: lineage.as_ref(), credential: own };
             let outcome = attempt(self.job, upstream, place, model, has_keys, edits).await;
             let took = started.elapsed();
             self.exchange.waited += took;
+            let has_others = || self.snapshot.routes.candidates(&self.job.model).len() > 1;
+            let next_key = leave.learn(&outcome, has_others);
             let note = self.exchange.attempts.last_mut().expect("it was noted when it began");
             note.took = took;
             let error = match outcome {
                 Ok(reply) => {
                     note.status = Some(reply.status);
                     upstream.state.answered(took);
+                    let reply = match next_key {
+                        // Its place is needed, if there are few.
+                        Some(_) => reply.held().await.map_err(Failure::Error)?,
+                        None => reply,
+                    };
+                    // A refused key is the operator's fault and not the caller's; nothing was done with the request.
+                    if let Some(next) = next_key
+                        && let Some(again) = upstream.enter()
+                        && self.may_repeat()
+                    {
+                        (leave, place) = (next, again);
+                        continue;
+                    }
                     if !retry.on.covers_status(reply.status) {
                         return match self.facts.filter(|_| self.chain.has(Hook::OnResponse)) {
                             Some(facts) => Box::pin(self.on_response(facts.clone(), reply, model)).await,
@@ -480,9 +530,8 @@ impl Attempts<'_> {
             let is_unsent = error.kind == ErrorKind::UpstreamUnreachable;
             tracing::debug!(upstream = &*upstream.settings.name, error = error.message, cause = ?error.source, "attempt failed");
             note.error = Some(Error::new(error.kind.clone(), error.message.clone()));
-            let may_repeat =
-                is_unsent && further > 0 && self.exchange.attempts.len() < retry.attempts_max as usize;
-            if !may_repeat || !self.job.is_whole() || !retry.on.covers_error(&error.kind) {
+            let is_wanted = is_unsent && further > 0 && retry.on.covers_error(&error.kind);
+            if !is_wanted || !self.may_repeat() {
                 return Err(Failure::Error(error));
             }
             further -= 1;
@@ -492,9 +541,9 @@ impl Attempts<'_> {
             tokio::time::sleep(pause_now).await;
             self.exchange.waited += pause_now;
             pause = (pause * 2).min(retry.backoff_max);
-            match upstream.enter() {
-                Some(again) => place = again,
-                None => return Err(Failure::Error(error)),
+            match (upstream.leave(), upstream.enter()) {
+                (Ok(next), Some(again)) => (leave, place) = (next, again),
+                _ => return Err(Failure::Error(error)),
             }
         }
     }
@@ -506,9 +555,10 @@ impl Attempts<'_> {
         upstream: &Arc<Upstream>,
         model: &Arc<str>,
         has_keys: bool,
+        own: Option<&HeaderValue>,
     ) -> Result<Prepared, Failure> {
         let address = self.job.address(upstream).map_err(|error| Failure::Ended(Err(error)))?;
-        let (mut headers, body) = self.job.whole_request(upstream, model, address, has_keys);
+        let (mut headers, body) = self.job.whole_request(upstream, model, address, has_keys, own);
         let document = body.clone().map(Document::trusted);
         // The gateway's own way to name the place and the length is not for plugins.
         let host = headers.remove(header::HOST);
@@ -611,6 +661,8 @@ struct Edits<'a> {
     prepared: Option<&'a Prepared>,
     /// The trace it is a part of.
     lineage: Option<&'a Lineage>,
+    /// The upstream's own key for it, if it has one.
+    credential: Option<&'a HeaderValue>,
 }
 
 /// One attempt: the request sent, the head of the answer and as much of the body as has to be read first.
@@ -627,7 +679,7 @@ async fn attempt(
     let work = pin!(async {
         let address = job.address(upstream)?;
         let make = || {
-            let mut request = job.request(upstream, model, address.clone(), has_keys);
+            let mut request = job.request(upstream, model, address.clone(), has_keys, edits.credential);
             if let Some(Prepared { headers, body }) = edits.prepared {
                 request.headers_mut().clone_from(headers);
                 if let Some(body) = body {

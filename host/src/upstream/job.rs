@@ -150,6 +150,7 @@ impl Job {
         model: &str,
         address: Uri,
         has_keys: bool,
+        own: Option<&HeaderValue>,
     ) -> Request<RequestBody> {
         let mut request = Request::new(self.body(upstream, model));
         *request.method_mut() = self.method.clone();
@@ -160,7 +161,7 @@ impl Job {
             // An answer that has to be read is cheapest to read as it is.
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        if let Some(credential) = self.credential(upstream, has_keys) {
+        if let Some(credential) = self.credential(upstream, has_keys, own) {
             headers.insert(header::AUTHORIZATION, credential);
         }
         for (name, value) in &upstream.settings.headers {
@@ -177,16 +178,22 @@ impl Job {
         model: &str,
         address: Uri,
         has_keys: bool,
+        own: Option<&HeaderValue>,
     ) -> (HeaderMap, Option<Bytes>) {
-        let (head, body) = self.request(upstream, model, address, has_keys).into_parts();
+        let (head, body) = self.request(upstream, model, address, has_keys, own).into_parts();
         (head.headers, matches!(self.payload, Payload::Json(_)).then(|| body.into_bytes()))
     }
 
     /// The upstream's own key; the caller's only where there is none and the configuration lets it through.
-    fn credential(&self, upstream: &Upstream, has_keys: bool) -> Option<HeaderValue> {
+    fn credential(
+        &self,
+        upstream: &Upstream,
+        has_keys: bool,
+        own: Option<&HeaderValue>,
+    ) -> Option<HeaderValue> {
         let forwards = upstream.settings.forwards_caller_key || !has_keys;
         let callers = || self.caller.credential.as_ref().filter(|_| forwards);
-        upstream.credential.clone().or_else(|| callers().and_then(|key| super::bearer(key).ok()))
+        own.cloned().or_else(|| callers().and_then(|key| super::bearer(key).ok()))
     }
 
     /// What has to be done to an answer of this upstream.

@@ -91,6 +91,7 @@ fn gpt_api_type(kind: &ErrorKind) -> &'static str {
         ErrorKind::BudgetUsedUp => "insufficient_quota_error",
         ErrorKind::Overloaded
         | ErrorKind::UpstreamUnreachable
+        | ErrorKind::UpstreamUnavailable
         | ErrorKind::UpstreamTimeout
         | ErrorKind::UpstreamInvalid
         | ErrorKind::UpstreamEmpty

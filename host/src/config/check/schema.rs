@@ -100,8 +100,8 @@ const ROOT: &[Field] = &[
     key("limits", Shape::Mapping(LIMITS)),
     key("tenants", Shape::List(TENANT)),
     key("audit", Shape::Mapping(AUDIT)),
-    later("breaker", Shape::Mapping(BREAKER)),
-    later("health_check", Shape::Mapping(HEALTH_CHECK)),
+    key("breaker", Shape::Mapping(BREAKER)),
+    key("health_check", Shape::Mapping(HEALTH_CHECK)),
     key("metrics", Shape::Mapping(METRICS)),
     key("otlp", Shape::Mapping(OTLP)),
     key("jwt", Shape::Mapping(JWT)),
@@ -160,9 +160,9 @@ const UPSTREAM: &[Field] = &[
     key("include_usage", Shape::Bool),
     key("tls", Shape::Mapping(UPSTREAM_TLS)),
     key("clean", Shape::Mapping(CLEAN)),
-    later("api_keys", Shape::Texts),
-    later("breaker", Shape::Mapping(BREAKER)),
-    later("health", Shape::Mapping(HEALTH)),
+    key("api_keys", Shape::Texts),
+    key("breaker", Shape::Mapping(BREAKER)),
+    key("health", Shape::Mapping(HEALTH)),
     later("hedge", Shape::Duration),
 ];
 
@@ -189,17 +189,23 @@ const CLEAN: &[Field] = &[
     key("strip_think", Shape::Bool),
 ];
 
-const BREAKER: &[Field] =
-    &[key("failures", SMALL), key("cooldown", Shape::Duration), key("cooldown_max", Shape::Duration)];
+const BREAKER: &[Field] = &[
+    key("failures", SMALL),
+    key("cooldown", Shape::Duration),
+    key("cooldown_max", Shape::Duration),
+    key("backoff_multiplier", GROWTH),
+];
 
-const HEALTH: &[Field] = &[key("path", Shape::Text), key("interval", Shape::Duration)];
+const GROWTH: Shape = Shape::Number(1.0, 1000.0);
+
+const HEALTH: &[Field] = &[required("path", Shape::Text), key("interval", Shape::Duration)];
 
 const HEALTH_CHECK: &[Field] = &[
     key("enabled", Shape::Bool),
     key("failure_threshold", SMALL),
     key("cooldown_seconds", Shape::Seconds),
     key("max_cooldown_seconds", Shape::Seconds),
-    key("backoff_multiplier", Shape::Number(1.0, 1000.0)),
+    key("backoff_multiplier", GROWTH),
 ];
 
 const STRATEGIES: &[&str] =
@@ -219,7 +225,7 @@ const RETRY: &[Field] = &[
     key("backoff", Shape::Duration),
     key("backoff_max", Shape::Duration),
     key("on", Shape::Failures),
-    later("budget", Shape::Percent),
+    key("budget", Shape::Percent),
 ];
 
 const MODELS_CACHE: &[Field] = &[key("ttl", Shape::Duration), key("ttl_seconds", Shape::Seconds)];

@@ -156,6 +156,7 @@ fn redirect(config: &mut Config, base: &str) -> Result<(), String> {
     for upstream in &mut config.upstreams {
         upstream.target = Target::Http(base.clone());
         upstream.api_key = None;
+        upstream.api_keys.clear();
         upstream.forwards_caller_key = false;
         upstream.tls = UpstreamTls::default();
     }

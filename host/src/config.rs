@@ -15,6 +15,7 @@ mod limits;
 mod plugin;
 pub mod redacted;
 pub mod secret;
+mod state;
 mod telemetry;
 
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use plugin::{
     Allow, FaultPolicy, Glob, HOOKS, OnFault, Plugin, PluginConfig, PluginLimits, PluginMatch, PluginSource,
     Reuse, ReuseScope, Streaming,
 };
+pub use state::State;
 pub use telemetry::{Audit, Log, LogFormat, LogKeep, Metrics, OnFull, Otlp, Rotation};
 
 /// What a configuration is loaded from, once at the start and again at every reload.
@@ -249,6 +251,8 @@ pub struct Config {
     pub models_cache_ttl: Duration,
     /// The shape of error bodies. Default `openai`.
     pub error_compat: ErrorCompat,
+    /// Where what several gateways share is kept.
+    pub state: State,
     /// How much callers may use.
     pub limits: Limits,
     /// The tenants with quotas of their own.

@@ -27,7 +27,7 @@ use crate::config::files::{Digest, Files};
 use crate::config::secret::{Secret, is_credential};
 use crate::config::{
     Clean, Config, ErrorCompat, Metrics, ModelMatch, Origin, PriorityMode, Retry, RetryOn, Routing, Server,
-    ServerTls, Strategy, Target, ThinkingFormat, Timeouts, Upstream, UpstreamTls,
+    ServerTls, State, Strategy, Target, ThinkingFormat, Timeouts, Upstream, UpstreamTls,
 };
 
 /// What was read, as far as it goes, with all that was found on the way.
@@ -96,7 +96,8 @@ fn hide_secrets(node: &Node, is_secret: bool, hidden: &mut Vec<Span>) {
 
 /// Whether a text is a URL with a user in it, and so mostly with a password.
 fn has_password(text: &str) -> bool {
-    text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().unwrap_or("").contains('@'))
+    // Wherever the `@` is: a password with a `/` in it makes no good URL, but must not be shown for that.
+    text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
 }
 
 /// A key and its value, if it is there.
@@ -130,6 +131,9 @@ impl Reader<'_> {
                 Some("gpt_api") => ErrorCompat::GptApi,
                 _ => ErrorCompat::OpenAi,
             },
+            state: text(root, "state")
+                .and_then(|state| State::parse(state).ok())
+                .unwrap_or_else(|| defaults.state.clone()),
             limits: self.limits(root.get("limits"), &defaults.limits),
             tenants: self.tenants(root.get("tenants")),
             prices: self.prices(root.get("prices")),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::config::check::values;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::env::Environment;
-use crate::config::{Audit, Limits, Log, Retry, RetryOn, Server, Timeouts};
+use crate::config::{Audit, Limits, Log, Retry, RetryOn, Server, State, Timeouts};
 
 /// The values of everything that a file leaves out.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Defaults {
     pub retry: Retry,
     /// How long a list of models is kept.
     pub models_cache_ttl: Duration,
+    /// Where what several gateways share is kept.
+    pub state: State,
     /// How much callers may use.
     pub limits: Limits,
     /// The record of every exchange.
@@ -74,6 +76,7 @@ impl Default for Defaults {
                 },
             },
             models_cache_ttl: Duration::from_secs(600),
+            state: State::Memory,
             limits: Limits { queue_timeout: Duration::from_secs(5), ..Limits::default() },
             audit: Audit::default(),
             log: Log::default(),
@@ -100,6 +103,7 @@ impl Defaults {
         }
         variables.retry(&mut defaults.retry);
         defaults.server.cache_dir = cache_dir(environment);
+        variables.state(&mut defaults.state);
         variables.audit(&mut defaults.audit);
         variables.log(&mut defaults.log);
         variables.later();
@@ -137,6 +141,18 @@ impl Variables<'_> {
         if let Some(pause) = self.seconds("RETRY_DELAY") {
             retry.backoff = pause;
             retry.backoff_max = retry.backoff_max.max(pause);
+        }
+    }
+
+    /// What is wrong with `REDIS_URL` is said without it: there may be a password in it.
+    fn state(&mut self, state: &mut State) {
+        let Some(url) = self.environment.filled("REDIS_URL") else { return };
+        match State::parse(url) {
+            Ok(read) => *state = read,
+            Err(fault) => {
+                let found = Diagnostic::error("environment", format!("`REDIS_URL` is not usable: {fault}"));
+                self.found.push(found.help("correct or unset the variable"));
+            }
         }
     }
 
@@ -217,8 +233,6 @@ const LATER: &[&str] = &[
     "ENABLE_RATE_LIMITING",
     "MAX_TOKENS",
     "USER_HEADER",
-    "REDIS_URL",
-    "REDIS_POOL_SIZE",
     "CIRCUIT_BREAKER_ENABLED",
     "CIRCUIT_BREAKER_THRESHOLD",
     "CIRCUIT_BREAKER_TIMEOUT",
@@ -227,6 +241,7 @@ const LATER: &[&str] = &[
 /// The variables of the earlier systems that have no meaning here, and what to do instead.
 const GONE: &[(&str, &str)] = &[
     ("LOG_FILE", "set `log.dir` to a folder of log files"),
+    ("REDIS_POOL_SIZE", "one connection to the server carries everything"),
     ("METRICS_ENABLED", "metrics are on the admin listener, which others do not reach"),
     ("DB_ROTATION_CHECK_INTERVAL_SEC", "rows go to a file by their own time; see `audit.rotate`"),
 ];

@@ -41,6 +41,7 @@ pub fn config(
         retry: defaults.retry,
         models_cache_ttl: defaults.models_cache_ttl,
         error_compat: ErrorCompat::OpenAi,
+        state: defaults.state,
         limits: defaults.limits,
         tenants: Vec::new(),
         prices: Vec::new(),

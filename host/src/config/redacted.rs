@@ -58,6 +58,7 @@ impl Config {
                 ErrorCompat::OpenAi => "openai",
                 ErrorCompat::GptApi => "gpt_api",
             },
+            "state": self.state.shown(),
             "limits": limits(&self.limits),
             "tenants": self.tenants.iter().map(|tenant| json!({ "name": &*tenant.name, "limits": quota(&tenant.quota) })).collect::<Vec<_>>(),
             "prices": self.prices.iter().map(price).collect::<serde_json::Map<_, _>>(),

@@ -36,6 +36,7 @@ use crate::plugin::hook::Hook;
 use crate::plugin::stages::{End, Stages};
 use crate::recording::Recording;
 use crate::reload::Reloader;
+use crate::shared::Shared;
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::stream::{Body, Late, Manner};
 use crate::upstream::dispatch::{Dispatched, dispatch};
@@ -66,6 +67,8 @@ pub(crate) struct Gateway {
     pub(crate) activity: Arc<Activity>,
     /// Bytes of bodies held in memory.
     pub(crate) budget: Arc<Budget>,
+    /// What it shares with other gateways, if it does.
+    pub(crate) shared: Option<Arc<Shared>>,
     /// How the configuration is read again.
     pub(crate) reloader: Reloader,
     /// Whether it is draining, and since when it runs.

@@ -191,12 +191,11 @@ fn variables_of_features_to_come_are_said_to_have_no_effect() {
     let names = [
         "MAX_TOKENS",
         "USER_HEADER",
-        "REDIS_URL",
         "RATE_LIMIT_WINDOW_MIN",
         "ENABLE_RATE_LIMITING",
         "CIRCUIT_BREAKER_ENABLED",
     ];
-    let gone = ["LOG_FILE", "METRICS_ENABLED", "DB_ROTATION_CHECK_INTERVAL_SEC"];
+    let gone = ["LOG_FILE", "METRICS_ENABLED", "REDIS_POOL_SIZE", "DB_ROTATION_CHECK_INTERVAL_SEC"];
     let launch = names.iter().chain(&gone).fold(Launch::default(), |launch, name| launch.variable(name, "1"));
     let gateway = launch.start_embedded();
     gateway.send(&chat("echo")).expect(200);

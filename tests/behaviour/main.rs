@@ -14,6 +14,7 @@ mod page;
 mod plugins;
 mod reload;
 mod routing;
+mod shared;
 mod shutdown;
 mod streaming;
 mod timeouts;

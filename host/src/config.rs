@@ -18,6 +18,7 @@ mod networks;
 mod plugin;
 pub mod redacted;
 pub mod secret;
+mod state;
 mod telemetry;
 
 #[cfg(test)]
@@ -52,6 +53,7 @@ pub use plugin::{
     Allow, FaultPolicy, Glob, HOOKS, OnFault, Plugin, PluginConfig, PluginLimits, PluginMatch, PluginSource,
     Reuse, ReuseScope, Streaming,
 };
+pub use state::State;
 pub use telemetry::{Audit, Log, LogFormat, LogKeep, Metrics, OnFull, Otlp, Rotation};
 
 /// What a configuration is loaded from, once at the start and again at every reload.
@@ -277,6 +279,8 @@ pub struct Config {
     pub keys: Option<Keys>,
     /// The tokens of others that are taken for keys.
     pub jwt: Option<Jwt>,
+    /// Where what several gateways share is kept.
+    pub state: State,
     /// How much callers may use.
     pub limits: Limits,
     /// The tenants with quotas of their own.

@@ -40,6 +40,7 @@ use crate::plugin::hook::Hook;
 use crate::plugin::stages::{End, Stages};
 use crate::recording::Recording;
 use crate::reload::Reloader;
+use crate::shared::Shared;
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::stream::{Body, Late, Manner};
 use crate::upstream::dispatch::{Dispatched, dispatch};
@@ -75,6 +76,8 @@ pub(crate) struct Gateway {
     pub(crate) budget: Arc<Budget>,
     /// What callers have used.
     pub(crate) limits: Arc<Limits>,
+    /// What it shares with other gateways, if it does.
+    pub(crate) shared: Option<Arc<Shared>>,
     /// How the configuration is read again.
     pub(crate) reloader: Reloader,
     /// Whether it is draining, and since when it runs.

@@ -42,6 +42,7 @@
 //! | `limit` | what callers may use and have used: windows, budgets, places |
 //! | `auth`, `cors`, `headers`, `health`, `models`, `admin`, `tls` | what their names say |
 //! | `upstream` | one upstream: pool and connections; a `job` to be sent, the `reply` to it, and `dispatch`, the attempts of one request; `breaker`, `keys`, `health` and `retries` say who may be asked at all |
+//! | `shared` | what several gateways share through one Redis or Valkey server |
 //! | `plugin` | components: engine, instances, hooks, grants, faults; its page says more |
 //! | [`wire`] | dialects: endpoints, the JSON scanner, requests, answers, event streams; pure |
 //! | [`chat`] | the neutral vocabulary between dialects |
@@ -129,6 +130,10 @@
 //! **What an operator says of an upstream at run time makes a snapshot of its own**: routing asks nothing per request, and a
 //! reload of the file keeps it until it is taken back.
 //!
+//! **Gateways share by scripts on the server.** A set of claims, an operation of a plugin's memory and a hint are one script
+//! each, which goes by the server's clock: gateways cannot get between each other, and their clocks need not agree. Every
+//! step has a tenth of a second; a server that does not answer is lost, and a lost one costs a request nothing.
+//!
 //! **The YAML tree is built from parser events** (saphyr-parser) and not through serde: positions, quoting and all
 //! problems at once need the tree.
 
@@ -160,6 +165,7 @@ mod recording;
 mod reload;
 pub mod route;
 mod server;
+mod shared;
 mod snapshot;
 mod stream;
 mod tls;

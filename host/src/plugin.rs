@@ -30,6 +30,7 @@ mod instance;
 mod kv;
 mod load;
 mod logs;
+mod memory;
 pub(crate) mod metrics;
 mod outbound;
 mod quarantine;

@@ -235,9 +235,11 @@ fn build(source: &config::Input, before: &Snapshot, plugins: &Runtime) -> (Optio
 fn warn_of_fixed_settings(before: &Config, after: &Config) {
     let logs = (&before.log, &after.log);
     let is_other_collector = before.otlp != after.otlp;
+    let is_other_state = before.state != after.state;
     let (before, after) = (&before.server, &after.server);
     let fixed = [
         ("otlp", is_other_collector),
+        ("state", is_other_state),
         ("log.format", logs.0.format != logs.1.format),
         ("log.dir", logs.0.dir != logs.1.dir),
         ("server.listen", before.listen != after.listen),

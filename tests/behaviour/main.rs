@@ -21,6 +21,7 @@ mod page;
 mod plugins;
 mod reload;
 mod routing;
+mod shared;
 mod shutdown;
 mod streaming;
 mod timeouts;

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::audit::Searches;
 use crate::audit::Audit;
 use crate::budget::Budget;
-use crate::config::{Config, Input, Origin, Target};
+use crate::config::{Config, Input, Origin, State, Target};
 use crate::exchange::Activity;
 use crate::gateway::Gateway;
 use crate::health;
@@ -20,6 +20,7 @@ use crate::log::Log;
 use crate::plugin::Runtime;
 use crate::reload::Reloader;
 use crate::server::{self, Stop, Surface};
+use crate::shared::Shared;
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::traces::Traces;
 use crate::upstream;
@@ -38,6 +39,8 @@ const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
 const TRACES_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long the audit may take for what is still queued.
 const RECORD_TIME_MAX: Duration = Duration::from_secs(15);
+/// How long the server that gateways share may take for what was used last.
+const SHARED_TIME_MAX: Duration = Duration::from_millis(500);
 /// How long what still runs then, as a search of the audit does, may take to notice.
 const THREADS_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long the last lines of the log may take.
@@ -79,9 +82,10 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     let mut signals = Signals::new()?;
     let main = server::bind(config.server.listen, "--listen").await?;
     let admin = server::bind(config.server.admin, "--admin").await?;
-    let plugins = Arc::new(Runtime::default());
-    let shared = plugins.clone();
-    let built = tokio::task::spawn_blocking(move || Snapshot::build(config, None, &shared)).await;
+    let shared = Shared::start(&config.state).await?;
+    let plugins = Arc::new(Runtime::new(shared.as_ref().map(|shared| shared.connection.clone())));
+    let loader = plugins.clone();
+    let built = tokio::task::spawn_blocking(move || Snapshot::build(config, None, &loader)).await;
     let snapshot = built.map_err(|_| "the gateway failed while it started".to_owned())??;
     let config = snapshot.config.clone();
     let mut activity = Activity::new();
@@ -97,6 +101,7 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
         snapshots: Snapshots::new(snapshot),
         activity: Arc::new(activity),
         budget: Budget::new(),
+        shared,
         health: health::State::new(),
         admin_address: address(&admin)?,
         searches: Searches::new(),
@@ -143,6 +148,9 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
         tracing::warn!("not every plugin took its records in time");
     }
     save_limits(&gateway).await;
+    if let Some(shared) = &gateway.shared {
+        shared.flush(SHARED_TIME_MAX).await;
+    }
     gateway.activity.traces.shutdown(TRACES_TIME_MAX).await;
     let rows = gateway.activity.audit.flush(RECORD_TIME_MAX).await;
     if rows > 0 {
@@ -246,6 +254,9 @@ fn print_banner(config: &Config, main: &TcpListener, admin: &TcpListener) -> Res
     }
     if let Some(keys) = &config.keys {
         println!("keys {}", keys.all.len());
+    }
+    if config.state != State::Memory {
+        println!("state {} (shared with every gateway that uses it)", config.state.shown());
     }
     if config.audit.is_enabled {
         println!("audit {} (read it with `witgate audit`)", config.audit.path.display());

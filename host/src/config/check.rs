@@ -29,8 +29,7 @@ use crate::config::file::{Key, Node, Plain, Span, Value};
 use crate::config::files::{Digest, Files};
 use crate::config::secret::{Secret, is_credential};
 use crate::config::{
-    Clean, Config, ErrorCompat, Metrics, ModelMatch, Networks, Origin, PriorityMode, Retry, RetryOn, Routing, KeyHash, Breaker,
-    Server, ServerTls, Strategy, Target, ThinkingFormat, Timeouts, Upstream, UpstreamTls,
+    Clean, Config, ErrorCompat, Metrics, ModelMatch, Networks, Origin, PriorityMode, Retry, RetryOn, Routing, KeyHash, Breaker, Server, ServerTls, Strategy, Target, ThinkingFormat, Timeouts, Upstream, UpstreamTls, State,
 };
 
 /// What was read, as far as it goes, with all that was found on the way.
@@ -104,7 +103,8 @@ fn hide_secrets(node: &Node, is_secret: bool, hidden: &mut Vec<Span>) {
 
 /// Whether a text is a URL with a user in it, and so mostly with a password.
 fn has_password(text: &str) -> bool {
-    text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().unwrap_or("").contains('@'))
+    // Wherever the `@` is: a password with a `/` in it makes no good URL, but must not be shown for that.
+    text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
 }
 
 /// Whether a text begins as the keys of this gateway and of many services do.
@@ -153,6 +153,9 @@ impl Reader<'_> {
             },
             keys,
             jwt,
+            state: text(root, "state")
+                .and_then(|state| State::parse(state).ok())
+                .unwrap_or_else(|| defaults.state.clone()),
             limits,
             tenants,
             prices: self.prices(root.get("prices")),

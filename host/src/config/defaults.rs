@@ -12,7 +12,7 @@ use http::HeaderName;
 use crate::config::check::values;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::env::Environment;
-use crate::config::{Audit, Limits, Log, Networks, Retry, RetryOn, Server, Timeouts, LimitBy, Rate, Breaker};
+use crate::config::{Audit, Limits, Log, Networks, Retry, RetryOn, Server, Timeouts, LimitBy, Rate, Breaker, State};
 
 /// The values of everything that a file leaves out.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,8 @@ pub struct Defaults {
     pub retry: Retry,
     /// How long a list of models is kept.
     pub models_cache_ttl: Duration,
+    /// Where what several gateways share is kept.
+    pub state: State,
     /// How much callers may use.
     pub limits: Limits,
     /// The record of every exchange.
@@ -84,6 +86,7 @@ impl Default for Defaults {
                 },
             },
             models_cache_ttl: Duration::from_secs(600),
+            state: State::Memory,
             limits: Limits { queue_timeout: Duration::from_secs(5), ..Limits::default() },
             audit: Audit::default(),
             log: Log::default(),
@@ -113,9 +116,10 @@ impl Defaults {
         defaults.server.cache_dir = cache_dir(environment);
         variables.request_limits(&mut defaults.limits);
         variables.token_limits(&mut defaults.limits);
+        variables.state(&mut defaults.state);
         variables.audit(&mut defaults.audit);
         variables.log(&mut defaults.log);
-        variables.later();
+        variables.gone();
         defaults
     }
 }
@@ -205,6 +209,18 @@ impl Variables<'_> {
         }
     }
 
+    /// What is wrong with `REDIS_URL` is said without it: there may be a password in it.
+    fn state(&mut self, state: &mut State) {
+        let Some(url) = self.environment.filled("REDIS_URL") else { return };
+        match State::parse(url) {
+            Ok(read) => *state = read,
+            Err(fault) => {
+                let found = Diagnostic::error("environment", format!("`REDIS_URL` is not usable: {fault}"));
+                self.found.push(found.help("correct or unset the variable"));
+            }
+        }
+    }
+
     /// `RECD_PATH` was the URL of a database.
     fn audit(&mut self, audit: &mut Audit) {
         let path = |url: &str| {
@@ -224,11 +240,7 @@ impl Variables<'_> {
         self.parse(FULL_TOKEN, "`true` or `false`", flag);
     }
 
-    fn later(&mut self) {
-        for name in LATER.iter().filter(|name| self.environment.filled(name).is_some()) {
-            let message = format!("`{name}` is not supported yet and has no effect");
-            self.found.push(Diagnostic::warning("environment", message).help("unset it"));
-        }
+    fn gone(&mut self) {
         for (name, help) in GONE.iter().filter(|(name, _)| self.environment.filled(name).is_some()) {
             let message = format!("`{name}` has no effect");
             self.found.push(Diagnostic::warning("environment", message).help(*help));
@@ -286,15 +298,10 @@ fn minutes(text: &str) -> Option<Duration> {
     positive(text).filter(|minutes| *minutes <= 1_000_000).map(|minutes| Duration::from_secs(minutes * 60))
 }
 
-/// The variables of features that have not landed; each leaves when its feature does.
-const LATER: &[&str] = &[
-    "REDIS_URL",
-    "REDIS_POOL_SIZE",
-];
-
 /// The variables of the earlier systems that have no meaning here, and what to do instead.
 const GONE: &[(&str, &str)] = &[
     ("LOG_FILE", "set `log.dir` to a folder of log files"),
+    ("REDIS_POOL_SIZE", "one connection to the server carries everything"),
     ("METRICS_ENABLED", "metrics are on the admin listener, which others do not reach"),
     ("DB_ROTATION_CHECK_INTERVAL_SEC", "rows go to a file by their own time; see `audit.rotate`"),
 ];

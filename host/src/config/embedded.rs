@@ -43,6 +43,7 @@ pub fn config(
         error_compat: ErrorCompat::OpenAi,
         keys: None,
         jwt: None,
+        state: defaults.state,
         limits: defaults.limits,
         tenants: Vec::new(),
         prices: Vec::new(),

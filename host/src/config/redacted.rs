@@ -71,6 +71,7 @@ impl Config {
             "keys_count": self.keys.as_ref().map_or(0, |keys| keys.all.len()),
             "keys_file": self.keys.as_ref().and_then(|keys| keys.file.as_ref()),
             "jwt": self.jwt.as_ref().map(jwt),
+            "state": self.state.shown(),
             "limits": limits(&self.limits),
             "tenants": self.tenants.iter().map(|tenant| json!({ "name": &*tenant.name, "upstreams": names(&tenant.upstreams), "limits": quota(&tenant.quota) })).collect::<Vec<_>>(),
             "prices": self.prices.iter().map(price).collect::<serde_json::Map<_, _>>(),

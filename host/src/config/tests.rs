@@ -9,8 +9,9 @@ use crate::config::check::values;
 use crate::config::defaults::{log_filter, logs_full_token};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::env::{Environment, ExpandFault, expand};
+use crate::config::secret::Secret;
 use crate::config::{
-    Config, FaultPolicy, HOOKS, Log, LogFormat, LogKeep, ModelMatch, Networks, Origin, Overrides, Plugin, PluginConfig, PluginSource, PriorityMode, ReuseScope, Strategy, Streaming, Target, load, load_text, locate, LimitBy, Rate, Spend, Breaker, Health,
+    Config, FaultPolicy, HOOKS, Log, LogFormat, LogKeep, ModelMatch, Networks, Origin, Overrides, Plugin, PluginConfig, PluginSource, PriorityMode, ReuseScope, Strategy, Streaming, Target, load, load_text, locate, LimitBy, Rate, Spend, Breaker, Health, State,
 };
 use crate::wire::Endpoint;
 
@@ -491,12 +492,12 @@ c.yaml:4:14: `dialect: anthropic` is not supported yet
 ",
     );
     refused_after_upstream(
-        "state: redis://:pw@h",
+        "state: rediss://:p/w@h",
         r"
-c.yaml:4:8: `state: redis://…` is not supported yet
-  | state: *************
-  |        ^^^^^^^^^^^^^
-  = use `memory`
+c.yaml:4:8: `state` is not usable: its host, its port or the number of its database cannot be read
+  | state: ***************
+  |        ^^^^^^^^^^^^^^^
+  = write `memory`, or a URL such as `redis://:PASSWORD@host:6379/0`
 ",
     );
     refused_after_upstream(
@@ -1120,12 +1121,40 @@ fn a_malformed_variable_is_named() {
     }
 }
 
+// parity: 45
 #[test]
-fn a_variable_of_a_later_feature_is_a_warning() {
-    let (_, warnings) = read(UPSTREAM, &[("REDIS_URL", "redis://:pw@r")]).unwrap();
+fn the_shared_state_is_where_the_file_or_else_the_environment_says() {
+    let redis = |url: &str| State::Redis(Secret::new(url));
+    let variables = [("REDIS_URL", "redis://:pw@r")];
+    let state = |further: &str, variables: &[(&str, &str)]| {
+        let (config, warnings) = read(&format!("{UPSTREAM}{further}"), variables).unwrap();
+        assert_eq!(warnings, []);
+        assert!(!config.redacted().to_string().contains("pw"));
+        config.state
+    };
+    assert_eq!(state("", &[]), State::Memory);
+    assert_eq!(state("", &variables), redis("redis://:pw@r"));
+    assert_eq!(state("state: memory\n", &variables), State::Memory);
+    assert_eq!(state("state: redis://:pw@f/2\n", &variables), redis("redis://:pw@f/2"));
+    assert_eq!(state("state: rediss://${H}\n", &[("H", "h")]), redis("rediss://h"));
+}
+
+#[test]
+fn a_redis_url_that_cannot_be_read_is_refused_without_being_shown() {
+    let diagnostics = read(UPSTREAM, &[("REDIS_URL", "redis://:pw@h/x")]).unwrap_err().to_string();
+    assert_eq!(
+        diagnostics,
+        "environment: `REDIS_URL` is not usable: its host, its port or the number of its database cannot be read\n  = correct or unset the variable\n"
+    );
+}
+
+// parity: 45
+#[test]
+fn the_size_of_a_pool_is_heard_and_has_no_effect() {
+    let (_, warnings) = read(UPSTREAM, &[("REDIS_POOL_SIZE", "5")]).unwrap();
     assert_eq!(
         Diagnostics { all: warnings }.to_string(),
-        "environment: warning: `REDIS_URL` is not supported yet and has no effect\n  = unset it\n"
+        "environment: warning: `REDIS_POOL_SIZE` has no effect\n  = one connection to the server carries everything\n"
     );
 }
 

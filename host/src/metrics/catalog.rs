@@ -143,6 +143,14 @@ metrics! {
         "Files that were closed because their time was over.";
     AUDIT_QUARANTINED = Counter "witgate_audit_quarantined_files_total" []
         "Damaged files that were put aside.";
+    SHARED_UP = Gauge "witgate_shared_state_up" []
+        "Whether the server that gateways share their state through can be reached; not there without one.";
+    SHARED_CHANGES = Counter "witgate_shared_state_changes_total" ["to"]
+        "Times that it was connected, or lost.";
+    SHARED_FAILURES = Counter "witgate_shared_state_failures_total" []
+        "Steps that it did not answer well, or not in time.";
+    SHARED_DROPPED = Counter "witgate_shared_state_corrections_dropped_total" []
+        "Corrections of what requests used that it was not told: limits count the estimate instead.";
     LOG_LOST = Counter "witgate_log_lines_lost_total" []
         "Lines of the log that came faster than they could be written, or could not be written at all.";
     SPANS_LOST = Counter "witgate_trace_spans_lost_total" []

@@ -9,6 +9,7 @@ use crate::limit::queue::{Before, Queue};
 use crate::limit::Limits;
 use crate::metrics::text::Page;
 use crate::metrics::{Listener, Metrics, catalog, compat, process, series::Seen};
+use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Upstream, breaker};
 
@@ -34,6 +35,9 @@ pub(super) fn collect(gateway: &Gateway) -> Page {
     upstreams(&mut page, &snapshot);
     plugins(&mut page, &snapshot);
     audit(&mut page, &gateway.activity.audit.state());
+    if let Some(shared) = &gateway.shared {
+        self::shared(&mut page, shared);
+    }
     process_wide(&mut page, gateway, &snapshot);
     process::collect(&mut page);
     if snapshot.config.metrics.is_compat {
@@ -200,6 +204,15 @@ fn audit(page: &mut Page, state: &audit::State) {
     page.count(&catalog::AUDIT_FAILURES, &[], state.failures);
     page.count(&catalog::AUDIT_ROTATIONS, &[], state.rotations);
     page.count(&catalog::AUDIT_QUARANTINED, &[], state.quarantined);
+}
+
+fn shared(page: &mut Page, shared: &Shared) {
+    let health = shared.connection.health();
+    page.number(&catalog::SHARED_UP, &[], f64::from(u8::from(health.is_up)));
+    page.count(&catalog::SHARED_CHANGES, &["connected"], health.connected);
+    page.count(&catalog::SHARED_CHANGES, &["lost"], health.lost);
+    page.count(&catalog::SHARED_FAILURES, &[], health.failures);
+    page.count(&catalog::SHARED_DROPPED, &[], shared.counts.dropped());
 }
 
 fn process_wide(page: &mut Page, gateway: &Gateway, snapshot: &Snapshot) {

@@ -6,10 +6,11 @@ use tokio::time::Instant;
 
 use crate::config;
 use crate::config::secret::Secret;
-use crate::plugin::kv;
 use crate::plugin::logs::Log;
+use crate::plugin::memory::Memory;
 use crate::plugin::metrics::Registry;
 use crate::plugin::outbound::{self, Client, Origin, Policy, Resolver};
+use crate::shared::connection::Connection;
 use crate::tls::Trust;
 
 /// What the operator grants one plugin.
@@ -21,7 +22,7 @@ pub(crate) struct Grants {
     /// Its way out to where it may send requests; none if there is nowhere.
     pub(crate) http: Option<Arc<Client>>,
     /// Its memory, kept from version to version.
-    pub(crate) kv: Arc<kv::Store>,
+    pub(crate) kv: Arc<Memory>,
     /// Its metrics, kept from version to version.
     pub(crate) metrics: Arc<Registry>,
     /// Its log lines.
@@ -29,18 +30,23 @@ pub(crate) struct Grants {
 }
 
 impl Grants {
-    /// Reads them off the configuration, taking over what `before` has learnt.
+    /// Reads them off the configuration, taking over what `before` has learnt. Its memory is on the server that `shared`
+    /// leads to, if there is one.
     ///
     /// Its memory is as large as either wants it, so that both can start and go on, until [`Self::bound_memory`].
     ///
     /// # Errors
     ///
     /// What is wrong with an origin.
-    pub(crate) fn new(settings: &config::Plugin, before: Option<&Self>) -> Result<Self, String> {
+    pub(crate) fn new(
+        settings: &config::Plugin,
+        before: Option<&Self>,
+        shared: Option<&Arc<Connection>>,
+    ) -> Result<Self, String> {
         let allow = &settings.allow;
         let kv = match before {
             Some(before) => before.kv.clone(),
-            None => Arc::new(kv::Store::new(allow.kv)),
+            None => Arc::new(Memory::new(&settings.name, allow.kv, shared)),
         };
         if kv.usage().bytes_max < allow.kv {
             kv.set_bytes_max(allow.kv);
@@ -80,7 +86,7 @@ mod tests {
     fn grants(kv: u64, before: Option<&Grants>) -> (config::Plugin, Grants) {
         let mut settings = config::Plugin::new("a", PluginSource::Builtin("a".to_owned()));
         settings.allow.kv = kv;
-        let grants = Grants::new(&settings, before).expect("nothing is wrong with it");
+        let grants = Grants::new(&settings, before, None).expect("nothing is wrong with it");
         (settings, grants)
     }
 

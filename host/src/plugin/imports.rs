@@ -247,7 +247,8 @@ impl From<crate::plugin::kv::Error> for kv::Error {
     fn from(error: crate::plugin::kv::Error) -> Self {
         match error {
             crate::plugin::kv::Error::TooLarge { .. } => Self::TooLarge,
-            other => Self::Other(other.to_string()),
+            crate::plugin::kv::Error::Unavailable => Self::Unavailable(error.to_string()),
+            crate::plugin::kv::Error::NotANumber => Self::Other(error.to_string()),
         }
     }
 }
@@ -255,7 +256,7 @@ impl From<crate::plugin::kv::Error> for kv::Error {
 // Asynchronous, because a store shared by several gateways has to be waited for.
 impl kv::Host for State {
     async fn get(&mut self, key: String) -> Result<Result<Option<Vec<u8>>, kv::Error>> {
-        Ok(Ok(self.grants.kv.get(&key, Instant::now())))
+        Ok(self.grants.kv.get(&key).await.map_err(kv::Error::from))
     }
 
     async fn set(
@@ -265,17 +266,16 @@ impl kv::Host for State {
         ttl_ms: Option<u64>,
     ) -> Result<Result<(), kv::Error>> {
         let ttl = ttl_ms.map(Duration::from_millis);
-        Ok(self.grants.kv.set(&key, value, ttl, Instant::now()).map_err(kv::Error::from))
+        Ok(self.grants.kv.set(&key, value, ttl).await.map_err(kv::Error::from))
     }
 
     async fn delete(&mut self, key: String) -> Result<Result<(), kv::Error>> {
-        self.grants.kv.delete(&key, Instant::now());
-        Ok(Ok(()))
+        Ok(self.grants.kv.delete(&key).await.map_err(kv::Error::from))
     }
 
     async fn add(&mut self, key: String, delta: i64, ttl_ms: Option<u64>) -> Result<Result<i64, kv::Error>> {
         let ttl = ttl_ms.map(Duration::from_millis);
-        Ok(self.grants.kv.add(&key, delta, ttl, Instant::now()).map_err(kv::Error::from))
+        Ok(self.grants.kv.add(&key, delta, ttl).await.map_err(kv::Error::from))
     }
 
     async fn compare_and_set(
@@ -284,8 +284,7 @@ impl kv::Host for State {
         expected: Option<Vec<u8>>,
         value: Vec<u8>,
     ) -> Result<Result<bool, kv::Error>> {
-        let outcome = self.grants.kv.compare_and_set(&key, expected.as_deref(), value, Instant::now());
-        Ok(outcome.map_err(kv::Error::from))
+        Ok(self.grants.kv.compare_and_set(&key, expected.as_deref(), value).await.map_err(kv::Error::from))
     }
 }
 

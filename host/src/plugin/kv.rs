@@ -1,7 +1,7 @@
 //! A plugin's own memory: keys and values that outlive its instances, bounded in bytes and, per key, in time.
 //!
 //! One store belongs to one plugin's name and outlives reloads. It is not persistent and not shared with other
-//! processes. The caller says what time it is.
+//! processes; [`crate::plugin::memory`] puts one that is before it. The caller says what time it is.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -21,7 +21,7 @@ pub(crate) struct Store {
     entries: Mutex<Entries>,
 }
 
-/// Why an operation was refused; nothing was changed then.
+/// Why an operation failed; nothing was changed then, unless it says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Error {
     /// Keys and values together would be over the grant: `too-large`.
@@ -31,6 +31,8 @@ pub(crate) enum Error {
     },
     /// `add` met a value that is no decimal number of 64 bits: `other`.
     NotANumber,
+    /// The store that gateways share did not answer; whether anything was changed is not known: `unavailable`.
+    Unavailable,
 }
 
 /// How full a store is.
@@ -170,6 +172,14 @@ impl Store {
         Ok(true)
     }
 
+    /// Forgets everything.
+    pub(crate) fn clear(&self) {
+        let mut entries = self.entries();
+        entries.by_key.clear();
+        entries.by_deadline.clear();
+        entries.bytes = 0;
+    }
+
     /// How full it is.
     pub(crate) fn usage(&self) -> Usage {
         let entries = self.entries();
@@ -282,6 +292,7 @@ impl fmt::Display for Error {
                 write!(formatter, "keys and values would take more than the {bytes_max} bytes of `allow.kv`")
             }
             Self::NotANumber => formatter.write_str("the value is not a decimal number of 64 bits"),
+            Self::Unavailable => formatter.write_str("the shared store did not answer"),
         }
     }
 }

@@ -22,12 +22,15 @@ use crate::plugin::instance::Instance;
 use crate::plugin::quarantine::Quarantine;
 use crate::plugin::worker::Worker;
 use crate::plugin::{Core, Miss, Plugin};
+use crate::shared::connection::Connection;
 
 /// What all plugins of a process share, made when the first one is loaded.
 #[derive(Default)]
 pub(crate) struct Runtime {
     engines: OnceLock<Arc<Engines>>,
     versions: Mutex<Vec<Version>>,
+    /// Where their memory is, if gateways share it.
+    shared: Option<Arc<Connection>>,
 }
 
 /// A version of a plugin that was loaded once.
@@ -46,6 +49,11 @@ pub(crate) struct Loaded {
 }
 
 impl Runtime {
+    /// Nothing made yet; plugins' memory will be where gateways share it, if they do.
+    pub(crate) fn new(shared: Option<Arc<Connection>>) -> Self {
+        Self { shared, ..Self::default() }
+    }
+
     fn engines(&self, cache_dir: Option<&PathBuf>) -> Result<Arc<Engines>, String> {
         if let Some(engines) = self.engines.get() {
             return Ok(engines.clone());
@@ -116,7 +124,7 @@ impl Loaded {
             let known = before.and_then(|before| {
                 before.plugins.iter().find(|plugin| plugin.settings.name == settings.name)
             });
-            let loaded = load(settings, known, &engines).and_then(|plugin| {
+            let loaded = load(settings, known, &engines, runtime.shared.as_ref()).and_then(|plugin| {
                 check_required(settings, plugin.hooks(), has_passthrough)?;
                 Ok(plugin)
             });
@@ -174,6 +182,7 @@ fn load(
     settings: &config::Plugin,
     before: Option<&Arc<Plugin>>,
     engines: &Arc<Engines>,
+    shared: Option<&Arc<Connection>>,
 ) -> Result<Arc<Plugin>, String> {
     let bytes = read(settings)?;
     let digest = component::digest(&bytes);
@@ -199,7 +208,7 @@ fn load(
         None => Arc::new(Code::compile(engines, &bytes, settings.limits.memory, &settings.allow)?),
     };
     check_config(code.manifest.schema.as_ref(), &settings.config)?;
-    let grants = Arc::new(Grants::new(settings, before.map(|before| &*before.grants))?);
+    let grants = Arc::new(Grants::new(settings, before.map(|before| &*before.grants), shared)?);
     let places = Arc::new(Semaphore::new(settings.limits.instances_max as usize));
     let counters = before.map_or_else(|| Arc::new(Counters::default()), |before| before.counters.clone());
     let core = Arc::new(Core {

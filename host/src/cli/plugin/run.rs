@@ -172,6 +172,7 @@ async fn gateway(
         snapshots: Snapshots::new(snapshot),
         activity: Arc::new(Activity::new()),
         budget: Budget::new(),
+        shared: None,
         health: health::State::new(),
         admin_address: address,
         searches: Searches::new(),

@@ -6,6 +6,7 @@
 use crate::config::check::values;
 use crate::config::diagnostic::Problem;
 use crate::config::file::{Key, Node, Plain, Scalar, Span, Value};
+use crate::config::state;
 
 /// One key of a mapping.
 struct Field {
@@ -55,7 +56,7 @@ enum Shape {
     JsonObject,
     /// Items of `retry.on`.
     Failures,
-    /// `memory`, later an address of Redis.
+    /// `memory`, or the URL of a Redis or Valkey server.
     State,
     Anything,
 }
@@ -578,11 +579,13 @@ fn scalar(shape: &Shape, name: &str, node: &Node, problems: &mut Vec<Problem>) {
             now.contains(&text)
         }
         Shape::State => {
-            if text.starts_with("redis://") || text.starts_with("rediss://") {
-                problems.push(not_yet(node.span, "state: redis://…").help("use `memory`"));
-                return;
+            // What it is stays unsaid: there may be a password in it.
+            if let Err(fault) = state::State::parse(text) {
+                let problem = Problem::error(node.span, format!("{quoted_name} is not usable: {fault}"));
+                problems
+                    .push(problem.help("write `memory`, or a URL such as `redis://:PASSWORD@host:6379/0`"));
             }
-            text == "memory"
+            return;
         }
         Shape::Texts
         | Shape::Fallback
@@ -634,7 +637,7 @@ fn expected(shape: &Shape) -> String {
         Shape::Rate => "a rate such as `100/1m`, or `0` for none".to_owned(),
         Shape::Address => "an address and a port such as `127.0.0.1:8000`".to_owned(),
         Shape::OneOf(now, _) => either(now),
-        Shape::State => "`memory`".to_owned(),
+        Shape::State => "`memory` or the URL of a server".to_owned(),
         _ => "a text".to_owned(),
     }
 }

@@ -1,0 +1,207 @@
+//! Several gateways that share their state through one Redis server, and what they do without it.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use serde_json::Value;
+use witgate_tests::gateway::{Launch, command};
+use witgate_tests::redis::RedisServer;
+use witgate_tests::tls::Certificate;
+use witgate_tests::{Gateway, PATIENCE, Reply, Request, Upstream, eventually, now, tool};
+
+/// Does what the header `x-probe` of a request says.
+const PROBE: &str = env!("PROBE_WASM");
+
+/// A server; none where there is no `redis-server` and the tests need not be complete.
+fn redis() -> Option<RedisServer> {
+    tool::is_there("redis-server").then(RedisServer::start)
+}
+
+/// A configuration with one upstream and this state.
+fn config(upstream: &Upstream, state: &str, further: &str) -> String {
+    format!("state: {state}\nupstreams:\n  - {{ name: one, base_url: {} }}\n{further}", upstream.url())
+}
+
+/// A gateway before that upstream.
+#[track_caller]
+fn start(upstream: &Upstream, server: &RedisServer, further: &str) -> Gateway {
+    Gateway::start(&config(upstream, &server.url(), further))
+}
+
+/// The probe as a plugin with a memory.
+fn probe() -> String {
+    format!(
+        "plugins:\n  - {{ name: p, source: {PROBE}, allow: {{ kv: 64KiB, metrics: 4, secrets: {{ token: hidden }}, \
+         http: [\"http://127.0.0.1:9\"], env: {{ COLOUR: red }} }}, config: {{}} }}\n"
+    )
+}
+
+/// Has the probe do something; what came of it.
+#[track_caller]
+fn ask(gateway: &Gateway, command: &str) -> Value {
+    let request = Request::chat("hi").header("x-probe", &format!("on-request {command}"));
+    gateway.send(&request).expect(200).json()["came"].clone()
+}
+
+/// A sample of the metrics, by the name and labels that it has on the page.
+#[track_caller]
+fn metric(gateway: &Gateway, name: &str) -> Option<f64> {
+    let page = gateway.send_admin(&Request::get("/metrics")).expect(200);
+    let line = page.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    Some(line.parse().expect("samples are numbers"))
+}
+
+#[track_caller]
+fn wait_up(gateway: &Gateway, is_up: bool) {
+    let wanted = Some(f64::from(u8::from(is_up)));
+    eventually("the shared state", || (metric(gateway, "witgate_shared_state_up") == wanted).then_some(()));
+}
+
+#[test]
+fn plugins_of_several_gateways_have_one_memory() {
+    let Some(mut server) = redis() else { return };
+    let upstream = Upstream::always(Reply::chat("hi"));
+    let (one, two) = (start(&upstream, &server, &probe()), start(&upstream, &server, &probe()));
+    assert!(one.stdout().contains(&format!("state {}/0", server.url())), "{}", one.stdout());
+    for round in 0..5 {
+        assert_eq!(ask(&one, "add n")["Ok"], 2 * round + 1);
+        assert_eq!(ask(&two, "add n")["Ok"], 2 * round + 2);
+    }
+    assert_eq!(ask(&one, "get n"), "10");
+    let described = two.send_admin(&Request::get("/admin/plugins")).expect(200).json();
+    assert_eq!(described["plugins"][0]["kv"]["entries"], 1, "{described}");
+    server.kill();
+    for gateway in [&one, &two] {
+        wait_up(gateway, false);
+        assert_eq!(ask(gateway, "add n")["Ok"], 1, "each has its own");
+    }
+    server.restart();
+    for (gateway, sum) in [(&one, 1), (&two, 2)] {
+        wait_up(gateway, true);
+        assert_eq!(ask(gateway, "add n")["Ok"], sum);
+    }
+}
+
+#[test]
+fn a_lost_server_is_told_once_and_comes_back() {
+    let Some(mut server) = redis() else { return };
+    let upstream = Upstream::always(Reply::chat("hi"));
+    let gateway = start(&upstream, &server, "");
+    let changes = |to: &str| metric(&gateway, &format!("witgate_shared_state_changes_total{{to=\"{to}\"}}"));
+    wait_up(&gateway, true);
+    assert_eq!((changes("connected"), changes("lost")), (Some(1.0), Some(0.0)));
+    server.kill();
+    wait_up(&gateway, false);
+    gateway.send(&Request::chat("hi")).expect(200);
+    server.restart();
+    wait_up(&gateway, true);
+    assert_eq!((changes("connected"), changes("lost")), (Some(2.0), Some(1.0)));
+    eventually("the log", || {
+        let log = gateway.stderr();
+        let lost = log.matches("the shared state cannot be reached").count();
+        (lost == 1 && log.matches("the shared state is connected").count() == 2).then_some(())
+    });
+}
+
+#[test]
+fn a_server_that_hangs_holds_up_no_request_for_long() {
+    let Some(server) = redis() else { return };
+    let upstream = Upstream::always(Reply::chat("hi"));
+    let gateway = start(&upstream, &server, &probe());
+    assert_eq!(ask(&gateway, "add n")["Ok"], 1);
+    server.hang();
+    let asked = now();
+    // The first ones find out; whether they were counted they cannot know.
+    eventually("the memory of its own", || (ask(&gateway, "add n")["Ok"] == 1).then_some(()));
+    assert!(asked.elapsed() < PATIENCE / 4, "{:?}", asked.elapsed());
+    wait_up(&gateway, false);
+    server.go_on();
+    wait_up(&gateway, true);
+    let sum = ask(&gateway, "add n")["Ok"].as_u64().expect("a sum");
+    assert!((2..=5).contains(&sum), "{sum}");
+}
+
+#[test]
+fn a_gateway_starts_without_the_server_and_finds_it_later() {
+    let Some(mut server) = redis() else { return };
+    server.kill();
+    let upstream = Upstream::always(Reply::chat("hi"));
+    let gateway = start(&upstream, &server, "");
+    gateway.send(&Request::chat("hi")).expect(200);
+    wait_up(&gateway, false);
+    eventually("a warning", || gateway.stderr().contains("the shared state cannot be reached").then_some(()));
+    server.restart();
+    wait_up(&gateway, true);
+}
+
+// parity: 45
+#[test]
+fn the_environment_names_a_server_with_a_password() {
+    if !tool::is_there("redis-server") {
+        return;
+    }
+    let server = RedisServer::start_with(&["--requirepass", "opensesame"]);
+    let url = |password: &str| format!("redis://:{password}@{}", server.address());
+    let upstream = Upstream::always(Reply::chat("hi"));
+    let text = format!("upstreams:\n  - {{ name: one, base_url: {} }}\n", upstream.url());
+    for (password, is_up) in [("opensesame", true), ("wrong", false)] {
+        let gateway = Launch::default().variable("REDIS_URL", &url(password)).start(&text);
+        wait_up(&gateway, is_up);
+        let shown = gateway.send_admin(&Request::get("/admin/config")).expect(200);
+        let said = [gateway.stdout(), gateway.stderr(), shown.text().to_owned()].concat();
+        assert!(said.contains(&format!("redis://***@{}/0", server.address())), "{said}");
+        assert!(!said.contains(password), "{said}");
+    }
+}
+
+#[test]
+fn a_server_behind_tls_is_verified() {
+    if !tool::is_there("redis-server") {
+        return;
+    }
+    let certificate = Certificate::new();
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("the temporary folder is writable");
+        path.to_str().expect("it is UTF-8").to_owned()
+    };
+    let (cert, key) = (file("cert.pem", &certificate.cert_pem), file("key.pem", &certificate.key_pem));
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    let port = free.expect("loopback has free ports").port().to_string();
+    let mut arguments = vec!["--tls-port", &port, "--tls-auth-clients", "no", "--tls-cert-file", &cert];
+    arguments.extend(["--tls-key-file", &key, "--tls-ca-cert-file", &cert]);
+    let _server = RedisServer::start_with(&arguments);
+    let upstream = Upstream::always(Reply::chat("hi"));
+    let text = config(&upstream, &format!("rediss://localhost:{port}"), "");
+    wait_up(&Launch::default().variable("SSL_CERT_FILE", &cert).start(&text), true);
+    wait_up(&Launch::default().start(&text), false);
+}
+
+#[test]
+fn another_server_needs_a_restart() {
+    let Some(server) = redis() else { return };
+    let upstream = Upstream::always(Reply::chat("hi"));
+    let gateway = start(&upstream, &server, "");
+    gateway.rewrite_config(&config(&upstream, "memory", ""));
+    eventually("a warning", || {
+        let log = gateway.stderr();
+        log.lines().any(|line| line.contains("needs a restart") && line.contains("state")).then_some(())
+    });
+    wait_up(&gateway, true);
+}
+
+#[test]
+fn memory_has_no_shared_state_to_tell_of() {
+    let upstream = Upstream::always(Reply::chat("hi"));
+    let gateway = Gateway::start(&config(&upstream, "memory", ""));
+    assert_eq!(metric(&gateway, "witgate_shared_state_up"), None);
+}
+
+#[test]
+fn a_url_that_cannot_be_read_stops_the_start_unseen() {
+    let output = command().args(["serve"]).env("REDIS_URL", "redis://:opensesame@h/x").output();
+    let output = output.expect("the binary can be run");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("REDIS_URL") && !log.contains("opensesame"), "{log}");
+}

@@ -219,7 +219,7 @@ fn malformed_answers_end_nothing_but_themselves() {
             .split(1 + random.below(200))
     });
     let mut gateway = Gateway::start(&format!(
-        "retry: {{ same_upstream: 0 }}\nupstreams:\n  - {{ name: one, base_url: {}, special_prefix: \"> \", thinking_format: reasoning }}\n",
+        "retry: {{ same_upstream: 0 }}\nbreaker: {{ failures: 0 }}\nupstreams:\n  - {{ name: one, base_url: {}, special_prefix: \"> \", thinking_format: reasoning }}\n",
         upstream.url()
     ));
     in_parallel(|case, _| {

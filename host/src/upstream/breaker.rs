@@ -115,10 +115,8 @@ impl Breaker {
     pub(crate) fn standing(&self, settings: &config::Breaker) -> Standing {
         let now = Instant::now();
         let machine = self.lock();
-        let (condition, opens_in) = match settings.is_on() {
-            true => machine.condition(now),
-            false => (Condition::Closed, Duration::ZERO),
-        };
+        let (condition, opens_in) =
+            if settings.is_on() { machine.condition(now) } else { (Condition::Closed, Duration::ZERO) };
         let trips = self.trips.load(Ordering::Relaxed);
         Standing { condition, failures: machine.failures(), opens_in, trips }
     }

@@ -69,9 +69,15 @@ impl Keys {
             return Ok(None);
         }
         let mut soonest: Option<Instant> = None;
-        for key in self.in_turn() {
+        for (place, key) in self.in_turn().enumerate() {
             match key.breaker.ask(&self.rests) {
-                Ok(pass) => return Ok(Some(KeyPass { key, pass })),
+                Ok(pass) => {
+                    // The turns of those that rest are shared by all others, not taken by their neighbours.
+                    if place > 0 {
+                        self.turn.fetch_add(place, Ordering::Relaxed);
+                    }
+                    return Ok(Some(KeyPass { key, pass }));
+                }
                 Err(until) => soonest = Some(soonest.map_or(until, |soonest| soonest.min(until))),
             }
         }

@@ -188,10 +188,7 @@ fn the_grace_period_may_come_from_the_environment() {
 // parity: 48
 #[test]
 fn variables_of_features_to_come_are_said_to_have_no_effect() {
-    let names = [
-        "REDIS_URL",
-        "CIRCUIT_BREAKER_ENABLED",
-    ];
+    let names = ["REDIS_URL", "CIRCUIT_BREAKER_ENABLED"];
     let gone = ["LOG_FILE", "METRICS_ENABLED", "DB_ROTATION_CHECK_INTERVAL_SEC"];
     let launch = names.iter().chain(&gone).fold(Launch::default(), |launch, name| launch.variable(name, "1"));
     let gateway = launch.start_embedded();

@@ -528,16 +528,16 @@ prices: { m: { input: 1, output: 2 } }\n";
 
     #[tokio::test]
     async fn no_claim_is_over_its_bound_but_a_prompt_may_be() {
-        let (limits, config) = (Arc::new(Limits::new()), config(ALL));
-        let (mut permit, admitted) = admit(&limits, &config, r#","max_tokens":100000"#).await;
+        let (limits, wide) = (Arc::new(Limits::new()), config(ALL));
+        let (mut permit, admitted) = admit(&limits, &wide, r#","max_tokens":100000"#).await;
         assert!(admitted.is_ok());
         assert_eq!(used(&limits)[1..3], [1000, 500]);
-        let (shown, refused) = admit(&limits, &config, "").await;
+        let (shown, refused) = admit(&limits, &wide, "").await;
         let error = refused.unwrap_err();
         assert_eq!(error.kind, ErrorKind::BudgetUsedUp, "the one with the longest wait is told");
         assert_eq!(shown.shown.map(|standing| standing.map(|standing| standing.left)), [Some(8), Some(0)]);
         permit.settle(End::default());
-        let narrow = super::tests::config("limits: { tokens: 1/1m }\n");
+        let narrow = config("limits: { tokens: 1/1m }\n");
         let (_, refused) = admit(&limits, &narrow, "").await;
         let error = refused.unwrap_err();
         assert_eq!(error.kind, ErrorKind::RateLimited(Limited::Tokens));

@@ -307,7 +307,7 @@ fn an_explanation_takes_no_turn() {
 }
 
 /// Every path, with a method that it has and one that it has not.
-const ROUTES: [(&str, &str, &str); 17] = [
+const ROUTES: [(&str, &str, &str); 18] = [
     ("/", "GET", "POST"),
     ("/page.js", "GET", "DELETE"),
     ("/page.css", "GET", "PUT"),
@@ -321,6 +321,7 @@ const ROUTES: [(&str, &str, &str); 17] = [
     ("/admin/upstreams/one", "POST", "GET"),
     ("/admin/plugins", "GET", "POST"),
     ("/admin/plugins/reload", "POST", "GET"),
+    ("/admin/limits", "GET", "POST"),
     ("/admin/audit?limit=1", "GET", "POST"),
     ("/admin/explain?model=m", "GET", "PUT"),
     ("/admin/explain", "POST", "PATCH"),

@@ -10,7 +10,8 @@ use super::Glob;
 /// How much callers may use, and how long they may wait for it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
-    /// What each caller may use whose key and tenant say nothing else.
+    /// What each caller may use whose key says nothing else; a tenant's own limits hold beside it, and in its place where
+    /// `by` is `tenant`.
     pub each: Quota,
     /// What all callers together may use.
     pub total: Quota,

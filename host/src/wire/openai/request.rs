@@ -137,7 +137,8 @@ impl Request {
             // What has a fraction or an exponent is taken as its whole part.
             text.parse().ok().or_else(|| text.parse().ok().map(|number: f64| number as u64))
         };
-        let each: u64 = ["max_completion_tokens", "max_tokens", "max_output_tokens"].iter().find_map(number)?;
+        let each: u64 =
+            ["max_completion_tokens", "max_tokens", "max_output_tokens"].iter().find_map(number)?;
         let choices: u64 = ["n", "best_of"].iter().filter_map(number).max().unwrap_or(1);
         Some(each.saturating_mul(choices.max(1)))
     }

@@ -68,7 +68,9 @@ fn plugins_of_several_gateways_have_one_memory() {
     }
     assert_eq!(ask(&one, "get n"), "10");
     let described = two.send_admin(&Request::get("/admin/plugins")).expect(200).json();
-    assert_eq!(described["plugins"][0]["kv"]["entries"], 1, "{described}");
+    let kv = &described["plugins"][0]["kv"];
+    // The probe keeps when it was called by the timer, too.
+    assert!(kv["entries"].as_u64() >= Some(1) && kv["bytes"].as_u64() > Some(128), "{kv}");
     server.kill();
     for gateway in [&one, &two] {
         wait_up(gateway, false);

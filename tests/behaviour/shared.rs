@@ -68,7 +68,9 @@ fn plugins_of_several_gateways_have_one_memory() {
     }
     assert_eq!(ask(&one, "get n"), "10");
     let described = two.send_admin(&Request::get("/admin/plugins")).expect(200).json();
-    assert_eq!(described["plugins"][0]["kv"]["entries"], 1, "{described}");
+    let kv = &described["plugins"][0]["kv"];
+    // The probe keeps when it was called by the timer, too.
+    assert!(kv["entries"].as_u64() >= Some(1) && kv["bytes"].as_u64() > Some(128), "{kv}");
     server.kill();
     for gateway in [&one, &two] {
         wait_up(gateway, false);
@@ -143,7 +145,7 @@ fn the_environment_names_a_server_with_a_password() {
     let url = |password: &str| format!("redis://:{password}@{}", server.address());
     let upstream = Upstream::always(Reply::chat("hi"));
     let text = format!("upstreams:\n  - {{ name: one, base_url: {} }}\n", upstream.url());
-    for (password, is_up) in [("opensesame", true), ("wrong", false)] {
+    for (password, is_up) in [("opensesame", true), ("letmein", false)] {
         let gateway = Launch::default().variable("REDIS_URL", &url(password)).start(&text);
         wait_up(&gateway, is_up);
         let shown = gateway.send_admin(&Request::get("/admin/config")).expect(200);
@@ -204,4 +206,65 @@ fn a_url_that_cannot_be_read_stops_the_start_unseen() {
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert!(log.contains("REDIS_URL") && !log.contains("opensesame"), "{log}");
+}
+
+/// How many requests may be answered in ten minutes, far longer than a test.
+const BOUND: usize = 100;
+/// A limit on all callers of the test: they come from one address.
+const LIMITS: &str = "limits: { by: ip, requests: 100/10m }\n";
+/// Clients of each gateway, and requests of each.
+const CLIENTS: usize = 4;
+const REQUESTS: usize = 30;
+
+/// Asks all gateways at the same time, over and over; how many requests were answered and how many refused.
+fn storm(gateways: &[&Gateway]) -> (usize, usize) {
+    let client = |gateway: &Gateway| {
+        let statuses = (0..REQUESTS).map(|_| gateway.send(&Request::chat("hi")).status());
+        let (answered, refused): (Vec<u16>, Vec<u16>) = statuses.partition(|status| *status == 200);
+        assert!(refused.iter().all(|status| *status == 429), "{refused:?}");
+        (answered.len(), refused.len())
+    };
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = gateways
+            .iter()
+            .flat_map(|gateway| (0..CLIENTS).map(|_| scope.spawn(|| client(gateway))))
+            .collect();
+        let counts = clients.into_iter().map(|client| client.join().expect("no client fails"));
+        counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1))
+    })
+}
+
+/// Whether so many are the bound of so many ledgers, within 2 %.
+#[track_caller]
+fn expect_bound(answered: usize, ledgers: usize) {
+    let (bound, off) = (ledgers * BOUND, ledgers * BOUND / 50);
+    assert!((bound - off..=bound + off).contains(&answered), "{answered} were answered, {bound} are allowed");
+}
+
+#[test]
+fn several_gateways_keep_one_limit() {
+    let Some(server) = redis() else { return };
+    let upstream = Upstream::always(Reply::chat("hi"));
+    let (one, two) = (start(&upstream, &server, LIMITS), start(&upstream, &server, LIMITS));
+    let (answered, refused) = storm(&[&one, &two]);
+    expect_bound(answered, 1);
+    assert_eq!(answered + refused, 2 * CLIENTS * REQUESTS);
+    // A gateway that comes later finds the limit used up.
+    start(&upstream, &server, LIMITS).send(&Request::chat("hi")).expect(429);
+}
+
+#[test]
+fn without_the_server_each_gateway_keeps_the_limit_by_itself_until_it_is_back() {
+    let Some(mut server) = redis() else { return };
+    let upstream = Upstream::always(Reply::chat("hi"));
+    let (one, two) = (start(&upstream, &server, LIMITS), start(&upstream, &server, LIMITS));
+    server.kill();
+    wait_up(&one, false);
+    wait_up(&two, false);
+    expect_bound(storm(&[&one, &two]).0, 2);
+    server.restart();
+    wait_up(&one, true);
+    wait_up(&two, true);
+    // The server has nothing from before, as one that keeps nothing on a disk.
+    expect_bound(storm(&[&one, &two]).0, 1);
 }

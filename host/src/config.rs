@@ -13,6 +13,7 @@ pub mod file;
 pub mod files;
 mod limits;
 mod plugin;
+mod postgres;
 pub mod redacted;
 pub mod secret;
 mod telemetry;
@@ -43,6 +44,7 @@ pub use plugin::{
     Allow, FaultPolicy, Glob, HOOKS, OnFault, Plugin, PluginConfig, PluginLimits, PluginMatch, PluginSource,
     Reuse, ReuseScope, Streaming,
 };
+pub use postgres::{Postgres, PostgresFault, PostgresTls};
 pub use telemetry::{Audit, Log, LogFormat, LogKeep, Metrics, OnFull, Otlp, Rotation};
 
 /// What a configuration is loaded from, once at the start and again at every reload.

@@ -12,6 +12,7 @@ mod models;
 mod packaging;
 mod page;
 mod plugins;
+mod postgres;
 mod reload;
 mod routing;
 mod shutdown;

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod client;
 pub mod gateway;
 pub mod http2;
+pub mod postgres;
 pub mod sse;
 #[cfg(test)]
 mod tests;

@@ -163,6 +163,42 @@ fn the_end_of_the_gateway_loses_no_row() {
 }
 
 #[test]
+fn labels_that_come_later_are_merged() {
+    let Some(server) = Postgres::start() else { return };
+    let tags = "{ tags: [{ name: team, from: { header: x-team } }, { name: size, from: completion_tokens, bands: [{ below: 10, value: small }, { value: large }] }] }";
+    let plugins =
+        format!("plugins:\n  - {{ name: audit-tags, source: 'builtin:audit-tags', config: {tags} }}\n");
+    let gateway = Gateway::start(&(echo(&server.url(), "") + &plugins));
+    for number in 0..30 {
+        gateway.send(&ask("m", false).header("x-team", &format!("team-{number}"))).expect(200);
+    }
+    let merged = || {
+        let rows = server.rows("SELECT labels FROM exchanges ORDER BY id");
+        let is_whole = |(number, row): (usize, &Value)| {
+            let labels = row["labels"].as_str().and_then(|labels| serde_json::from_str(labels).ok());
+            labels == Some(json!({"team": format!("team-{number}"), "size": "small"}))
+        };
+        (rows.len() == 30 && rows.iter().enumerate().all(is_whole)).then_some(())
+    };
+    eventually("the labels", merged);
+}
+
+#[test]
+fn a_server_that_is_slow_at_the_end_is_waited_for() {
+    let Some(server) = Postgres::start() else { return };
+    let mut gateway = Gateway::start(&echo(&server.url(), ""));
+    burst(&gateway, 1, 1);
+    server.wait(1);
+    let lock = server.lock("exchanges");
+    burst(&gateway, 2, 20);
+    gateway.signal("TERM");
+    eventually("the drain to be over", || gateway.stderr().contains("draining").then_some(()));
+    drop(lock);
+    assert!(gateway.wait_exit().success());
+    assert_eq!(server.count(), 41);
+}
+
+#[test]
 fn gateways_share_a_database() {
     let Some(server) = Postgres::start() else { return };
     // Both make the tables at the same time.

@@ -315,10 +315,8 @@ fn the_one(location: &Location, id: &str) -> Result<Row, End> {
     let found = record::find(location, id)?;
     match &*found {
         [] => Err(End::Failed(format!("there is no exchange `{id}` in `{location}`"))),
-        [one] => {
-            Ok(record::whole(location, one.id())?
-                .ok_or_else(|| "the exchange was removed meanwhile".to_owned())?)
-        }
+        [one] => Ok(record::whole(location, one.id())?
+            .ok_or_else(|| "the exchange was removed meanwhile".to_owned())?),
         several => {
             let numbers: Vec<String> = several.iter().map(|row| format!("  {}", row.id())).collect();
             Err(End::Failed(format!(

@@ -87,7 +87,6 @@ fn hide_secrets(node: &Node, is_secret: bool, hidden: &mut Vec<Span>) {
                 let is_secret = is_secret
                     || is_named
                     || SECRET_KEYS.contains(&key.text.as_str())
-                    || key.text == "postgres"
                     || is_credential(&key.text);
                 hide_secrets(node, is_secret, hidden);
             }

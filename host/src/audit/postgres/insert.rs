@@ -167,6 +167,10 @@ impl Moved {
 }
 
 /// One statement, so that an exchange is there with all its attempts or not at all.
+///
+/// Measured with 512 rows of two texts of 2 KiB, in CPU time of the server for a row: 76 µs this way, 64 by `COPY` into a
+/// table beside and from there, 80 to 100 by `VALUES` of all rows, 130 to 170 row by row; the gateway spends 5 µs either
+/// way. `COPY` wants four more round trips, which small batches feel, and `VALUES` has room for 65,535 parameters.
 fn rows_sql() -> String {
     let exchange = arrays(&EXCHANGE, 1);
     let attempt = arrays(&ATTEMPT, 1 + EXCHANGE.len());

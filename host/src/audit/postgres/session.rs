@@ -196,7 +196,7 @@ fn is_lasting(error: &Error) -> bool {
         "invalid configuration" | "authentication error" => true,
         "error performing TLS handshake" => match error.source().and_then(|source| source.downcast_ref()) {
             // What rustls has to say of a certificate comes as this.
-            Some(io) => io::Error::kind(io) == io::ErrorKind::InvalidData,
+            Some(cause) => io::Error::kind(cause) == io::ErrorKind::InvalidData,
             None => true,
         },
         _ => false,

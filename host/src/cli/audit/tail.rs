@@ -86,7 +86,15 @@ struct Tail<'a> {
 
 impl<'a> Tail<'a> {
     fn new(location: &'a Location, filter: Filter, printer: Printer) -> Self {
-        Self { location, filter, seen: HashMap::new(), printer, trouble: None, far_look: None, is_behind: false }
+        Self {
+            location,
+            filter,
+            seen: HashMap::new(),
+            printer,
+            trouble: None,
+            far_look: None,
+            is_behind: false,
+        }
     }
 
     /// Prints what ended last.

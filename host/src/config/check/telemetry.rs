@@ -55,7 +55,9 @@ impl Reader<'_> {
             let message = format!("`sslrootcert` of `postgres`: there is no file `{}`", ca.display());
             self.error(node.span, message, "paths are relative to the folder of the configuration file");
         }
-        if let Some(bound) = audit.get("size_max").filter(|_| size(audit, "size_max").is_some_and(|max| max > 0)) {
+        if let Some(bound) =
+            audit.get("size_max").filter(|_| size(audit, "size_max").is_some_and(|max| max > 0))
+        {
             let help = "remove it, and bound the record with `retention`";
             self.error(bound.span, "`size_max` is not supported together with `postgres`", help);
         }

@@ -1,24 +1,27 @@
-//! The record of every exchange, in SQLite.
+//! The record of every exchange, in SQLite or PostgreSQL.
 //!
 //! An exchange that ends hands its facts to a queue and is done; one thread writes them in batches. Whether there is
 //! room in the queue is asked before an exchange is dispatched (`on_full: block`), so that ending one never waits.
-//! What is queued is lost only if the process is killed; whatever happens to the file, rows are kept and tried again.
+//! What is queued is lost only if the process is killed; whatever happens to the file or the server, rows are kept and tried again.
 
+mod cells;
 mod database;
 mod files;
 mod insert;
 mod period;
+mod postgres;
 pub(crate) mod query;
 mod queue;
 mod record;
 mod retention;
 mod schema;
+mod store;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,9 +32,9 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::audit::files::Files;
 use crate::audit::queue::{Item, Queue};
 use crate::audit::record::Record;
+use crate::audit::store::Store;
 use crate::audit::writer::Writer;
 use crate::config::{self, OnFull};
 use crate::error::{Error, ErrorKind, Result};
@@ -44,10 +47,6 @@ const ADMIT_MAX: Duration = Duration::from_secs(5);
 
 /// How long the writer may take to give up a file that is not the one of the settings any more.
 const GIVEN_UP_WITHIN: Duration = Duration::from_millis(500);
-
-/// What to do about a file that cannot be used.
-const ADVICE: &str =
-    "; name another file in `audit.path`, or turn the audit off with `audit: { enabled: false }`";
 
 /// How often it is said that rows are dropped.
 const DROPS_TOLD_EVERY: Duration = Duration::from_secs(1);
@@ -103,8 +102,8 @@ pub(crate) struct State {
     pub(crate) quarantined: u64,
     /// Why nothing can be written for now.
     pub(crate) retrying: Option<String>,
-    /// The live file.
-    pub(crate) file: PathBuf,
+    /// The live file, or the database without its password.
+    pub(crate) place: String,
 }
 
 impl Audit {
@@ -113,11 +112,11 @@ impl Audit {
         Self::with(&config::Audit { is_enabled: false, ..config::Audit::default() })
     }
 
-    /// Opens the file and starts its writer, if the settings ask for that.
+    /// Opens the file or the database and starts its writer, if the settings ask for that.
     ///
     /// # Errors
     /// Why the file cannot be used and what to change, in words. With `on_full: drop` only if it is somebody else's or in
-    /// use: anything else may pass, and is tried again.
+    /// use: anything else may pass, and is tried again. A database, with either, only if its server says no for good.
     pub(crate) fn start(settings: &config::Audit) -> Result<Self, String> {
         Self::start_with(settings, SystemTime::now)
     }
@@ -127,8 +126,8 @@ impl Audit {
         if !settings.is_enabled {
             return Ok(audit);
         }
-        let files = open(settings)?;
-        audit.spawn(files, clock)?;
+        let store = open(settings)?;
+        audit.spawn(store, clock)?;
         Ok(audit)
     }
 
@@ -143,10 +142,10 @@ impl Audit {
     }
 
     /// Starts the writer unless it runs.
-    fn spawn(&self, files: Files, clock: fn() -> SystemTime) -> Result<(), String> {
+    fn spawn(&self, store: Store, clock: fn() -> SystemTime) -> Result<(), String> {
         let mut is_running = self.is_running.lock().unwrap_or_else(PoisonError::into_inner);
         if !*is_running {
-            let writer = Writer::new(self.shared.clone(), files, clock);
+            let writer = Writer::new(self.shared.clone(), store, clock);
             let spawned = thread::Builder::new().name("audit".to_owned()).spawn(|| writer.run());
             spawned.map_err(|error| format!("the audit's writer cannot be started: {error}"))?;
             *is_running = true;
@@ -161,24 +160,26 @@ impl Audit {
     pub(crate) fn configure(&self, settings: &config::Audit) -> Result<(), String> {
         if settings.is_enabled {
             self.check(settings)?;
-            self.spawn(Files::default(), SystemTime::now)?;
+            self.spawn(Store::default(), SystemTime::now)?;
         }
         self.shared.settings.store(Arc::new(settings.clone()));
         self.shared.queue.nudge();
         Ok(())
     }
 
-    /// Sees whether a file that is not in use yet can be used.
+    /// Sees whether a file or a database that is not in use yet can be used.
     fn check(&self, settings: &config::Audit) -> Result<(), String> {
         let before = self.settings();
-        if before.is_enabled && is_same_file(&before.path, &settings.path) {
+        if before.is_enabled && is_same_place(&before, settings) {
             return Ok(());
         }
         // It may be the one that was used before: the writer is about to give it up.
         let start = Instant::now();
         loop {
             match open(settings) {
-                Err(_) if start.elapsed() < GIVEN_UP_WITHIN => thread::sleep(GIVEN_UP_WITHIN / 50),
+                Err(_) if settings.postgres.is_none() && start.elapsed() < GIVEN_UP_WITHIN => {
+                    thread::sleep(GIVEN_UP_WITHIN / 50)
+                }
                 // The writer opens it again when there is something to write.
                 opened => return opened.map(drop),
             }
@@ -289,28 +290,34 @@ impl Audit {
             rotations: counters.rotations.load(Relaxed),
             quarantined: counters.quarantined.load(Relaxed),
             retrying: self.shared.retrying.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            file: settings.path.clone(),
+            place: place(&settings),
         }
     }
 }
 
-/// Opens the file of these settings, if it can be opened now or later.
-///
-/// # Errors
-/// Why it cannot and what to change, in words.
-fn open(settings: &config::Audit) -> Result<Files, String> {
-    let mut files = Files::default();
-    match files.open(settings) {
-        Err(failure) if settings.on_full == OnFull::Block || failure.is_lasting() => {
-            let path = std::path::absolute(&settings.path).unwrap_or_else(|_| settings.path.clone());
-            // What lasts says itself what to do.
-            let advice = if failure.is_lasting() { "" } else { ADVICE };
-            return Err(format!("the audit cannot use `{}`: {failure}{advice}", path.display()));
-        }
-        Err(failure) => warn!(reason = %failure, "the audit cannot be written yet"),
-        Ok(()) => {}
+/// Opens what the settings name. A connection is driven on a thread of its own: this one may be a runtime's.
+fn open(settings: &config::Audit) -> Result<Store, String> {
+    if settings.postgres.is_none() {
+        return Store::open(settings);
     }
-    Ok(files)
+    let opened = thread::scope(|scope| scope.spawn(|| Store::open(settings)).join());
+    opened.unwrap_or_else(|_| Err("the audit's database cannot be opened: that panicked".to_owned()))
+}
+
+/// The live file or the database, as it may be shown.
+pub(crate) fn place(settings: &config::Audit) -> String {
+    match &settings.postgres {
+        Some(database) => database.to_string(),
+        None => settings.path.display().to_string(),
+    }
+}
+
+/// Whether settings name the same file or database.
+fn is_same_place(one: &config::Audit, other: &config::Audit) -> bool {
+    match (&one.postgres, &other.postgres) {
+        (None, None) => is_same_file(&one.path, &other.path),
+        (one, other) => one == other,
+    }
 }
 
 /// Whether two names lead to one file.

@@ -16,6 +16,7 @@ mod keys;
 mod limits;
 mod networks;
 mod plugin;
+mod postgres;
 pub mod redacted;
 pub mod secret;
 mod state;
@@ -54,6 +55,7 @@ pub use plugin::{
     Reuse, ReuseScope, Streaming,
 };
 pub use state::State;
+pub use postgres::{Postgres, PostgresFault, PostgresTls};
 pub use telemetry::{Audit, Log, LogFormat, LogKeep, Metrics, OnFull, Otlp, Rotation};
 
 /// What a configuration is loaded from, once at the start and again at every reload.

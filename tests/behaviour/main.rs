@@ -19,6 +19,7 @@ mod overload;
 mod packaging;
 mod page;
 mod plugins;
+mod postgres;
 mod reload;
 mod routing;
 mod shared;

@@ -8,6 +8,7 @@ pub mod client;
 pub mod gateway;
 pub mod http2;
 pub mod redis;
+pub mod postgres;
 pub mod sse;
 #[cfg(test)]
 mod tests;

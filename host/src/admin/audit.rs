@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::parameters::Query;
-use crate::audit::query::{self, Filter, Source};
+use crate::audit::query::{self, Filter, Location, Source};
 use crate::config::Audit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::defect;
@@ -60,12 +60,12 @@ impl Searches {
         found.ok_or(unknown)
     }
 
-    /// Reads files on a thread that may block. What takes too long, or whose asker has left, ends soon.
+    /// Reads the record on a thread that may block. What takes too long, or whose asker has left, ends soon.
     ///
     /// # Errors
     ///
     /// `UnknownPath` when nothing is recorded, `Overloaded` when it waited or took too long, `Internal` with what is
-    /// wrong with the files.
+    /// wrong with the record.
     async fn search<T: Send + 'static>(
         &self,
         audit: &Audit,
@@ -80,13 +80,13 @@ impl Searches {
             let message = format!("{SEARCHES_MAX} searches run already, try again");
             return Err(Error::new(ErrorKind::Overloaded, message).with_retry_after(self.wait_max));
         };
-        let path = audit.path.clone();
+        let location = Location::of(audit);
         let stop = CancellationToken::new();
         // However this ends, the thread and its place are free again.
         let _stopping = stop.clone().drop_guard();
         let task = tokio::task::spawn_blocking(move || {
             let _place = place;
-            work(Source::until(&path, &stop))
+            work(Source::until(&location, &stop))
         });
         match tokio::time::timeout(SEARCH_TIME_MAX, task).await {
             Ok(Ok(found)) => found.map_err(|message| Error::new(ErrorKind::Internal, message)),

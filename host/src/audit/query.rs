@@ -1,7 +1,7 @@
 //! What was recorded, found again.
 //!
-//! Reads the live file and the closed ones beside it while a gateway writes and when none runs, without ever holding it
-//! up: each file in one read-only transaction, which ends as soon as nobody waits for it any more. Statements are put together from fixed pieces; every value of an
+//! Reads the live file and the closed ones beside it, or the database, while a gateway writes and when none runs, without
+//! ever holding it up: each file in one read-only transaction, which ends as soon as nobody waits for it any more. Statements are put together from fixed pieces; every value of an
 //! operator is a parameter.
 
 mod files;
@@ -10,6 +10,7 @@ mod row;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params_from_iter};
@@ -19,29 +20,92 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::filter::Filter;
 pub(crate) use self::row::{Attempt, Column, Extent, Row, began};
+use crate::audit::postgres::Reader;
 use crate::audit::query::files::File;
 use crate::audit::schema;
+use crate::config;
+
+/// Where what was recorded is.
+pub(crate) enum Location {
+    /// The live file, which need not be there.
+    File(PathBuf),
+    /// A database.
+    Postgres(Box<Reader>),
+}
 
 /// Where to look, and until when.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
-    /// The live file, which need not be there.
-    path: &'a Path,
+    place: Place<'a>,
     /// Ends what is looked for, once it is cancelled.
     stop: Option<&'a CancellationToken>,
 }
 
 impl<'a> Source<'a> {
-    /// The files beside a live one, until `stop` is cancelled: what is asked for then is an error.
-    pub(crate) fn until(path: &'a Path, stop: &'a CancellationToken) -> Self {
-        Self { path, stop: Some(stop) }
+    /// Looks until `stop` is cancelled: what is asked for then is an error.
+    pub(crate) fn until(location: &'a Location, stop: &'a CancellationToken) -> Self {
+        Self { stop: Some(stop), ..Self::from(location) }
+    }
+}
+
+/// What there is to look into.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    /// The live file and the closed ones beside it.
+    Files(&'a Path),
+    /// A database.
+    Postgres(&'a Reader),
+}
+
+/// What is looked into at once.
+enum Part<'a> {
+    /// A file.
+    File(File<'a>),
+    /// All of a database.
+    Postgres(&'a Reader, Option<&'a CancellationToken>),
+}
+
+impl Location {
+    /// Where the settings say.
+    pub(crate) fn of(settings: &config::Audit) -> Self {
+        match &settings.postgres {
+            Some(database) => Self::Postgres(Box::new(Reader::new(database))),
+            None => Self::File(settings.path.clone()),
+        }
+    }
+
+    /// Whether it is known that there is no live file.
+    pub(crate) fn is_missing(&self) -> bool {
+        match self {
+            Self::File(path) => !path.exists(),
+            Self::Postgres(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(formatter, "{}", path.display()),
+            Self::Postgres(reader) => write!(formatter, "{}", reader.place()),
+        }
+    }
+}
+
+impl<'a> From<&'a Location> for Source<'a> {
+    /// Looks to the end, however long that takes.
+    fn from(location: &'a Location) -> Self {
+        match location {
+            Location::File(path) => Self::from(path),
+            Location::Postgres(reader) => Self { place: Place::Postgres(reader), stop: None },
+        }
     }
 }
 
 impl<'a> From<&'a Path> for Source<'a> {
     /// Looks to the end, however long that takes.
     fn from(path: &'a Path) -> Self {
-        Self { path, stop: None }
+        Self { place: Place::Files(path), stop: None }
     }
 }
 
@@ -88,14 +152,16 @@ pub(crate) fn page<'a>(
     let mut rows: Vec<Row> = Vec::new();
     // One more than is asked for tells whether there are more.
     let wanted = filter.limit + 1;
-    let notes = for_each_file(source, filter, |file, period_end| {
+    let notes = for_each_part(source, filter, |part, period_end| {
         // Whatever the other files hold is older than all that was found.
         if rows.len() >= wanted && rows.last().is_some_and(|row| period_end <= row.id()) {
             return Ok(());
         }
-        if let Some(more) = files::read(file, |connection| select(connection, filter, extent, wanted))? {
-            rows.extend(more);
-        }
+        let more = match part {
+            Part::File(file) => files::read(file, |connection| select(connection, filter, extent, wanted))?,
+            Part::Postgres(reader, stop) => Some(reader.select(stop, filter, extent, wanted)?),
+        };
+        rows.extend(more.into_iter().flatten());
         rows.sort_by_key(|row| std::cmp::Reverse(row.id()));
         // A file that was closed meanwhile was read twice.
         rows.dedup_by_key(|row| row.id());
@@ -115,13 +181,14 @@ pub(crate) fn page<'a>(
 /// As [`list`].
 pub(crate) fn count<'a>(source: impl Into<Source<'a>>, filter: &Filter) -> Result<u64, String> {
     let mut sum = 0;
-    for_each_file(source.into(), filter, |file, _| {
-        let (conditions, values) = filter.sql();
-        let sql = format!("SELECT count(*) FROM exchanges WHERE {conditions}");
-        let count = files::read(file, |connection| {
-            connection.query_row(&sql, params_from_iter(&values), |row| row.get::<_, i64>(0))
-        })?;
-        sum += count.unwrap_or(0).unsigned_abs();
+    for_each_part(source.into(), filter, |part, _| {
+        sum += match part {
+            Part::File(file) => {
+                let count = files::read(file, |connection| count_rows(connection, filter))?;
+                count.unwrap_or(0).unsigned_abs()
+            }
+            Part::Postgres(reader, stop) => reader.count(stop, filter)?,
+        };
         Ok(())
     })?;
     Ok(sum)
@@ -197,22 +264,28 @@ fn by_number(source: Source<'_>, number: i64, extent: Extent) -> Result<Option<R
     Ok(found.filter(|row| row.id() == number))
 }
 
-/// Shows each file that may hold what is asked for, the newest first, with the first number after its period; what is
-/// wrong with a closed one becomes a note.
+/// Shows each file that may hold what is asked for, the newest first, with the first number after its period, or the
+/// database; what is wrong with a closed file becomes a note.
 ///
 /// The live file comes first: should it be closed meanwhile, it is found again among the closed ones. Where a period
 /// begins tells nothing of a file: it may have been begun under another `rotate`, and has older rows then.
-fn for_each_file(
+fn for_each_part(
     source: Source<'_>,
     filter: &Filter,
-    mut show: impl FnMut(File<'_>, i64) -> Result<(), String>,
+    mut show: impl FnMut(Part<'_>, i64) -> Result<(), String>,
 ) -> Result<Vec<String>, String> {
-    let Source { path, stop } = source;
-    show(File { path, stop }, i64::MAX)?;
+    let Source { place, stop } = source;
+    let path = match place {
+        Place::Files(path) => path,
+        Place::Postgres(reader) => {
+            return show(Part::Postgres(reader, stop), i64::MAX).map(|()| Vec::new());
+        }
+    };
+    show(Part::File(File { path, stop }), i64::MAX)?;
     let mut notes = Vec::new();
     let numbers = filter.numbers();
     for file in files::closed(path)?.iter().filter(|file| file.period.end() > numbers.start) {
-        if let Err(problem) = show(File { path: &file.path, stop }, file.period.end()) {
+        if let Err(problem) = show(Part::File(File { path: &file.path, stop }), file.period.end()) {
             if stop.is_some_and(CancellationToken::is_cancelled) {
                 return Err(problem);
             }
@@ -220,6 +293,12 @@ fn for_each_file(
         }
     }
     Ok(notes)
+}
+
+fn count_rows(connection: &Connection, filter: &Filter) -> rusqlite::Result<i64> {
+    let (conditions, values) = filter.sql();
+    let sql = format!("SELECT count(*) FROM exchanges WHERE {conditions}");
+    connection.query_row(&sql, params_from_iter(&values), |row| row.get(0))
 }
 
 fn select(

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::UNIX_EPOCH;
 
@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::audit::database::{self, Database, Failure};
+use crate::audit::files::Files;
 use crate::audit::period::number_at;
 use crate::audit::record::{Fault, Record, Tried};
 use crate::chat::{StopReason, Usage};

@@ -10,10 +10,9 @@ use tracing::{error, info, warn};
 
 use crate::audit::Shared;
 use crate::audit::database::Failure;
-use crate::audit::files::{Files, LATE_MAX};
-use crate::audit::period::Period;
 use crate::audit::queue::{BATCH_ROWS, Entry, Item};
 use crate::audit::retention;
+use crate::audit::store::Store;
 
 /// The pause after the first failure; each further one doubles it.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -29,7 +28,7 @@ const CHORES_RETRY: Duration = Duration::from_secs(60);
 /// What the thread has.
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    files: Files,
+    store: Store,
     /// What is being written, in the order of its numbers.
     batch: Vec<Entry>,
     /// How many of it to try at once: fewer while a bad row is looked for.
@@ -47,10 +46,10 @@ struct Trouble {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, files: Files, clock: fn() -> SystemTime) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, store: Store, clock: fn() -> SystemTime) -> Self {
         Self {
             shared,
-            files,
+            store,
             batch: Vec::with_capacity(BATCH_ROWS),
             rows_max: BATCH_ROWS,
             trouble: None,
@@ -92,9 +91,9 @@ impl Writer {
         if Instant::now() >= self.chores_due {
             self.chores();
         }
-        self.files.tidy(&shared.settings.load());
+        self.store.tidy(&shared.settings.load());
         if queue.is_over() && queue.depth().rows == 0 {
-            self.files.close();
+            self.store.close();
             queue.note_flushed();
             return !queue.is_abandoned();
         }
@@ -104,7 +103,7 @@ impl Writer {
     /// How long there is nothing to do unless something comes.
     fn rest(&self) -> Duration {
         let chores = self.chores_due.saturating_duration_since(Instant::now());
-        if self.files.has_late() { chores.min(LATE_MAX) } else { chores }
+        chores.min(self.store.rest_max())
     }
 
     /// Does what was left to this thread to do for each row.
@@ -127,14 +126,14 @@ impl Writer {
     fn write(&mut self) -> Result<(), Failure> {
         let settings = self.shared.settings.load_full();
         while let Some(first) = self.batch.first() {
-            let period = Period::of(first.item.number(), settings.rotate);
+            let period = self.store.period(&settings, first.item.number());
             let is_of_it = |entry: &&Entry| period.contains(entry.item.number());
             let count = self.batch.iter().take(self.rows_max).take_while(is_of_it).count().max(1);
-            let (batch, files, now) = (&self.batch[..count], &mut self.files, (self.clock)());
+            let (batch, store, now) = (&self.batch[..count], &mut self.store, (self.clock)());
             // A panic is a row's fault as long as no single row panics.
-            let written = catch_unwind(AssertUnwindSafe(|| files.write(&settings, &period, now, batch)));
+            let written = catch_unwind(AssertUnwindSafe(|| store.write(&settings, &period, now, batch)));
             match written.unwrap_or_else(|_| {
-                self.files.forget();
+                self.store.forget();
                 Err(Failure::Row("the writer panicked".to_owned()))
             }) {
                 Ok(()) => self.done(count),
@@ -179,8 +178,8 @@ impl Writer {
         shared.counters.failures.fetch_add(1, Relaxed);
         shared.set_retrying(Some(failure.reason()));
         let trouble = self.trouble.get_or_insert_with(|| {
-            let file = shared.settings.load().path.display().to_string();
-            warn!(file, reason = %failure, "the audit cannot be written; its rows are kept and tried again");
+            let place = super::place(&shared.settings.load());
+            warn!(place, reason = %failure, "the audit cannot be written; its rows are kept and tried again");
             Trouble { since: Instant::now(), pause: PAUSE_MIN / 2 }
         });
         trouble.pause = (trouble.pause * 2).min(PAUSE_MAX);
@@ -203,18 +202,14 @@ impl Writer {
             return;
         }
         let now = (self.clock)();
-        self.files.absorb_logs(&settings);
-        let done = self
-            .files
-            .rotate_if_over(&settings, now)
-            .and_then(|()| retention::enforce(&mut self.files, &settings, now));
+        let done = self.store.keep_bounds(&settings, now);
         self.note_files();
         let wait = match done {
             Ok(true) => Duration::ZERO,
             Ok(false) => CHORES_INTERVAL,
             Err(failure) => {
                 warn!(reason = %failure, "the audit cannot be kept within its bounds for now");
-                self.files.forget();
+                self.store.forget();
                 CHORES_RETRY
             }
         };
@@ -222,9 +217,10 @@ impl Writer {
         self.bytes_until_chores = retention::look_after(&settings);
     }
 
-    fn note_files(&self) {
-        self.shared.counters.rotations.store(self.files.rotations, Relaxed);
-        self.shared.counters.quarantined.store(self.files.quarantined, Relaxed);
+    fn note_files(&mut self) {
+        let events = self.store.file_events();
+        self.shared.counters.rotations.fetch_add(events.rotations, Relaxed);
+        self.shared.counters.quarantined.fetch_add(events.quarantined, Relaxed);
     }
 
     /// Goes on after a defect of this thread, without what it was working on.
@@ -234,7 +230,7 @@ impl Writer {
         self.shared.counters.lost.fetch_add(lost, Relaxed);
         self.batch.clear();
         self.shared.queue.left(0);
-        self.files.forget();
+        self.store.forget();
         self.chores_due = Instant::now() + CHORES_RETRY;
         info!("the audit's writer goes on");
     }

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 
 use self::output::{End, Output};
-use crate::audit::query::{self as record, Extent, Filter, Row};
+use crate::audit::query::{self as record, Extent, Filter, Location, Row};
 use crate::config::env::Environment;
 use crate::config::{self, Config, Overrides};
 
@@ -44,7 +44,7 @@ pub enum AuditCommand {
 /// Where the record is.
 #[derive(Args, Debug)]
 pub struct PlaceArguments {
-    /// The live file of the audit [default: what the configuration says]
+    /// The live file of the audit [default: what the configuration says, which may be a database]
     #[arg(long, value_name = "PATH")]
     pub db: Option<PathBuf>,
 }
@@ -213,11 +213,15 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// The live file.
-    fn path(&self, place: &PlaceArguments) -> Result<PathBuf, String> {
-        let Some(path) = &place.db else { return Ok(self.config()?.audit.path) };
+    /// The live file, or the database.
+    fn location(&self, place: &PlaceArguments) -> Result<Location, String> {
+        let Some(path) = &place.db else { return Ok(Location::of(&self.config()?.audit)) };
         // A mistyped path would look like an empty record.
-        if path.exists() { Ok(path.clone()) } else { Err(format!("there is no file `{}`", path.display())) }
+        if path.exists() {
+            Ok(Location::File(path.clone()))
+        } else {
+            Err(format!("there is no file `{}`", path.display()))
+        }
     }
 
     /// The configuration that `serve` would find.
@@ -269,7 +273,7 @@ struct Seen {
 /// Shows at most so many exchanges that match, the newest first, some at a time, so that their bodies fit into memory.
 /// What cannot be read is said as soon as it is met, each file's trouble once.
 fn for_each_whole(
-    path: &Path,
+    location: &Location,
     filter: &Filter,
     mut count_max: u64,
     mut show: impl FnMut(Row) -> Result<(), End>,
@@ -278,7 +282,7 @@ fn for_each_whole(
     let (mut told, mut next) = (HashSet::new(), None);
     while count_max > 0 {
         let limit = usize::try_from(count_max).unwrap_or(usize::MAX).min(WHOLE_ROWS_MAX);
-        let page = record::page(path, &filter.clone().with_limit(limit), Extent::Whole)?;
+        let page = record::page(location, &filter.clone().with_limit(limit), Extent::Whole)?;
         // Older files are looked into only when a page needs them, so that each page may have its own.
         let notes: Vec<String> = page.notes.into_iter().filter(|note| told.insert(note.clone())).collect();
         tell(&notes);
@@ -307,14 +311,12 @@ fn tell(notes: &[String]) {
 /// # Errors
 ///
 /// A message when there is none, or when there are several: then it has their numbers.
-fn the_one(path: &Path, id: &str) -> Result<Row, End> {
-    let found = record::find(path, id)?;
+fn the_one(location: &Location, id: &str) -> Result<Row, End> {
+    let found = record::find(location, id)?;
     match &*found {
-        [] => Err(End::Failed(format!("there is no exchange `{id}` in `{}`", path.display()))),
-        [one] => {
-            Ok(record::whole(path, one.id())?
-                .ok_or_else(|| "the exchange was removed meanwhile".to_owned())?)
-        }
+        [] => Err(End::Failed(format!("there is no exchange `{id}` in `{location}`"))),
+        [one] => Ok(record::whole(location, one.id())?
+            .ok_or_else(|| "the exchange was removed meanwhile".to_owned())?),
         several => {
             let numbers: Vec<String> = several.iter().map(|row| format!("  {}", row.id())).collect();
             Err(End::Failed(format!(

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::audit::Searches;
-use crate::audit::Audit;
+use crate::audit::{self, Audit};
 use crate::budget::Budget;
 use crate::config::{Config, Input, Origin, State, Target};
 use crate::exchange::Activity;
@@ -259,7 +259,7 @@ fn print_banner(config: &Config, main: &TcpListener, admin: &TcpListener) -> Res
         println!("state {} (shared with every gateway that uses it)", config.state.shown());
     }
     if config.audit.is_enabled {
-        println!("audit {} (read it with `witgate audit`)", config.audit.path.display());
+        println!("audit {} (read it with `witgate audit`)", audit::place(&config.audit));
     }
     println!("listening on {scheme}://{main}");
     println!("admin on http://{}", address(admin)?);

@@ -188,7 +188,7 @@ fn mask_named(shown: &mut [char]) {
 }
 
 /// The keys whose values are secrets, wherever they stand.
-pub const SECRET_KEYS: &[&str] = &["api_key", "api_keys", "admin_token", "key_secret", "secret"];
+pub const SECRET_KEYS: &[&str] = &["api_key", "api_keys", "admin_token", "key_secret", "secret", "postgres"];
 
 /// Whether a secret's text only says where the secret is, so that it may be shown.
 pub fn is_reference(text: &str) -> bool {

@@ -186,6 +186,7 @@ fn audit(audit: &Audit) -> Value {
         "retention_ms": milliseconds(audit.retention),
         "size_max": audit.size_max,
         "redact": audit.redact.iter().map(http::HeaderName::as_str).collect::<Vec<_>>(),
+        "postgres": audit.postgres.as_ref().map(ToString::to_string),
     })
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
 
+use crate::config::postgres::Postgres;
+
 /// The record of every exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audit {
@@ -30,6 +32,8 @@ pub struct Audit {
     pub size_max: u64,
     /// Headers whose values are hidden, besides those that always are. Default `authorization`.
     pub redact: Vec<HeaderName>,
+    /// The database that takes the place of the file; `path`, `rotate` and `size_max` mean nothing then. Default none.
+    pub postgres: Option<Postgres>,
 }
 
 impl Default for Audit {
@@ -46,6 +50,7 @@ impl Default for Audit {
             retention: Duration::ZERO,
             size_max: 0,
             redact: vec![http::header::AUTHORIZATION],
+            postgres: None,
         }
     }
 }

@@ -979,6 +979,49 @@ fn a_file_that_is_too_large_or_not_text_is_refused() {
 
 // parity: 35
 #[test]
+fn the_database_of_the_audit_is_a_url_whose_password_is_not_shown() {
+    refused_after_upstream(
+        "audit: { postgres: mysql://u:hunter@h/db }",
+        r"
+c.yaml:4:20: `postgres` is no URL of a PostgreSQL database
+  | audit: { postgres: ********************* }
+  |                    ^^^^^^^^^^^^^^^^^^^^^
+  = write it like `postgres://user:password@host:5432/database?sslmode=require`
+",
+    );
+    refused_after_upstream(
+        "audit: { postgres: host=h password=hunter }",
+        r"
+c.yaml:4:20: `postgres` is no URL of a PostgreSQL database
+  | audit: { postgres: ********************** }
+  |                    ^^^^^^^^^^^^^^^^^^^^^^
+  = write it like `postgres://user:password@host:5432/database?sslmode=require`
+",
+    );
+    refused_after_upstream(
+        "audit: { postgres: \"postgres://h/db?sslrootcert=no.pem\", size_max: 1GiB }",
+        r#"
+c.yaml:4:20: `sslrootcert` of `postgres`: there is no file `no.pem`
+  | audit: { postgres: **************************************, size_max: 1GiB }
+  |                    ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  = paths are relative to the folder of the configuration file
+c.yaml:4:70: `size_max` is not supported together with `postgres`
+  | audit: { postgres: **************************************, size_max: 1GiB }
+  |                                                                      ^^^^
+  = remove it, and bound the record with `retention`
+"#,
+    );
+    let config = accepted(
+        &format!("{UPSTREAM}audit: {{ postgres: '${{DB}}' }}\n"),
+        &[("DB", "postgres://u:hunter@h/db")],
+    );
+    assert_eq!(config.redacted()["audit"]["postgres"], "postgres://u:***@h/db");
+    assert!(!format!("{config:?}").contains("hunter"));
+    let config = accepted(&format!("{UPSTREAM}audit: {{ postgres: '${{DB:-}}' }}\n"), &[]);
+    assert_eq!(config.audit.postgres, None);
+}
+
+#[test]
 fn the_effective_configuration_shows_no_secret() {
     let text = format!(
         "server: {{ admin_token: hunter1 }}\n{UPSTREAM}    api_key: hunter2\n    \

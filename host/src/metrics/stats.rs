@@ -56,7 +56,7 @@ pub(super) fn describe(gateway: &Gateway) -> Value {
             "written": audit.written,
             "dropped": audit.dropped + audit.lost,
             "retrying": audit.retrying,
-            "file": audit.file,
+            "file": audit.place,
         },
     })
 }

@@ -2,6 +2,7 @@
 //!
 //! No value ever becomes part of the text of a statement.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::time::SystemTime;
 
@@ -42,8 +43,25 @@ struct Condition(Vec<Term>);
 /// A piece of SQL and its parameters.
 #[derive(Clone, Debug, PartialEq)]
 struct Term {
+    /// As SQLite has it; [`Dialect::spelled`] has it as others do.
     sql: &'static str,
-    values: Vec<Value>,
+    values: Vec<Parameter>,
+}
+
+/// A value of an operator.
+#[derive(Clone, Debug, PartialEq)]
+enum Parameter {
+    Integer(i64),
+    Text(String),
+    /// A name with `*` for any text.
+    Name(String),
+}
+
+/// The databases that pieces are put together for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    Sqlite,
+    Postgres,
 }
 
 impl Default for Filter {
@@ -153,7 +171,8 @@ impl Filter {
         let ended = moment::of(ended);
         let began = ended.saturating_sub(i64::try_from(duration_max.as_micros()).unwrap_or(i64::MAX));
         self.began.start = self.began.start.max(began);
-        self.require("id / 1024 + duration_ms * 1000.0 >= ?", Value::Integer(ended));
+        // PostgreSQL would have the parameter be what stands on the other side.
+        self.require("id / 1024 + duration_ms * 1000.0 >= CAST(? AS BIGINT)", Parameter::Integer(ended));
         self
     }
 
@@ -169,17 +188,34 @@ impl Filter {
         start..self.before.map_or(end, |before| before.min(end))
     }
 
-    /// The conditions as the text behind `WHERE`, and what its parameters are, in order.
+    /// The conditions as the text behind `WHERE` of SQLite, and what its parameters are, in order.
     pub(super) fn sql(&self) -> (String, Vec<Value>) {
+        self.sql_of(Dialect::Sqlite)
+    }
+
+    /// The same for PostgreSQL, where parameters have numbers.
+    pub(in crate::audit) fn sql_of_postgres(&self) -> (String, Vec<Value>) {
+        let (sql, values) = self.sql_of(Dialect::Postgres);
+        let mut numbered = String::with_capacity(sql.len() + 2 * values.len());
+        for (place, piece) in sql.split('?').enumerate() {
+            if place > 0 {
+                numbered.push_str(&format!("${place}"));
+            }
+            numbered.push_str(piece);
+        }
+        (numbered, values)
+    }
+
+    fn sql_of(&self, dialect: Dialect) -> (String, Vec<Value>) {
         let numbers = self.numbers();
         let mut sql = "id >= ? AND id < ?".to_owned();
         let mut values = vec![Value::Integer(numbers.start), Value::Integer(numbers.end)];
         for Condition(terms) in &self.conditions {
-            let pieces: Vec<&str> = terms.iter().map(|term| term.sql).collect();
+            let pieces: Vec<Cow<'_, str>> = terms.iter().map(|term| dialect.spelled(term.sql)).collect();
             sql.push_str(" AND (");
             sql.push_str(&pieces.join(" OR "));
             sql.push(')');
-            values.extend(terms.iter().flat_map(|term| term.values.iter().cloned()));
+            values.extend(terms.iter().flat_map(|term| &term.values).map(|value| dialect.value(value)));
         }
         (sql, values)
     }
@@ -215,21 +251,23 @@ impl Filter {
         Ok(())
     }
 
-    fn require(&mut self, sql: &'static str, value: Value) {
+    fn require(&mut self, sql: &'static str, value: Parameter) {
         self.conditions.push(Condition(vec![Term { sql, values: vec![value] }]));
     }
 
     /// Requires a name in one of two places; each has a piece for the name itself and one for a pattern.
     fn name(&mut self, value: &str, first: [&'static str; 2], second: [&'static str; 2]) {
-        let (at, value) = if value.contains('*') { (1, glob(value)) } else { (0, value.to_owned()) };
+        let (at, value) =
+            if value.contains('*') { (1, Parameter::Name(value.to_owned())) } else { (0, text(value)) };
         let pieces = [first[at], second[at]].into_iter().filter(|sql| !sql.is_empty());
-        self.conditions.push(Condition(pieces.map(|sql| Term { sql, values: vec![text(&value)] }).collect()));
+        self.conditions
+            .push(Condition(pieces.map(|sql| Term { sql, values: vec![value.clone()] }).collect()));
     }
 
     fn identify(&mut self, id: &str) {
         let mut terms = vec![Term { sql: "request_id = ?", values: vec![text(id)] }];
         if let Ok(number) = id.parse() {
-            terms.push(Term { sql: "id = ?", values: vec![Value::Integer(number)] });
+            terms.push(Term { sql: "id = ?", values: vec![Parameter::Integer(number)] });
         }
         self.conditions.push(Condition(terms));
     }
@@ -246,6 +284,31 @@ const TRIED_LIKE: &str =
 // Names and values may both hold a colon: what is asked for is a name, or any name with any value that reads the same.
 const LABEL: &str = "EXISTS (SELECT 1 FROM json_each(iif(json_valid(labels), labels, '{}')) AS label \
                      WHERE ? IN (label.key, label.key || ':' || label.value))";
+
+/// The same in PostgreSQL.
+const POSTGRES_LABEL: &str = "EXISTS (SELECT 1 FROM jsonb_each_text(witgate_object(labels)) AS label (key, value) \
+                              WHERE ? IN (label.key, label.key || ':' || label.value))";
+
+impl Dialect {
+    /// A piece as the database has it. In PostgreSQL names are compared by `LIKE`, since there is no `GLOB`, and texts by
+    /// `ILIKE`, since `LIKE` tells capitals there.
+    fn spelled(self, sql: &'static str) -> Cow<'static, str> {
+        match self {
+            Self::Sqlite => sql.into(),
+            Self::Postgres if sql == LABEL => POSTGRES_LABEL.into(),
+            Self::Postgres => sql.replace(" LIKE ", " ILIKE ").replace(" GLOB ", " LIKE ").into(),
+        }
+    }
+
+    fn value(self, parameter: &Parameter) -> Value {
+        match (self, parameter) {
+            (_, Parameter::Integer(number)) => Value::Integer(*number),
+            (_, Parameter::Text(text)) => Value::Text(text.clone()),
+            (Self::Sqlite, Parameter::Name(name)) => Value::Text(glob(name)),
+            (Self::Postgres, Parameter::Name(name)) => Value::Text(like(name).replace('*', "%")),
+        }
+    }
+}
 
 fn check_value(name: &str, value: &str) -> Result<(), String> {
     if value.len() > VALUE_BYTES_MAX {
@@ -278,8 +341,8 @@ fn parse_before(value: &str) -> Result<i64, String> {
     before.ok_or_else(|| wrong("before", value, "the `next` of the page before"))
 }
 
-fn text(value: &str) -> Value {
-    Value::Text(value.to_owned())
+fn text(value: &str) -> Parameter {
+    Parameter::Text(value.to_owned())
 }
 
 /// Alternatives of statuses, each a range.
@@ -292,7 +355,10 @@ fn statuses(value: &str) -> Result<Condition, String> {
         let (from, to) = status(part).ok_or_else(|| {
             wrong("status", value, "a status like `404`, `5xx` or `>=400`, several with commas")
         })?;
-        Ok(Term { sql: "status BETWEEN ? AND ?", values: vec![Value::Integer(from), Value::Integer(to)] })
+        Ok(Term {
+            sql: "status BETWEEN ? AND ?",
+            values: vec![Parameter::Integer(from), Parameter::Integer(to)],
+        })
     };
     Ok(Condition(parts.into_iter().map(term).collect::<Result<_, String>>()?))
 }
@@ -417,6 +483,28 @@ mod tests {
         check("model=&label=&limit=3", "", &[]);
     }
 
+    #[track_caller]
+    fn check_postgres(query: &str, sql: &str, parameters: &[&str]) {
+        let (found, values) = parse(query).unwrap().sql_of_postgres();
+        assert_eq!(found.strip_prefix("id >= $1 AND id < $2").unwrap(), sql, "{query}");
+        let expected: Vec<Value> = parameters.iter().map(|text| Value::Text((*text).to_owned())).collect();
+        assert_eq!(values[2..], expected, "{query}");
+    }
+
+    #[test]
+    fn a_filter_is_the_same_in_the_words_of_postgresql() {
+        check_postgres("", "", &[]);
+        check_postgres("model=gpt", " AND (model = $3 OR upstream_model = $4)", &["gpt", "gpt"]);
+        check_postgres("key=a?[_%\\*", " AND (key LIKE $3)", &["a?[\\_\\%\\\\%"]);
+        check_postgres(
+            "text=Hi&tenant=t",
+            " AND (request ILIKE $3 ESCAPE '\\' OR response ILIKE $4 ESCAPE '\\') AND (tenant = $5)",
+            &["%Hi%", "%Hi%", "t"],
+        );
+        let label = POSTGRES_LABEL.replace('?', "$3");
+        check_postgres("label=a:b", &format!(" AND ({label})"), &["a:b"]);
+    }
+
     #[test]
     fn what_looks_like_sql_is_a_parameter() {
         for name in ["model", "key", "caller", "tenant", "upstream", "endpoint", "label", "id", "ip"] {
@@ -425,7 +513,7 @@ mod tests {
             let (sql, values) = filter.sql();
             assert!(!sql.contains("DROP"), "{name}: {sql}");
             assert_eq!(sql.matches('?').count(), values.len(), "{name}: {sql}");
-            assert!(values[2..].contains(&text(value)), "{name}");
+            assert!(values[2..].contains(&Value::Text(value.to_owned())), "{name}");
         }
     }
 

@@ -111,13 +111,13 @@ impl Extent {
     }
 
     /// Their names, as a statement has them.
-    pub(super) fn sql(self) -> String {
+    pub(in crate::audit) fn sql(self) -> String {
         names(self.columns())
     }
 }
 
 /// Columns as a statement has them. They are fixed, and none is a word of SQL that would need quotes but `key`, which
-/// SQLite takes as a name.
+/// SQLite and PostgreSQL take as a name.
 fn names(columns: &[Column]) -> String {
     columns.iter().map(|column| column.name).collect::<Vec<_>>().join(", ")
 }
@@ -140,12 +140,22 @@ impl Row {
     /// Takes a row of a statement that selects the columns of the extent.
     pub(super) fn read(row: &rusqlite::Row<'_>, extent: Extent) -> rusqlite::Result<Self> {
         let values = (0..extent.columns().len()).map(|at| row.get(at)).collect::<rusqlite::Result<_>>()?;
-        Ok(Self { values, extent, attempts: Vec::new() })
+        Ok(Self::of(values, extent))
+    }
+
+    /// Takes the values of the columns of the extent, in order.
+    pub(in crate::audit) fn of(values: Vec<Value>, extent: Extent) -> Self {
+        Self { values, extent, attempts: Vec::new() }
+    }
+
+    /// Takes what was read of its attempts.
+    pub(in crate::audit) fn set_attempts(&mut self, attempts: Vec<Attempt>) {
+        self.attempts = attempts;
     }
 
     /// Reads what else belongs to it.
     pub(super) fn read_attempts(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let columns = names(&ATTEMPT);
+        let columns = Attempt::sql();
         let sql = format!("SELECT {columns} FROM attempts WHERE exchange = ? ORDER BY number");
         let mut statement = connection.prepare(&sql)?;
         let rows = statement.query_map([self.id()], |row| {
@@ -215,6 +225,16 @@ impl Row {
 impl Attempt {
     /// The columns of its values.
     pub(crate) const COLUMNS: [Column; 8] = ATTEMPT;
+
+    /// Takes a value for each of its columns, in order.
+    pub(in crate::audit) fn of(values: Vec<Value>) -> Self {
+        Self(values)
+    }
+
+    /// The names of its columns, as a statement has them.
+    pub(in crate::audit) fn sql() -> String {
+        names(&ATTEMPT)
+    }
 
     /// The values of its columns, in order.
     pub(crate) fn values(&self) -> &[Value] {

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::output::End;
 use super::{ExportArguments, INTERRUPTED, Source, for_each_whole, show};
-use crate::audit::query::{self as record, Attempt, Extent, Filter, Row};
+use crate::audit::query::{self as record, Attempt, Extent, Filter, Location, Row};
 
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -50,14 +50,14 @@ pub(super) fn run(arguments: &ExportArguments, source: &Source<'_>) -> Result<()
             "a database cannot be compressed while it is written: leave `.gz` out".to_owned(),
         ));
     }
-    let path = source.path(&arguments.place)?;
+    let location = source.location(&arguments.place)?;
     let beside = Beside::new(&arguments.output)?;
     remove_if_interrupted(beside.path.clone())?;
     let mut sink = Sink::open(&beside.path, arguments.format, is_compressed)
         .map_err(|error| wrong(&beside.path, &error))?;
-    let bar = progress(&path, &filter)?;
+    let bar = progress(&location, &filter)?;
     let mut count: u64 = 0;
-    let done = for_each_whole(&path, &filter, u64::MAX, |row| {
+    let done = for_each_whole(&location, &filter, u64::MAX, |row| {
         sink.write(&row).map_err(|error| wrong(&beside.path, &error))?;
         count += 1;
         bar.inc(1);
@@ -106,7 +106,7 @@ fn wrong(path: &Path, error: &dyn std::fmt::Display) -> String {
 }
 
 /// A bar where somebody sees it. Counting beforehand is worth it only if it is quick.
-fn progress(path: &Path, filter: &Filter) -> Result<ProgressBar, String> {
+fn progress(location: &Location, filter: &Filter) -> Result<ProgressBar, String> {
     if !io::stderr().is_terminal() {
         return Ok(ProgressBar::hidden());
     }
@@ -114,7 +114,7 @@ fn progress(path: &Path, filter: &Filter) -> Result<ProgressBar, String> {
     let (total, template) = if filter.reads_bodies() {
         (None, "{spinner} {pos} exchanges, {elapsed}")
     } else {
-        (Some(record::count(path, filter)?), "{bar:30} {pos} of {len} exchanges, {eta} left")
+        (Some(record::count(location, filter)?), "{bar:30} {pos} of {len} exchanges, {eta} left")
     };
     let style =
         ProgressStyle::with_template(template).map_err(|error| format!("the progress bar: {error}"))?;

@@ -1,14 +1,13 @@
 //! `witgate audit query`: what happened, and what happened to one request.
 
 use std::io::Write;
-use std::path::Path;
 
 use super::outline::Measure;
 use super::output::{End, Output, visible_json};
 use super::show::{self, Printer};
 use super::table::Layout;
 use super::{FilterArguments, Format, QueryArguments, Source, for_each_whole, tell};
-use crate::audit::query::{self as record, Extent, Filter, Row};
+use crate::audit::query::{self as record, Extent, Filter, Location, Row};
 
 /// Prints the exchanges that match, or the one that is named.
 ///
@@ -26,12 +25,12 @@ fn one(id: &str, arguments: &QueryArguments, source: &Source<'_>, out: &mut Outp
     if arguments.filter != FilterArguments::default() || arguments.before.is_some() {
         return Err(End::Misused(format!("`{id}` names one exchange: leave the filters out")));
     }
-    let path = source.path(&arguments.place)?;
-    let found = record::find(&path, id)?;
+    let location = source.location(&arguments.place)?;
+    let found = record::find(&location, id)?;
     match &*found {
-        [] => Err(End::Failed(format!("there is no exchange `{id}` in `{}`", path.display()))),
+        [] => Err(End::Failed(format!("there is no exchange `{id}` in `{location}`"))),
         [one] => {
-            let row = record::whole(&path, one.id())?
+            let row = record::whole(&location, one.id())?
                 .ok_or_else(|| "the exchange was removed meanwhile".to_owned())?;
             show_one(&row, arguments, out)
         }
@@ -58,14 +57,14 @@ fn some(arguments: &QueryArguments, source: &Source<'_>, out: &mut Output) -> Re
     let mut further = vec![("limit", arguments.limit.as_str())];
     further.extend(arguments.before.as_deref().map(|before| ("before", before)));
     let filter = arguments.filter.filter(&further)?;
-    let path = source.path(&arguments.place)?;
-    if !path.exists() {
-        eprintln!("note: `{}` is not there: nothing was recorded since the last rotation", path.display());
+    let location = source.location(&arguments.place)?;
+    if location.is_missing() {
+        eprintln!("note: `{location}` is not there: nothing was recorded since the last rotation");
     }
     let (count, next) = if arguments.full {
-        whole(&path, &filter, arguments.format, out)?
+        whole(&location, &filter, arguments.format, out)?
     } else {
-        let page = record::list(&path, &filter)?;
+        let page = record::list(&location, &filter)?;
         tell(&page.notes);
         summaries(&page.exchanges, arguments.format, out)?;
         (page.exchanges.len(), page.next)
@@ -83,14 +82,14 @@ fn some(arguments: &QueryArguments, source: &Source<'_>, out: &mut Output) -> Re
 
 /// How many were printed, and where the next ones are.
 fn whole(
-    path: &Path,
+    location: &Location,
     filter: &Filter,
     format: Format,
     out: &mut Output,
 ) -> Result<(usize, Option<i64>), End> {
     let mut printer = Printer::new(format, Extent::Whole, None);
     let mut count = 0;
-    let seen = for_each_whole(path, filter, filter.limit() as u64, |row| {
+    let seen = for_each_whole(location, filter, filter.limit() as u64, |row| {
         count += 1;
         printer.print(&row, out)
     })?;

@@ -35,7 +35,7 @@ const COMPARED_BYTES_MAX: usize = 64 << 20;
 pub(super) fn run(arguments: &ReplayArguments, source: &Source<'_>, out: &mut Output) -> Result<(), End> {
     let to = arguments.to.as_deref().map(client::Place::parse).transpose().map_err(End::Misused)?;
     let key = arguments.key.as_deref().or_else(|| source.environment.filled(KEY_VARIABLE));
-    let row = the_one(&source.path(&arguments.place)?, &arguments.id)?;
+    let row = the_one(&source.location(&arguments.place)?, &arguments.id)?;
     let stored = Stored::of(&row)?;
     if let Some(file) = &arguments.plugins {
         let shown = serve::runtime()?.block_on(trial::differences(file, &stored, key, source.environment))?;

@@ -6,14 +6,13 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::output::{End, Output};
 use super::show::Printer;
 use super::table::Layout;
 use super::{Format, INTERRUPTED, Source, TailArguments, tell};
-use crate::audit::query::{self as record, Extent, Filter, Row, began};
+use crate::audit::query::{self as record, Extent, Filter, Location, Row, began};
 use crate::cli::serve;
 
 /// How often the record is looked at.
@@ -50,10 +49,10 @@ struct Reach {
 /// again.
 pub(super) fn run(arguments: &TailArguments, source: &Source<'_>, out: &mut Output) -> Result<(), End> {
     let filter = arguments.filter.filter(&[])?.with_limit(ROWS_MAX);
-    let path = source.path(&arguments.place)?;
+    let location = source.location(&arguments.place)?;
     let layout = (arguments.format == Format::Table).then(|| Layout::usual(out.width));
     let printer = Printer::new(arguments.format, Extent::Summary, layout);
-    let mut tail = Tail::new(&path, filter, printer);
+    let mut tail = Tail::new(&location, filter, printer);
     tail.begin(usize::from(arguments.lines), out)?;
     serve::runtime()?.block_on(async {
         let follow = async {
@@ -72,7 +71,7 @@ pub(super) fn run(arguments: &TailArguments, source: &Source<'_>, out: &mut Outp
 }
 
 struct Tail<'a> {
-    path: &'a Path,
+    location: &'a Location,
     filter: Filter,
     /// The numbers of what was printed and can still be found, and when each ended.
     seen: HashMap<i64, i64>,
@@ -86,8 +85,16 @@ struct Tail<'a> {
 }
 
 impl<'a> Tail<'a> {
-    fn new(path: &'a Path, filter: Filter, printer: Printer) -> Self {
-        Self { path, filter, seen: HashMap::new(), printer, trouble: None, far_look: None, is_behind: false }
+    fn new(location: &'a Location, filter: Filter, printer: Printer) -> Self {
+        Self {
+            location,
+            filter,
+            seen: HashMap::new(),
+            printer,
+            trouble: None,
+            far_look: None,
+            is_behind: false,
+        }
     }
 
     /// Prints what ended last.
@@ -95,7 +102,7 @@ impl<'a> Tail<'a> {
         // First, so that whatever is stored from now on counts as new.
         let recent = self.recent(SystemTime::now())?;
         self.seen.extend(recent.iter().map(|row| (row.id(), ended(row))));
-        let page = record::list(self.path, &self.filter.clone().with_limit(ROWS_FIRST))?;
+        let page = record::list(self.location, &self.filter.clone().with_limit(ROWS_FIRST))?;
         tell(&page.notes);
         let mut rows = page.exchanges;
         rows.sort_by_key(ended);
@@ -141,7 +148,7 @@ impl<'a> Tail<'a> {
         let is_far = since.is_none_or(|since| since >= FAR_INTERVAL);
         let reach = if is_far { FAR } else { NEAR };
         let filter = self.filter.clone().ended_since(now - reach.late, reach.duration);
-        let page = record::list(self.path, &filter)?;
+        let page = record::list(self.location, &filter)?;
         if is_far {
             self.far_look = Some(now);
         }
@@ -203,9 +210,9 @@ mod tests {
         /// How many are found at these times.
         #[track_caller]
         fn check(&self, limit: usize, found: &[(u64, usize)]) -> bool {
-            let path = self.folder.path().join("record.db");
+            let location = Location::File(self.folder.path().join("record.db"));
             let printer = Printer::new(Format::Jsonl, Extent::Summary, None);
-            let mut tail = Tail::new(&path, Filter::default().with_limit(limit), printer);
+            let mut tail = Tail::new(&location, Filter::default().with_limit(limit), printer);
             for (now, expected) in found {
                 let now_then = SystemTime::UNIX_EPOCH + Duration::from_secs(*now);
                 assert_eq!(tail.recent(now_then).unwrap().len(), *expected, "at {now}");

@@ -377,7 +377,7 @@ const AUDIT: &[Field] = &[
     key("retention", Shape::Duration),
     key("size_max", Shape::Size),
     key("redact", Shape::Texts),
-    later("postgres", Shape::Text),
+    key("postgres", Shape::Text),
 ];
 
 const METRICS: &[Field] = &[key("compat", Shape::Bool)];

@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use super::{Reader, duration, flag, integer, size, text, texts, values};
 use crate::config::file::Node;
-use crate::config::{Audit, Log, LogFormat, LogKeep, OnFull, Otlp, Rotation};
+use crate::config::{Audit, Log, LogFormat, LogKeep, OnFull, Otlp, Postgres, Rotation};
 
 impl Reader<'_> {
     pub(super) fn audit(&mut self, node: Option<&Node>, defaults: &Audit) -> Audit {
@@ -41,7 +41,27 @@ impl Reader<'_> {
             retention: duration(node, "retention").unwrap_or(defaults.retention),
             size_max: size(node, "size_max").unwrap_or(defaults.size_max),
             redact: node.get("redact").map_or_else(|| defaults.redact.clone(), |list| self.redact(list)),
+            postgres: self.postgres(node),
         }
+    }
+
+    /// The database of the audit; an empty text is none.
+    fn postgres(&mut self, audit: &Node) -> Option<Postgres> {
+        let node = audit.get("postgres")?;
+        let url = self.secret_text(node).filter(|url| !url.is_empty())?;
+        let parsed = Postgres::parse(&url, &self.folder);
+        let place = parsed.map_err(|fault| self.error(node.span, fault.message, fault.help)).ok()?;
+        if let Some(ca) = place.ca().filter(|ca| !ca.is_file()) {
+            let message = format!("`sslrootcert` of `postgres`: there is no file `{}`", ca.display());
+            self.error(node.span, message, "paths are relative to the folder of the configuration file");
+        }
+        if let Some(bound) =
+            audit.get("size_max").filter(|_| size(audit, "size_max").is_some_and(|max| max > 0))
+        {
+            let help = "remove it, and bound the record with `retention`";
+            self.error(bound.span, "`size_max` is not supported together with `postgres`", help);
+        }
+        Some(place)
     }
 
     fn redact(&mut self, list: &Node) -> Vec<HeaderName> {

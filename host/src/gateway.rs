@@ -60,8 +60,9 @@ const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-witgate-attempts");
 const X_UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-witgate-upstream-request-id");
 /// Source: W3C Server Timing, section 3.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-/// What is set aside for a body before it is there, in bytes; a client's word for more is not taken.
-const BODY_RESERVED_MAX: u64 = 1 << 20;
+/// What is set aside for a body before it is there, in bytes; a client's word for more is not taken. It holds a long prompt;
+/// more would let clients that announce much and send nothing fill the memory.
+const BODY_RESERVED_MAX: u64 = 128 << 10;
 
 /// What is kept of an answer to estimate its tokens where it is kept for nothing else, in bytes.
 const COUNTED_BYTES_MAX: usize = 1 << 20;

@@ -41,8 +41,6 @@ const KEEP_ALIVE_MAX: Duration = Duration::from_secs(75);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The largest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// The most headers of a request over HTTP/1.1; over HTTP/2 the bytes bound them.
-const HEADERS_MAX: usize = 100;
 /// Streams that one HTTP/2 connection may have open at once.
 const HTTP2_STREAMS_MAX: u32 = 256;
 /// Streams of an HTTP/2 connection that its client may have reset before they were looked at, and streams that its faults may
@@ -162,7 +160,7 @@ async fn connection(
     let believed = (is_main && server.proxy_protocol).then(|| server.trusted_proxies.clone());
     let tls = snapshot.tls.clone().filter(|_| is_main);
     drop(snapshot);
-    // Boxed, so that connections without them do not hold room for what they need.
+    // Both are boxed, so that connections without them do not hold room for what they need.
     let (client, taking) = match believed {
         None => (peer, taking),
         Some(believed) => Box::pin(announced(&mut stream, peer, taking, believed, due)).await?,
@@ -170,8 +168,11 @@ async fn connection(
     match tls {
         None => requests(stream, client, taking, surface, gateway, stop, due).await,
         Some(config) => {
-            let (stream, taking) = Box::pin(secured(config, stream, taking, due)).await?;
-            requests(stream, client, taking, surface, gateway, stop, due).await
+            let serving = async {
+                let (stream, taking) = secured(config, stream, taking, due).await?;
+                requests(stream, client, taking, surface, gateway, stop, due).await
+            };
+            Box::pin(serving).await
         }
     }
 }
@@ -295,7 +296,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         // Covers the wait between requests too, which is why it is not `header_timeout`; that is `watch`'s.
         .header_read_timeout(KEEP_ALIVE_MAX)
-        .max_headers(HEADERS_MAX)
+        // A hundred headers at most is the default, and has room set aside on the stack.
         .max_buf_size(HEAD_BYTES_MAX);
     builder
         .http2()

@@ -54,8 +54,8 @@ pub use plugin::{
     Allow, FaultPolicy, Glob, HOOKS, OnFault, Plugin, PluginConfig, PluginLimits, PluginMatch, PluginSource,
     Reuse, ReuseScope, Streaming,
 };
-pub use state::State;
 pub use postgres::{Postgres, PostgresFault, PostgresTls};
+pub use state::State;
 pub use telemetry::{Audit, Log, LogFormat, LogKeep, Metrics, OnFull, Otlp, Rotation};
 
 /// What a configuration is loaded from, once at the start and again at every reload.

@@ -42,6 +42,7 @@ use crate::limit::meter::{Claim, Meter, Refused, Span};
 use crate::limit::party::{Origin, Party, Scope, meter_id};
 use crate::limit::permit::{Permit, What, cost, spoken};
 use crate::limit::running::Running;
+use crate::shared::Shared;
 use crate::wire::Endpoint;
 use crate::wire::openai::Request;
 use crate::wire::usage::Estimate;
@@ -91,9 +92,9 @@ struct Wanted {
 
 impl Limits {
     /// Nothing used yet.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(shared: Option<Arc<Shared>>) -> Self {
         Self {
-            ledger: Ledger::new(),
+            ledger: Ledger::new(shared),
             running: Arc::default(),
             refused: Default::default(),
             is_failing: Mutex::new(false),
@@ -149,7 +150,7 @@ impl Limits {
                 for ((_, what), standing) in kinds.iter().zip(&taken.standings) {
                     permit.show(*what, *standing);
                 }
-                permit.taken = Some((taken.at_ms, Instant::now()));
+                (permit.taken, permit.keeper) = (Some((taken.at_ms, Instant::now())), Some(taken.keeper));
                 permit.limits = Some(self.clone());
                 let kinds = kinds.into_iter().map(|(_, what)| what);
                 permit.claims = kinds.zip(claims).filter(|(what, _)| *what != What::Requests).collect();
@@ -513,7 +514,7 @@ prices: { m: { input: 1, output: 2 } }\n";
 
     #[tokio::test]
     async fn a_claim_becomes_what_was_used() {
-        let (limits, config) = (Arc::new(Limits::new()), config(ALL));
+        let (limits, config) = (Arc::new(Limits::new(None)), config(ALL));
         let (mut permit, admitted) = admit(&limits, &config, r#","max_tokens":50"#).await;
         assert!(admitted.is_ok() && permit.counts_tokens());
         assert_eq!(used(&limits), [1, 52, 52, 2 * 1000 + 50 * 2000]);
@@ -528,7 +529,7 @@ prices: { m: { input: 1, output: 2 } }\n";
 
     #[tokio::test]
     async fn no_claim_is_over_its_bound_but_a_prompt_may_be() {
-        let (limits, wide) = (Arc::new(Limits::new()), config(ALL));
+        let (limits, wide) = (Arc::new(Limits::new(None)), config(ALL));
         let (mut permit, admitted) = admit(&limits, &wide, r#","max_tokens":100000"#).await;
         assert!(admitted.is_ok());
         assert_eq!(used(&limits)[1..3], [1000, 500]);
@@ -551,7 +552,7 @@ prices: { m: { input: 1, output: 2 } }\n";
 
     #[tokio::test]
     async fn who_runs_too_many_claims_nothing() {
-        let limits = Arc::new(Limits::new());
+        let limits = Arc::new(Limits::new(None));
         let config = config("limits: { requests: 9/1m, in_flight: 1 }\n");
         let (running, _) = admit(&limits, &config, "").await;
         let (_, refused) = admit(&limits, &config, "").await;
@@ -563,7 +564,8 @@ prices: { m: { input: 1, output: 2 } }\n";
 
     #[tokio::test]
     async fn a_price_without_limits_claims_nothing() {
-        let (limits, config) = (Arc::new(Limits::new()), config("prices: { m: { input: 1, output: 2 } }\n"));
+        let (limits, config) =
+            (Arc::new(Limits::new(None)), config("prices: { m: { input: 1, output: 2 } }\n"));
         let (mut permit, _) = admit(&limits, &config, "").await;
         assert!(!permit.counts_tokens() && limits.meters() == 0 && !limits.is_unsaved());
         let usage = Some(Usage { input: 3, output: 4, ..Usage::default() });
@@ -572,7 +574,7 @@ prices: { m: { input: 1, output: 2 } }\n";
 
     #[tokio::test]
     async fn operators_see_what_is_used_most_first() {
-        let (limits, config) = (Arc::new(Limits::new()), config(ALL));
+        let (limits, config) = (Arc::new(Limits::new(None)), config(ALL));
         let (_held, _) = admit(&limits, &config, r#","max_tokens":398"#).await;
         let shown = limits.describe();
         assert_eq!((&shown["meters"], &shown["listed"]), (&json!(4), &json!(4)));

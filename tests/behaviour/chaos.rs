@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use witgate_tests::gateway::Launch;
 use witgate_tests::upstream::Received;
 use witgate_tests::upstream::reply::{Framing, Reply, Step, chunk};
-use witgate_tests::gateway::Launch;
 use witgate_tests::{Gateway, Request, Upstream, audit};
 
 /// How many upstreams take turns.

@@ -3,15 +3,15 @@
 mod admin;
 mod audit;
 mod audit_cli;
-mod chaos;
 mod breaker;
+mod chaos;
 mod departure;
 mod edge;
 mod environment;
 mod fuzz;
 mod hostile;
-mod limits;
 mod keys;
+mod limits;
 mod logs;
 mod metrics;
 mod models;

@@ -7,8 +7,8 @@ pub mod audit;
 pub mod client;
 pub mod gateway;
 pub mod http2;
-pub mod redis;
 pub mod postgres;
+pub mod redis;
 pub mod sse;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +25,7 @@ use crate::shared::Shared;
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::traces::Traces;
 use crate::upstream;
+use crate::upstream::breaker::Change;
 
 /// How often idle upstream connections and plugin instances are looked at.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
@@ -92,7 +94,7 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     activity.audit = Audit::start(&config.audit)?;
     activity.log = log.clone();
     activity.traces = Traces::start(&config.otlp)?;
-    let limits = Arc::new(Limits::new());
+    let limits = Arc::new(Limits::new(shared.clone()));
     let (restored, kept) = (limits.clone(), store::path(&config.audit.path));
     let _ = tokio::task::spawn_blocking(move || restored.restore(&kept)).await;
     let gateway = Arc::new(Gateway {
@@ -119,6 +121,7 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     tasks.spawn(watch(gateway.clone(), stop.drain.clone()));
     tasks.spawn(prune(gateway.clone(), stop.drain.clone()));
     tasks.spawn(upstream::health::watch(gateway.clone(), stop.drain.clone()));
+    tasks.spawn(exchange_hints(gateway.clone(), stop.drain.clone()));
     while signals.next().await == Heard::Hangup {
         // A refusal is logged; the running configuration is kept.
         let _ = gateway.reloader.reload(&gateway).await;
@@ -181,6 +184,31 @@ async fn save_limits(gateway: &Gateway) {
     let limits = gateway.limits.clone();
     // It logs what goes wrong.
     let _ = tokio::task::spawn_blocking(move || limits.save(&path)).await;
+}
+
+/// Tells the other gateways of upstreams that are down, and heeds what they tell.
+async fn exchange_hints(gateway: Arc<Gateway>, stop: CancellationToken) {
+    let Some(shared) = &gateway.shared else { return };
+    let mut changes = gateway.snapshots.changes();
+    // The gateway owns who listens.
+    let listening = Arc::downgrade(&gateway);
+    shared.hints.listen(move |upstream, lasting| {
+        if let Some(gateway) = listening.upgrade() {
+            gateway.snapshots.hint(upstream, lasting);
+        }
+    });
+    loop {
+        let change = tokio::select! {
+            () = stop.cancelled() => return,
+            change = changes.recv() => change,
+        };
+        match change {
+            Ok(Change { upstream, opened_for: Some(lasting) }) => shared.hints.tell(&upstream, lasting),
+            // Whoever missed some missed hints, and finds out by itself.
+            Ok(Change { opened_for: None, .. }) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
 }
 
 async fn prune(gateway: Arc<Gateway>, stop: CancellationToken) {

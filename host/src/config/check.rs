@@ -4,9 +4,9 @@
 //! values are read and held against each other. A value that does not fit its schema has been reported by then and
 //! is read as if it were absent.
 
+mod breaker;
 mod jwt;
 pub mod keys;
-mod breaker;
 mod limits;
 mod plugin;
 mod schema;
@@ -29,7 +29,9 @@ use crate::config::file::{Key, Node, Plain, Span, Value};
 use crate::config::files::{Digest, Files};
 use crate::config::secret::{Secret, is_credential};
 use crate::config::{
-    Clean, Config, ErrorCompat, Metrics, ModelMatch, Networks, Origin, PriorityMode, Retry, RetryOn, Routing, KeyHash, Breaker, Server, ServerTls, Strategy, Target, ThinkingFormat, Timeouts, Upstream, UpstreamTls, State,
+    Breaker, Clean, Config, ErrorCompat, KeyHash, Metrics, ModelMatch, Networks, Origin, PriorityMode, Retry,
+    RetryOn, Routing, Server, ServerTls, State, Strategy, Target, ThinkingFormat, Timeouts, Upstream,
+    UpstreamTls,
 };
 
 /// What was read, as far as it goes, with all that was found on the way.

@@ -12,7 +12,9 @@ use http::HeaderName;
 use crate::config::check::values;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::env::Environment;
-use crate::config::{Audit, Limits, Log, Networks, Retry, RetryOn, Server, Timeouts, LimitBy, Rate, Breaker, State};
+use crate::config::{
+    Audit, Breaker, LimitBy, Limits, Log, Networks, Rate, Retry, RetryOn, Server, State, Timeouts,
+};
 
 /// The values of everything that a file leaves out.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,7 +6,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::config::{
-    Audit, Config, ErrorCompat, Glob, LimitBy, Limits, ModelMatch, Networks, OnFault, Origin, Plugin, Price, PriorityMode, Quota, Rate, RetryOn, Spend, Target, ThinkingFormat, Upstream, Jwt, Key,
+    Audit, Config, ErrorCompat, Glob, Jwt, Key, LimitBy, Limits, ModelMatch, Networks, OnFault, Origin,
+    Plugin, Price, PriorityMode, Quota, Rate, RetryOn, Spend, Target, ThinkingFormat, Upstream,
 };
 
 /// The most keys that are shown.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use crate::limit::meter::{Claim, Meter, Refused, Span, Standing, Taken};
+use crate::limit::meter::{Claim, Keeper, Meter, Refused, Span, Standing, Taken};
 
 /// The most meters that are counted. Beyond them those are forgotten that would be empty soonest.
 pub(crate) const METERS_MAX: usize = 1 << 19;
@@ -80,7 +80,16 @@ impl Local {
         let add = |claim: &Claim| shards[self.shard(&claim.meter.id)].add(claim, now_ms);
         let standings = claims.iter().map(add).collect();
         self.has_changed.store(true, Ordering::Relaxed);
-        Ok(Taken { at_ms: now_ms, standings })
+        Ok(Taken { at_ms: now_ms, keeper: Keeper::Local, standings })
+    }
+
+    /// Counts claims that were granted elsewhere.
+    pub(crate) fn count(&self, claims: &[Claim], now_ms: u64) {
+        let mut shards = self.shards();
+        for claim in claims {
+            shards[self.shard(&claim.meter.id)].add(claim, now_ms);
+        }
+        self.has_changed.store(true, Ordering::Relaxed);
     }
 
     /// Replaces what a claim has counted by another amount, in the slot of `at_ms`.

@@ -57,8 +57,19 @@ pub(crate) struct Standing {
 pub(crate) struct Taken {
     /// When, by the clock of the ledger: milliseconds since 1970. Corrections go to the slot of this moment.
     pub(crate) at_ms: u64,
+    /// Who has counted them.
+    pub(crate) keeper: Keeper,
     /// How each meter stands, in the order of the claims.
     pub(crate) standings: Vec<Standing>,
+}
+
+/// Who decides on claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeper {
+    /// This process.
+    Local,
+    /// The server that several gateways share.
+    Shared,
 }
 
 /// None of several claims was counted, because there is no room for one of them.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::chat::Usage;
 use crate::config::Price;
 use crate::limit::Limits;
-use crate::limit::meter::{Claim, Standing};
+use crate::limit::meter::{Claim, Keeper, Standing};
 use crate::limit::running::Seat;
 
 /// Headers that tell how a kind of limit stands: the bound, what is left, and when all of it is there again.
@@ -56,6 +56,8 @@ pub(crate) struct Permit {
     pub(super) claims: Vec<(What, Claim)>,
     /// When they were made: by the ledger's clock, and by one that runs evenly.
     pub(super) taken: Option<(u64, Instant)>,
+    /// Who counted them.
+    pub(super) keeper: Option<Keeper>,
     /// Where they are corrected; none where nothing was claimed.
     pub(super) limits: Option<Arc<Limits>>,
     /// What was expected.
@@ -89,7 +91,8 @@ impl Permit {
     pub(crate) fn settle(&mut self, end: End) -> Option<u64> {
         let used = self.used(end);
         let cost = self.price.as_ref().map(|price| cost(price, used));
-        if let (Some(limits), Some((at_ms, at))) = (self.limits.take(), self.taken) {
+        if let (Some(limits), Some((at_ms, at)), Some(keeper)) = (self.limits.take(), self.taken, self.keeper)
+        {
             for (what, claim) in &self.claims {
                 let amount = match what {
                     What::Requests => continue,
@@ -98,7 +101,7 @@ impl Permit {
                 };
                 let since = if amount > claim.amount { at.elapsed() } else { Duration::ZERO };
                 let since_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-                limits.ledger.correct(claim, at_ms.saturating_add(since_ms), amount);
+                limits.ledger.correct(claim, keeper, at_ms.saturating_add(since_ms), amount);
             }
         }
         self.seats.clear();

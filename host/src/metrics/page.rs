@@ -5,8 +5,8 @@ use std::time::UNIX_EPOCH;
 
 use crate::audit;
 use crate::gateway::Gateway;
-use crate::limit::queue::{Before, Queue};
 use crate::limit::Limits;
+use crate::limit::queue::{Before, Queue};
 use crate::metrics::text::Page;
 use crate::metrics::{Listener, Metrics, catalog, compat, process, series::Seen};
 use crate::shared::Shared;

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use crate::gateway::Gateway;
-use crate::limit::queue::Before;
 use crate::health;
+use crate::limit::queue::Before;
 
 /// What there is at this moment.
 ///

@@ -11,7 +11,7 @@ use redis::Script;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::limit::meter::{Claim, Refused, Span, Standing, Taken};
+use crate::limit::meter::{Claim, Keeper, Refused, Span, Standing, Taken};
 use crate::shared::connection::{Connection, Unavailable};
 use crate::shared::script;
 
@@ -153,7 +153,8 @@ fn read(answer: &[u64], claims: &[Claim]) -> Option<Result<Taken, Refused>> {
         let (pairs, []) = rest.as_chunks::<2>() else { return None };
         let standings =
             claims.iter().zip(pairs).map(|(claim, &[left, resets])| standing(claim, left, resets));
-        return (pairs.len() == claims.len()).then(|| Ok(Taken { at_ms, standings: standings.collect() }));
+        return (pairs.len() == claims.len())
+            .then(|| Ok(Taken { keeper: Keeper::Shared, at_ms, standings: standings.collect() }));
     }
     let index = usize::try_from(refused).ok()? - 1;
     let &[left, resets, wait] = rest else { return None };

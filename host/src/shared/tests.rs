@@ -20,7 +20,7 @@ use self::server::RedisServer;
 use crate::calendar;
 use crate::config::State;
 use crate::config::secret::Secret;
-use crate::limit::meter::{Claim, Meter, Refused, Span, Standing, Taken};
+use crate::limit::meter::{Claim, Keeper, Meter, Refused, Span, Standing, Taken};
 use crate::shared::Shared;
 use crate::shared::connection::{Condition, Connection, Unavailable};
 
@@ -165,7 +165,7 @@ impl Model {
             *self.live(meter, now_ms).entry(slot(meter.span, now_ms).1).or_default() += amount;
         }
         let standings = claims.iter().map(|claim| self.standing(&claim.meter, now_ms)).collect();
-        Ok(Taken { at_ms: now_ms, standings })
+        Ok(Taken { at_ms: now_ms, keeper: Keeper::Shared, standings })
     }
 }
 

@@ -167,7 +167,7 @@ async fn gateway(
     let input =
         Input { origin: Origin::Embedded, environment: environment.clone(), overrides: Overrides::default() };
     Ok(Arc::new(Gateway {
-        limits: Arc::new(Limits::new()),
+        limits: Arc::new(Limits::new(None)),
         reloader: Reloader::new(input, &snapshot.config, plugins),
         snapshots: Snapshots::new(snapshot),
         activity: Arc::new(Activity::new()),

@@ -1,9 +1,11 @@
 //! One configured upstream: where it is, how it is reached, and what is going on with it.
 
 mod body;
+pub(crate) mod commit;
 mod connection;
 pub(crate) mod dispatch;
 pub(crate) mod echo;
+mod hedge;
 mod inflate;
 pub(crate) mod job;
 mod local;

@@ -480,15 +480,15 @@ c.yaml:4:1: `jwt` is not supported yet
 ",
     );
     refused_after_upstream(
-        "commit: { events_max: many }",
+        "keys: [{ name: a, hash: b, passthrough: many }]",
         r"
-c.yaml:4:1: `commit` is not supported yet
-  | commit: { events_max: many }
-  | ^^^^^^
+c.yaml:4:1: `keys` is not supported yet
+  | keys: [{ name: a, hash: b, passthrough: many }]
+  | ^^^^
   = remove it
-c.yaml:4:23: `events_max` must be a whole number from 0 to 1000000, not `many`
-  | commit: { events_max: many }
-  |                       ^^^^
+c.yaml:4:41: `passthrough` must be true or false, not `many`
+  | keys: [{ name: a, hash: b, passthrough: many }]
+  |                                         ^^^^
 ",
     );
     refused_after_upstream(
@@ -507,15 +507,6 @@ c.yaml:4:8: `state: redis://…` is not supported yet
   | state: *************
   |        ^^^^^^^^^^^^^
   = use `memory`
-",
-    );
-    refused_after_upstream(
-        "    timeouts: { first_token: 1s }",
-        r"
-c.yaml:4:17: `first_token` is not supported yet
-  |     timeouts: { first_token: 1s }
-  |                 ^^^^^^^^^^^
-  = remove it
 ",
     );
     refused_after_upstream(

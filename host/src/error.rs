@@ -157,9 +157,10 @@ impl ErrorKind {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Rejected(refusal) => refusal.status,
-            Self::UpstreamUnreachable | Self::UpstreamInvalid | Self::UpstreamEmpty | Self::StreamBroken(_) => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::UpstreamUnreachable
+            | Self::UpstreamInvalid
+            | Self::UpstreamEmpty
+            | Self::StreamBroken(_) => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
             // nginx's code for it; it is written to records, never to a client.
             Self::Cancelled => StatusCode::from_u16(499).expect("499 is a valid status"),

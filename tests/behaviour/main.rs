@@ -5,6 +5,7 @@ mod audit;
 mod audit_cli;
 mod departure;
 mod environment;
+mod failover;
 mod fuzz;
 mod logs;
 mod metrics;

@@ -486,7 +486,7 @@ c.yaml:4:1: `keys` is not supported yet
   | keys: [{ name: a, hash: b, passthrough: many }]
   | ^^^^
   = remove it
-c.yaml:4:41: `passthrough` must be true or false, not `many`
+c.yaml:4:41: `passthrough` must be `true` or `false`, not `many`
   | keys: [{ name: a, hash: b, passthrough: many }]
   |                                         ^^^^
 ",

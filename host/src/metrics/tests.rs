@@ -198,9 +198,9 @@ fn errors_have_a_kind_and_somebody_to_blame() {
             "cancelled client 1",
             "internal_error gateway 1",
             "rejected plugin 2",
+            "upstream_first_byte_timeout upstream 1",
             "upstream_refused client 1",
             "upstream_status upstream 1",
-            "upstream_first_byte_timeout upstream 1",
         ]
     );
 }

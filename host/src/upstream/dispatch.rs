@@ -113,7 +113,9 @@ pub(crate) async fn dispatch(
             let (upstream, model) = (&snapshot.upstreams[step.upstream], step.model.clone());
             visited.push(step);
             let Some(place) = upstream.enter() else { continue };
-            let rivals = Rivals { steps: &mut steps, visited: &mut visited, lost: &mut last };
+            let mut rival = None;
+            let rivals =
+                Rivals { steps: &mut steps, visited: &mut visited, lost: &mut last, failed: &mut rival };
             let failure = match attempts.try_upstream(upstream, place, &model, rivals).await {
                 Ok(reply) => return Ok(Dispatched::Reply(reply)),
                 Err(failure) => failure,
@@ -124,10 +126,8 @@ pub(crate) async fn dispatch(
                 Failure::Ended(_) => false,
             };
             if let Some(facts) = facts.filter(|_| attempts.chain.has(Hook::OnError)) {
-                // With a second one at the same time it may be another upstream that failed last.
-                let asked = attempts.exchange.attempts.last();
-                let name = asked.map_or(&upstream.settings.name, |asked| &asked.upstream).clone();
-                match Box::pin(attempts.on_error(facts, &failure, &name, moves_on)).await? {
+                let name = rival.as_deref().unwrap_or(&upstream.settings.name);
+                match Box::pin(attempts.on_error(facts, &failure, name, moves_on)).await? {
                     Remedy::Next => {}
                     Remedy::Retry => moves_on = true,
                     Remedy::Respond(answer) => return Ok(Dispatched::Synthetic(answer)),
@@ -399,10 +399,10 @@ impl Attempts<'_> {
             };
             let (note, lineage) = begin(self.exchange, upstream, model);
             let edits = Edits { prepared: prepared.as_ref(), lineage: lineage.as_ref() };
-            let working = attempt(self.job, upstream, place, model, terms, edits);
             let raced = match hedge {
-                None => Raced::Alone(working.await),
+                None => Raced::Alone(attempt(self.job, upstream, place, model, terms, edits).await),
                 Some(delay) => {
+                    let working = Box::pin(attempt(self.job, upstream, place, model, terms, edits));
                     let race = Race {
                         job: self.job,
                         snapshot: self.snapshot,
@@ -411,7 +411,7 @@ impl Attempts<'_> {
                         exchange: self.exchange,
                         rivals: &mut rivals,
                     };
-                    Box::pin(race.run(Lane { upstream, note, working: Box::pin(working) }, delay)).await
+                    Box::pin(race.run(Lane { upstream, note, working }, delay)).await
                 }
             };
             self.exchange.waited += note.started.elapsed();

@@ -26,8 +26,10 @@ pub(super) struct Rivals<'a> {
     pub(super) steps: &'a mut Steps,
     /// Who has been asked.
     pub(super) visited: &'a mut Vec<Step>,
-    /// What those came to that were lost.
+    /// What those came to that failed while another was still at work.
     pub(super) lost: &'a mut Option<Failure>,
+    /// The name of the one that failed last, if it was not the first that was asked.
+    pub(super) failed: &'a mut Option<Arc<str>>,
 }
 
 /// What a slow attempt came to.
@@ -92,6 +94,7 @@ impl<'a> Race<'a, '_> {
                 let outcome = other.working.as_mut().await;
                 let judged = self.judge(other.upstream, other.note, outcome).await;
                 self.exchange.put_last(other.note.place);
+                *self.rivals.failed = is_first.then(|| other.upstream.settings.name.clone());
                 Raced::Decided(judged)
             }
         }

@@ -64,12 +64,7 @@ fn wrapped(error: &[u8]) -> Bytes {
     [b"{\"error\":", error, b"}"].concat().into()
 }
 
-fn read<'a>(
-    data: &'a [u8],
-    top: &mut Codes<'a>,
-    inner: &mut Codes<'a>,
-    place: &mut Place,
-) -> Scan<()> {
+fn read<'a>(data: &'a [u8], top: &mut Codes<'a>, inner: &mut Codes<'a>, place: &mut Place) -> Scan<()> {
     let mut scanner = Scanner::new(data);
     members(&mut scanner, |scanner, key| {
         if key.is("error") {
@@ -230,7 +225,9 @@ mod tests {
         check_status(r#"{"type":"BadRequestError","code":1302}"#, 400);
         check_status(r#"{"code":8,"status":"RESOURCE_EXHAUSTED"}"#, 429);
         check_status(r#"{"status":"DEADLINE_EXCEEDED"}"#, 504);
-        for unknown in [r#"{"message":"m"}"#, r#"{"code":200}"#, r#"{"code":"boom"}"#, "\"down\"", "[1]", "{}"] {
+        for unknown in
+            [r#"{"message":"m"}"#, r#"{"code":200}"#, r#"{"code":"boom"}"#, "\"down\"", "[1]", "{}"]
+        {
             check_status(unknown, 502);
         }
         check(r#"{"error":"slow down","code":429}"#, 429, r#"{"error":"slow down","code":429}"#);

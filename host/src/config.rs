@@ -273,6 +273,8 @@ pub struct Config {
     pub routing: Routing,
     /// When another attempt is made.
     pub retry: Retry,
+    /// How long a stream is held back.
+    pub commit: Commit,
     /// How long a list of models is kept; zero turns the cache off. Default 600 s.
     pub models_cache_ttl: Duration,
     /// The shape of error bodies. Default `openai`.
@@ -444,6 +446,8 @@ pub struct Upstream {
     pub thinking_format: ThinkingFormat,
     /// Its timers.
     pub timeouts: Timeouts,
+    /// After how long without content from it the next candidate is asked, too; zero means never. Default 0 s.
+    pub hedge: Duration,
     /// The most exchanges at once; zero means no bound.
     pub max_in_flight: usize,
     /// Whether it takes part at all. Default true.
@@ -539,10 +543,22 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the request sent to the head of the answer. Default 60 s.
     pub first_byte: Duration,
+    /// From the request sent to the first content of a stream. Default 120 s, or `first_byte` where that allows more.
+    pub first_token: Duration,
     /// Between two reads of the answer. Default 60 s.
     pub idle: Duration,
     /// The whole attempt. Default none.
     pub total: Duration,
+}
+
+impl Timeouts {
+    /// The default of `first_token`.
+    pub(crate) const FIRST_TOKEN: Duration = Duration::from_secs(120);
+
+    /// The default of `first_token` where `first_byte` was set: who allows the head more time means the answer, too.
+    pub(crate) fn first_token_after(first_byte: Duration) -> Duration {
+        if first_byte.is_zero() { first_byte } else { Self::FIRST_TOKEN.max(first_byte) }
+    }
 }
 
 /// How an upstream's certificate is verified.
@@ -637,12 +653,30 @@ pub struct Retry {
     pub on: RetryOn,
 }
 
+/// How long a stream is held back because it has no content yet, so that another candidate can still be tried. At the
+/// first bound that is reached it is handed over as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Events with data. Default 64; zero hands it over at its head.
+    pub events_max: u64,
+    /// Bytes. Default 256 KiB.
+    pub bytes_max: u64,
+    /// Time since its head. Default zero: none but the timers of the upstream.
+    pub wait_max: Duration,
+}
+
+impl Default for Commit {
+    fn default() -> Self {
+        Self { events_max: 64, bytes_max: 256 << 10, wait_max: Duration::ZERO }
+    }
+}
+
 /// The failures after which the next candidate is tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryOn {
     /// DNS, TCP or TLS. Default true.
     pub connect: bool,
-    /// No head of an answer in time. Default true.
+    /// No head of an answer, or no content, in time. Default true.
     pub timeout: bool,
     /// Any status from 500 on. Default true.
     pub server_errors: bool,

@@ -62,14 +62,14 @@ pub enum ErrorKind {
     UpstreamUnreachable,
     /// Every upstream that takes the model is left alone for a while, because it failed or asked for that.
     UpstreamUnavailable,
-    /// The upstream did not answer in time.
-    UpstreamTimeout,
+    /// One of the upstream's timers ran out before the client had been sent anything.
+    UpstreamTimeout(Timer),
     /// The upstream answered something that is not valid HTTP or JSON, or closed in the middle.
     UpstreamInvalid,
     /// The upstream ended a successful answer without a byte of it.
     UpstreamEmpty,
-    /// The upstream broke off after the client had been sent a part of the answer.
-    StreamBroken,
+    /// The upstream broke off, or one of its timers ran out, after the client had been sent a part of the answer.
+    StreamBroken(Option<Timer>),
     /// The client left.
     Cancelled,
     /// A plugin's deliberate no.
@@ -91,6 +91,21 @@ pub enum Limited {
     Requests,
     /// Tokens within a window.
     Tokens,
+}
+
+/// The timers of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// `timeouts.connect`.
+    Connect,
+    /// `timeouts.first_byte`.
+    FirstByte,
+    /// `timeouts.first_token`.
+    FirstToken,
+    /// `timeouts.idle`.
+    Idle,
+    /// `timeouts.total`.
+    Total,
 }
 
 /// What a plugin refuses a request with.
@@ -158,10 +173,11 @@ impl ErrorKind {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Rejected(refusal) => refusal.status,
-            Self::UpstreamUnreachable | Self::UpstreamInvalid | Self::UpstreamEmpty | Self::StreamBroken => {
-                StatusCode::BAD_GATEWAY
-            }
-            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::UpstreamUnreachable
+            | Self::UpstreamInvalid
+            | Self::UpstreamEmpty
+            | Self::StreamBroken(_) => StatusCode::BAD_GATEWAY,
+            Self::UpstreamTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
             // nginx's code for it; it is written to records, never to a client.
             Self::Cancelled => StatusCode::from_u16(499).expect("499 is a valid status"),
             Self::PluginFault | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -185,16 +201,30 @@ impl ErrorKind {
             Self::Overloaded => "overloaded",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamUnavailable => "upstream_unavailable",
-            Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamTimeout(_) => "upstream_timeout",
             Self::UpstreamInvalid => "upstream_invalid",
             Self::UpstreamEmpty => "upstream_empty",
-            Self::StreamBroken => "upstream_stream_broken",
+            Self::StreamBroken(_) => "upstream_stream_broken",
             Self::Cancelled => "cancelled",
             Self::Rejected(refusal) => &refusal.code,
             Self::PluginFault => "plugin_error",
             Self::PluginCapacity => "plugin_capacity",
             Self::PluginQuarantined => "plugin_quarantined",
             Self::Internal => "internal_error",
+        }
+    }
+
+    /// Its name in the metrics: the code, but for timers, each of which has a name of its own.
+    pub fn label(&self) -> &str {
+        match self {
+            Self::UpstreamTimeout(timer) | Self::StreamBroken(Some(timer)) => match timer {
+                Timer::Connect => "upstream_connect_timeout",
+                Timer::FirstByte => "upstream_first_byte_timeout",
+                Timer::FirstToken => "upstream_first_token_timeout",
+                Timer::Idle => "upstream_idle_timeout",
+                Timer::Total => "upstream_total_timeout",
+            },
+            _ => self.code(),
         }
     }
 
@@ -222,10 +252,10 @@ impl ErrorKind {
             Self::Overloaded | Self::PluginCapacity | Self::PluginQuarantined => "overloaded_error",
             Self::UpstreamUnreachable
             | Self::UpstreamUnavailable
-            | Self::UpstreamTimeout
+            | Self::UpstreamTimeout(_)
             | Self::UpstreamInvalid
             | Self::UpstreamEmpty
-            | Self::StreamBroken => "upstream_error",
+            | Self::StreamBroken(_) => "upstream_error",
             Self::Internal => "internal_error",
         }
     }
@@ -248,13 +278,36 @@ impl ErrorKind {
             | Self::Cancelled => Blame::Client,
             Self::UpstreamUnreachable
             | Self::UpstreamUnavailable
-            | Self::UpstreamTimeout
+            | Self::UpstreamTimeout(_)
             | Self::UpstreamInvalid
             | Self::UpstreamEmpty
-            | Self::StreamBroken => Blame::Upstream,
+            | Self::StreamBroken(_) => Blame::Upstream,
             Self::PluginFault | Self::PluginCapacity | Self::PluginQuarantined => Blame::Plugin,
             Self::Overloaded | Self::Internal => Blame::Gateway,
         }
+    }
+}
+
+impl Timer {
+    /// What a client is told when it has run out.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Connect => "the upstream did not accept a connection in time",
+            Self::FirstByte => "the upstream did not answer in time",
+            Self::FirstToken => "the upstream's stream had no content in time",
+            Self::Idle => "the upstream went silent",
+            Self::Total => "the upstream took too long in total",
+        }
+    }
+
+    /// The error of an attempt that it ended.
+    pub fn error(self) -> Error {
+        Error::new(ErrorKind::UpstreamTimeout(self), self.message())
+    }
+
+    /// The error of a stream that it ended, of which the client has had a part.
+    pub fn broken(self) -> Error {
+        Error::new(ErrorKind::StreamBroken(Some(self)), self.message())
     }
 }
 

@@ -108,7 +108,7 @@ pub(crate) struct Exchange {
     pub(crate) model: Option<Arc<str>>,
     /// Whether the client asked for a stream.
     pub(crate) is_stream: bool,
-    /// One entry for each attempt, in order.
+    /// One entry for each attempt, in the order in which they were decided: the last one is the client's answer.
     pub(crate) attempts: Vec<Attempt>,
     /// The status sent to the client; none before there is one.
     pub(crate) status: Option<StatusCode>,
@@ -245,7 +245,7 @@ pub(crate) struct Attempt {
     pub(crate) status: Option<StatusCode>,
     /// What went wrong otherwise.
     pub(crate) error: Option<Error>,
-    /// From the first byte sent to the head of the answer or the failure.
+    /// From the first byte sent to the failure, or to the answer: its head, or the first content of a stream.
     pub(crate) took: Duration,
 }
 
@@ -459,6 +459,16 @@ impl Exchange {
         self.activity.is_over.load(Ordering::Relaxed)
     }
 
+    /// An attempt was the one that decided: of two that ran at once it is the last.
+    pub(crate) fn put_last(&mut self, attempt: usize) {
+        if attempt + 1 < self.attempts.len() {
+            self.attempts[attempt..].rotate_left(1);
+            if let Some(trace) = &mut self.trace {
+                trace.put_last(attempt);
+            }
+        }
+    }
+
     /// The first content reached the client.
     pub(crate) fn note_first_token(&mut self) {
         if self.first_token.is_none() {
@@ -565,8 +575,8 @@ impl Drop for Exchange {
         }
         // An attempt that was broken off lasted until now.
         let elapsed = self.elapsed();
-        if let Some(last) = self.attempts.last_mut().filter(|last| last.is_open()) {
-            last.took = elapsed.saturating_sub(last.began);
+        for open in self.attempts.iter_mut().filter(|attempt| attempt.is_open()) {
+            open.took = elapsed.saturating_sub(open.began);
         }
         self.count_tokens();
         self.settle();

@@ -514,13 +514,13 @@ impl Plugins {
             (exchange.usage, exchange.finish) = (answer.facts.usage, answer.facts.finish_reason);
             return self.deliver(view, reply.status, reply.headers, answer.body(), exchange).await;
         }
-        let is_stream = matches!(reply.content, ReplyContent::Events { .. });
+        let is_stream = matches!(reply.content, ReplyContent::Events(_));
         let mut stages = self.open(endpoint, &mut view, is_stream, exchange).await?;
         if stages.are_none() {
             return Ok(Answer::Reply(reply, None));
         }
         match &mut reply.content {
-            ReplyContent::Events { .. } => return Ok(Answer::Reply(reply, Some(Box::new(stages)))),
+            ReplyContent::Events(_) => return Ok(Answer::Reply(reply, Some(Box::new(stages)))),
             ReplyContent::Whole(answer) => {
                 let changed = stages.whole(&answer.body()).await;
                 stages.note_in(exchange);

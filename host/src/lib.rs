@@ -41,7 +41,7 @@
 //! | [`route`] | model and prompt -> ranked upstreams; pure |
 //! | `limit` | what callers may use and have used: windows, budgets, places |
 //! | `auth`, `cors`, `headers`, `health`, `models`, `admin`, `tls` | what their names say |
-//! | `upstream` | one upstream: pool and connections; a `job` to be sent, the `reply` to it, and `dispatch`, the attempts of one request; `breaker`, `keys`, `health` and `retries` say who may be asked at all |
+//! | `upstream` | one upstream: pool and connections; a `job` to be sent, the `reply` to it, and `dispatch`, the attempts of one request, with `commit`, up to where a stream may still be given up, and `hedge`, two at once; `breaker`, `keys`, `health` and `retries` say who may be asked at all |
 //! | `shared` | what several gateways share through one Redis or Valkey server |
 //! | `plugin` | components: engine, instances, hooks, grants, faults; its page says more |
 //! | [`wire`] | dialects: endpoints, the JSON scanner, requests, answers, event streams; pure |
@@ -73,6 +73,10 @@
 //!
 //! **The pool is ours, not hyper-util's**, because it has to know whether a byte of a request was sent: only what was
 //! certainly not sent is ever sent again to the same upstream, or what it refused because of the key it came with.
+//!
+//! **A stream is the client's from its first content on.** Until then its pieces are held, as they will be sent, and an error,
+//! an end or a silence in it is a failure that another candidate can mend; the filter that looks for content is the one
+//! that goes on with the stream. An error in the place of an answer is the answer its codes stand for.
 //!
 //! **What a client does wrong while it uploads is the client's fault**, though it shows as a broken connection to the
 //! upstream: the part of a body that is passed on while it arrives remembers it, and no upstream is marked for it.

@@ -240,7 +240,7 @@ impl Metrics {
             // A plugin may refuse with any code.
             Outcome::Failed(error) => match &error.kind {
                 ErrorKind::Rejected(_) => ("rejected", Blame::Plugin),
-                kind => (kind.code(), kind.blame()),
+                kind => (kind.label(), kind.blame()),
             },
             // What an upstream said no to.
             Outcome::Complete if outcome == "refused" => ("upstream_refused", Blame::Client),
@@ -289,7 +289,7 @@ impl Totals {
             _ => add(&self.error, 1),
         }
         if let Outcome::Failed(error) = exchange.outcome() {
-            add(&self.timeout, u64::from(error.kind == ErrorKind::UpstreamTimeout));
+            add(&self.timeout, u64::from(is_timeout(&error.kind)));
         }
         add(&self.retry, exchange.attempts.len().saturating_sub(1) as u64);
         add(&self.streaming, u64::from(exchange.is_stream));
@@ -377,6 +377,11 @@ fn endpoint_label(endpoint: &'static str) -> &'static str {
 /// Whether upstreams say what an answer cost.
 fn has_usage(endpoint: &str) -> bool {
     matches!(endpoint, "chat.completions" | "text_completion" | "responses" | "embeddings")
+}
+
+/// Whether an upstream took too long, before the client was sent a part of its answer or after.
+fn is_timeout(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::UpstreamTimeout(_) | ErrorKind::StreamBroken(Some(_)))
 }
 
 fn is_moved(attempts: &[Attempt]) -> bool {

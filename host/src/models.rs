@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::auth::{Account, Caller};
 use crate::budget::Budget;
 use crate::config::ModelMatch;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Timer};
 use crate::percent;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
@@ -217,7 +217,7 @@ async fn fetch(upstream: &Arc<Upstream>, caller: &Caller, has_keys: bool) -> Res
         _share: Arc::new(Budget::new().share()),
     };
     let asked = tokio::time::timeout(FETCH_TIME_MAX, ask(&job, upstream, has_keys)).await;
-    let reply = asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::UpstreamTimeout, "no list in time")))?;
+    let reply = asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::UpstreamTimeout(Timer::Total), "no list in time")))?;
     match reply.content {
         ReplyContent::Whole(answer) if reply.status.is_success() => {
             list::decode_list(&answer.segments.concat().into())

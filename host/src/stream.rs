@@ -17,14 +17,15 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::config::ErrorCompat;
-use crate::error::{Error, ErrorKind, Result, Source as Cause};
+use crate::error::{Error, ErrorKind, Result, Source as Cause, Timer};
 use crate::exchange::Exchange;
 use crate::headers;
 use crate::plugin::stages::{End, Stages};
 use crate::upstream::InFlight;
-use crate::upstream::reply::{Reply, ReplyContent, SILENT, Source};
+use crate::upstream::commit::Begun;
+use crate::upstream::reply::{Reply, ReplyContent, Source};
 use crate::wire::openai;
-use crate::wire::openai::stream::{Ending, Filter};
+use crate::wire::openai::stream::{Ending, Filter, Opening};
 use crate::wire::sse;
 
 /// Pieces that are ready together are joined up to this size, in bytes.
@@ -72,6 +73,8 @@ struct Streaming {
     manner: Manner,
     idle: Duration,
     deadline: Option<Instant>,
+    /// When its first content must be there, if it had none when it began.
+    content_by: Option<Instant>,
     last_read: Instant,
     last_sent: Instant,
     timer: Pin<Box<Sleep>>,
@@ -162,24 +165,31 @@ impl Body {
         idle: Duration,
         manner: Manner,
     ) -> Self {
-        let (source, first, filter) = match content {
+        let (source, first, filter, end, content_by) = match content {
             ReplyContent::Whole(answer) => return Self::whole(answer.segments),
             ReplyContent::Held(bytes) => return Self::whole(vec![bytes]),
-            ReplyContent::Events { source, first, rules } => (source, first, Some(Filter::new(rules))),
-            ReplyContent::Opaque { source, first } => (source, first, None),
+            ReplyContent::Events(begun) => {
+                let Begun { source, filter, held, end, content_by } = *begun;
+                (source, held, Some(filter), end, content_by)
+            }
+            ReplyContent::Opaque { source, first } => {
+                (source, Vec::from_iter((!first.is_empty()).then_some(first)), None, None, None)
+            }
         };
+        let (ready, raw) = if stages.is_some() { (Vec::new(), first) } else { (first, Vec::new()) };
         let now = Instant::now();
         let mut streaming = Streaming {
             source,
-            ready: Vec::new(),
+            ready,
             filter,
             plugins: stages.map_or(Plugins::None, Plugins::Waiting),
-            raw: Vec::new(),
+            raw,
             last_words: None,
             is_cut: false,
             manner,
             idle,
             deadline,
+            content_by,
             last_read: now,
             last_sent: now,
             timer: Box::pin(sleep_until(now)),
@@ -188,7 +198,11 @@ impl Body {
             is_flushed: false,
             _place: place,
         };
-        streaming.take(first);
+        match end {
+            None => {}
+            Some(Ok(())) => streaming.finish(),
+            Some(Err(error)) => streaming.fail(error),
+        }
         Self { content: Content::Stream(Box::new(streaming)), exchange: None }
     }
 
@@ -269,7 +283,7 @@ impl Reply {
                 answer.segments.concat()
             }
             ReplyContent::Held(bytes) => bytes.to_vec(),
-            ReplyContent::Events { .. } | ReplyContent::Opaque { .. } => {
+            ReplyContent::Events(_) | ReplyContent::Opaque { .. } => {
                 let idle = self.upstream.settings.timeouts.idle;
                 let mut body =
                     Body::from_reply(self.content, stages, self.place, self.deadline, idle, manner);
@@ -378,7 +392,7 @@ impl Streaming {
         mut exchange: Option<&mut Exchange>,
     ) -> Poll<Option<Result<Bytes>>> {
         if exchange.as_ref().is_some_and(|exchange| exchange.is_cut_off()) && !self.is_over {
-            self.fail(Error::new(ErrorKind::StreamBroken, "the gateway is stopping"));
+            self.fail(Error::new(ErrorKind::StreamBroken(None), "the gateway is stopping"));
         }
         loop {
             match self.step(context, exchange.as_deref_mut()) {
@@ -397,6 +411,7 @@ impl Streaming {
                     // Whoever knows the length stops asking when it is reached, so that the end is noted with the last
                     // piece and not after it.
                     if self.is_over
+                        && self.ready.is_empty()
                         && !self.plugins.are_there()
                         && let Some(exchange) = &mut exchange
                     {
@@ -456,8 +471,7 @@ impl Streaming {
     /// Takes all that upstream has ready, up to the joining bound.
     fn step(&mut self, context: &mut Context<'_>, mut exchange: Option<&mut Exchange>) -> Step {
         if self.poll_plugins(context, exchange.as_deref_mut()).is_pending() {
-            let size = self.ready.iter().map(Bytes::len).sum();
-            return if self.ready.is_empty() { Step::Wait } else { Step::Data(join(&mut self.ready, size)) };
+            return if self.ready.is_empty() { Step::Wait } else { Step::Data(join(&mut self.ready)) };
         }
         let mut size: usize = self.ready.iter().chain(&self.raw).map(Bytes::len).sum();
         // The end is taken even when there is enough: it is what gives the connection back.
@@ -480,7 +494,7 @@ impl Streaming {
             }
         }
         if !self.ready.is_empty() {
-            return Step::Data(join(&mut self.ready, size));
+            return Step::Data(join(&mut self.ready));
         }
         if self.is_over && !self.plugins.are_there() { Step::End } else { Step::Wait }
     }
@@ -490,7 +504,7 @@ impl Streaming {
         self.is_over = true;
         if self.filter.is_some() {
             let message = "the upstream ended its stream before the answer was over";
-            self.fail(Error::new(ErrorKind::StreamBroken, message));
+            self.fail(Error::new(ErrorKind::StreamBroken(None), message));
         }
     }
 
@@ -515,15 +529,21 @@ impl Streaming {
         self.abort = Some(error);
     }
 
+    /// Whether nothing has come yet that the client waits for.
+    fn is_pending(&self) -> bool {
+        self.filter.as_ref().is_some_and(|filter| *filter.opening() == Opening::Pending)
+    }
+
     /// Waits for the first of the timers; ready when something has to be done.
     fn poll_timers(&mut self, context: &mut Context<'_>) -> Poll<()> {
         // An upstream is not silent while nobody reads, and when the answer is over nothing of it can be late.
         let is_reading = !self.is_over && !matches!(self.plugins, Plugins::Working(_));
         let idle_end = (is_reading && !self.idle.is_zero()).then(|| self.last_read + self.idle);
         let deadline = self.deadline.filter(|_| !self.is_over);
+        let content_by = self.content_by.filter(|_| !self.is_over && self.is_pending());
         let comments = self.filter.is_some() && !self.manner.keepalive.is_zero();
         let comment_at = comments.then(|| self.last_sent + self.manner.keepalive);
-        let Some(next) = [idle_end, deadline, comment_at].into_iter().flatten().min() else {
+        let Some(next) = [idle_end, deadline, content_by, comment_at].into_iter().flatten().min() else {
             return Poll::Pending;
         };
         // The timer is left where it is while it would ring too early: then it is only looked at once per ring, not
@@ -535,9 +555,11 @@ impl Streaming {
         let now = Instant::now();
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if is_due(idle_end) {
-            self.fail(Error::new(ErrorKind::StreamBroken, SILENT));
+            self.fail(Timer::Idle.broken());
+        } else if is_due(content_by) {
+            self.fail(Timer::FirstToken.broken());
         } else if is_due(deadline) {
-            self.fail(Error::new(ErrorKind::StreamBroken, "the upstream took too long in total"));
+            self.fail(Timer::Total.broken());
         } else if is_due(comment_at) {
             self.ready.push(Bytes::from_static(KEEP_ALIVE));
             self.last_sent = now;
@@ -605,22 +627,25 @@ impl Early {
     }
 }
 
-/// One piece of several; a single one is not copied.
-fn join(ready: &mut Vec<Bytes>, size: usize) -> Bytes {
-    if ready.len() == 1
-        && let Some(only) = ready.pop()
-    {
-        return only;
+/// One piece of the first ones, up to the joining bound; one that is as large, or the only one, is not copied.
+fn join(ready: &mut Vec<Bytes>) -> Bytes {
+    let (mut count, mut size) = (1, ready.first().map_or(0, Bytes::len));
+    while let Some(next) = ready.get(count).filter(|next| size + next.len() <= JOIN_BYTES_MAX) {
+        size += next.len();
+        count += 1;
+    }
+    if count == 1 {
+        return if ready.is_empty() { Bytes::new() } else { ready.remove(0) };
     }
     let mut joined = BytesMut::with_capacity(size);
-    for bytes in ready.drain(..) {
+    for bytes in ready.drain(..count) {
         joined.extend_from_slice(&bytes);
     }
     joined.freeze()
 }
 
 fn broken(error: Error) -> Error {
-    Error { kind: ErrorKind::StreamBroken, ..error }
+    Error { kind: ErrorKind::StreamBroken(None), ..error }
 }
 
 impl http_body::Body for Body {

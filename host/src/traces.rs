@@ -185,6 +185,11 @@ impl Trace {
         let parent = Parent { trace: self.id, span, is_sampled: true };
         Lineage { parent: parent.header(), is_callers: self.parent.is_some() }
     }
+
+    /// Orders the attempts as the exchange does.
+    pub(crate) fn put_last(&mut self, attempt: usize) {
+        self.sent[attempt..].rotate_left(1);
+    }
 }
 
 impl Lineage {

@@ -2,10 +2,12 @@
 
 mod body;
 pub(crate) mod breaker;
+pub(crate) mod commit;
 mod connection;
 pub(crate) mod dispatch;
 pub(crate) mod echo;
 pub(crate) mod health;
+mod hedge;
 mod inflate;
 pub(crate) mod job;
 mod keys;

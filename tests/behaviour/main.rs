@@ -8,6 +8,7 @@ mod chaos;
 mod departure;
 mod edge;
 mod environment;
+mod failover;
 mod fuzz;
 mod hostile;
 mod keys;

@@ -29,9 +29,7 @@ use crate::config::file::{Key, Node, Plain, Span, Value};
 use crate::config::files::{Digest, Files};
 use crate::config::secret::{Secret, is_credential};
 use crate::config::{
-    Breaker, Clean, Config, ErrorCompat, KeyHash, Metrics, ModelMatch, Networks, Origin, PriorityMode, Retry,
-    RetryOn, Routing, Server, ServerTls, State, Strategy, Target, ThinkingFormat, Timeouts, Upstream,
-    UpstreamTls,
+    Breaker, Clean, Config, ErrorCompat, KeyHash, Metrics, ModelMatch, Networks, Origin, PriorityMode, Retry, RetryOn, Routing, Server, ServerTls, State, Strategy, Target, ThinkingFormat, Timeouts, Upstream, UpstreamTls, Commit,
 };
 
 /// What was read, as far as it goes, with all that was found on the way.
@@ -148,6 +146,7 @@ impl Reader<'_> {
             plugins,
             routing: self.routing(root),
             retry: retry(root.get("retry"), &defaults.retry),
+            commit: root.get("commit").map(commit).unwrap_or_default(),
             models_cache_ttl: self.models_cache_ttl(root).unwrap_or(defaults.models_cache_ttl),
             error_compat: match text(root, "error_compat") {
                 Some("gpt_api") => ErrorCompat::GptApi,
@@ -391,6 +390,7 @@ impl Reader<'_> {
             special_prefix: text(node, "special_prefix").filter(|prefix| !prefix.is_empty()).map(Arc::from),
             thinking_format: text(node, "thinking_format").and_then(thinking).unwrap_or(thinking_default),
             timeouts: read_timeouts(node.get("timeouts"), timeouts),
+            hedge: duration(node, "hedge").unwrap_or_default(),
             max_in_flight: integer(node, "max_in_flight").unwrap_or(0),
             is_enabled: flag(node, "enabled").unwrap_or(true),
             is_default: flag(node, "default").unwrap_or(false),
@@ -668,11 +668,23 @@ fn retry_on(node: &Node) -> RetryOn {
     }
 }
 
+fn commit(node: &Node) -> Commit {
+    let defaults = Commit::default();
+    Commit {
+        events_max: integer(node, "events_max").unwrap_or(defaults.events_max),
+        bytes_max: size(node, "bytes_max").unwrap_or(defaults.bytes_max),
+        wait_max: duration(node, "wait_max").unwrap_or(defaults.wait_max),
+    }
+}
+
 fn read_timeouts(node: Option<&Node>, defaults: &Timeouts) -> Timeouts {
     let Some(node) = node else { return *defaults };
+    let first_byte = duration(node, "first_byte");
+    let first_token = || first_byte.map_or(defaults.first_token, |limit| Timeouts::first_token_after(limit));
     Timeouts {
         connect: duration(node, "connect").unwrap_or(defaults.connect),
-        first_byte: duration(node, "first_byte").unwrap_or(defaults.first_byte),
+        first_byte: first_byte.unwrap_or(defaults.first_byte),
+        first_token: duration(node, "first_token").unwrap_or_else(first_token),
         idle: duration(node, "idle").unwrap_or(defaults.idle),
         total: duration(node, "total").unwrap_or(defaults.total),
     }

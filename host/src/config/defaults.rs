@@ -67,6 +67,7 @@ impl Default for Defaults {
             timeouts: Timeouts {
                 connect: Duration::from_secs(10),
                 first_byte: Duration::from_secs(60),
+                first_token: Timeouts::FIRST_TOKEN,
                 idle: Duration::from_secs(60),
                 total: Duration::ZERO,
             },
@@ -111,6 +112,7 @@ impl Defaults {
         // There it was the longest silence of the upstream, before the answer and within it.
         if let Some(seconds) = variables.seconds("TIMEOUT") {
             defaults.timeouts.first_byte = seconds;
+            defaults.timeouts.first_token = Timeouts::first_token_after(seconds);
             defaults.timeouts.idle = seconds;
         }
         variables.retry(&mut defaults.retry);

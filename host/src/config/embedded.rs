@@ -1,5 +1,7 @@
 //! The configuration of a gateway that was given no file: an echo, and what the environment offers.
 
+use std::time::Duration;
+
 use http::Uri;
 
 use crate::config::check::values;
@@ -9,7 +11,7 @@ use crate::config::env::Environment;
 use crate::config::files::{Digest, Files};
 use crate::config::secret::Secret;
 use crate::config::{
-    Clean, Config, ErrorCompat, Glob, Metrics, ModelMatch, Origin, Otlp, Overrides, Plugin, PluginSource,
+    Clean, Commit, Config, ErrorCompat, Glob, Metrics, ModelMatch, Origin, Otlp, Overrides, Plugin, PluginSource,
     PriorityMode, Routing, Strategy, Target, ThinkingFormat, Upstream, UpstreamTls,
 };
 
@@ -39,6 +41,7 @@ pub fn config(
         plugins: vec![hide_thinking()],
         routing: Routing { strategy: Strategy::Deterministic, priority_mode: PriorityMode::Rank },
         retry: defaults.retry,
+        commit: Commit::default(),
         models_cache_ttl: defaults.models_cache_ttl,
         error_compat: ErrorCompat::OpenAi,
         keys: None,
@@ -188,6 +191,7 @@ impl Offer<'_> {
             special_prefix: None,
             thinking_format: ThinkingFormat::Passthrough,
             timeouts: self.defaults.timeouts,
+            hedge: Duration::ZERO,
             max_in_flight: 0,
             is_enabled: true,
             is_default: false,

@@ -63,6 +63,11 @@ impl Config {
                 "budget": self.retry.budget,
                 "on": failures(&self.retry.on),
             },
+            "commit": {
+                "events_max": self.commit.events_max,
+                "bytes_max": self.commit.bytes_max,
+                "wait_max_ms": milliseconds(self.commit.wait_max),
+            },
             "models_cache": { "ttl_ms": milliseconds(self.models_cache_ttl) },
             "error_compat": match self.error_compat {
                 ErrorCompat::OpenAi => "openai",
@@ -222,9 +227,11 @@ fn upstream(upstream: &Upstream) -> Value {
         "timeouts": {
             "connect_ms": milliseconds(upstream.timeouts.connect),
             "first_byte_ms": milliseconds(upstream.timeouts.first_byte),
+            "first_token_ms": milliseconds(upstream.timeouts.first_token),
             "idle_ms": milliseconds(upstream.timeouts.idle),
             "total_ms": milliseconds(upstream.timeouts.total),
         },
+        "hedge_ms": milliseconds(upstream.hedge),
         "max_in_flight": upstream.max_in_flight,
         "enabled": upstream.is_enabled,
         "default": upstream.is_default,

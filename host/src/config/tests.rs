@@ -473,18 +473,6 @@ c.yaml:4:15: `priority` must be a whole number from 0 to 1000000, not `${SECRET}
 #[test]
 fn keys_of_later_features_are_checked_and_refused() {
     refused_after_upstream(
-        "commit: { events_max: many }",
-        r"
-c.yaml:4:1: `commit` is not supported yet
-  | commit: { events_max: many }
-  | ^^^^^^
-  = remove it
-c.yaml:4:23: `events_max` must be a whole number from 0 to 1000000, not `many`
-  | commit: { events_max: many }
-  |                       ^^^^
-",
-    );
-    refused_after_upstream(
         "    dialect: anthropic",
         r"
 c.yaml:4:14: `dialect: anthropic` is not supported yet
@@ -500,15 +488,6 @@ c.yaml:4:8: `state` is not usable: its host, its port or the number of its datab
   | state: ***************
   |        ^^^^^^^^^^^^^^^
   = write `memory`, or a URL such as `redis://:PASSWORD@host:6379/0`
-",
-    );
-    refused_after_upstream(
-        "    timeouts: { first_token: 1s }",
-        r"
-c.yaml:4:17: `first_token` is not supported yet
-  |     timeouts: { first_token: 1s }
-  |                 ^^^^^^^^^^^
-  = remove it
 ",
     );
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::{self, Config, ModelMatch};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Timer};
 use crate::exchange::Attempt;
 
 /// The most names of models that are learned from traffic.
@@ -195,13 +195,17 @@ pub(crate) struct UpstreamCounts {
 }
 
 /// What an attempt can come to.
-const OUTCOMES: [&str; 11] = [
+const OUTCOMES: [&str; 15] = [
     "ok",
     "client_error",
     "rate_limited",
     "server_error",
     "unreachable",
-    "timeout",
+    "connect_timeout",
+    "first_byte_timeout",
+    "first_token_timeout",
+    "idle_timeout",
+    "total_timeout",
     "invalid",
     "empty",
     "cancelled",
@@ -210,7 +214,7 @@ const OUTCOMES: [&str; 11] = [
 ];
 
 /// Those of [`OUTCOMES`] that are the upstream's failures.
-const FAILURES: std::ops::RangeInclusive<usize> = 2..=7;
+const FAILURES: std::ops::RangeInclusive<usize> = 2..=11;
 
 impl UpstreamCounts {
     /// Counts an attempt.
@@ -237,13 +241,19 @@ pub(crate) fn is_failure(attempt: &Attempt) -> bool {
 fn outcome(attempt: &Attempt) -> usize {
     match (attempt.status.map(|status| status.as_u16()), attempt.error.as_ref().map(|error| &error.kind)) {
         (_, Some(ErrorKind::UpstreamUnreachable)) => 4,
-        (_, Some(ErrorKind::UpstreamTimeout)) => 5,
-        (_, Some(ErrorKind::UpstreamInvalid | ErrorKind::StreamBroken)) => 6,
-        (_, Some(ErrorKind::UpstreamEmpty)) => 7,
-        (_, Some(ErrorKind::Cancelled)) | (None, None) => 8,
+        (_, Some(ErrorKind::UpstreamTimeout(timer) | ErrorKind::StreamBroken(Some(timer)))) => match timer {
+            Timer::Connect => 5,
+            Timer::FirstByte => 6,
+            Timer::FirstToken => 7,
+            Timer::Idle => 8,
+            Timer::Total => 9,
+        },
+        (_, Some(ErrorKind::UpstreamInvalid | ErrorKind::StreamBroken(None))) => 10,
+        (_, Some(ErrorKind::UpstreamEmpty)) => 11,
+        (_, Some(ErrorKind::Cancelled)) | (None, None) => 12,
         // What the client did wrong while its body was passed on.
-        (_, Some(ErrorKind::InvalidRequest | ErrorKind::RequestTooLarge | ErrorKind::RequestTimeout)) => 9,
-        (_, Some(_)) => 10,
+        (_, Some(ErrorKind::InvalidRequest | ErrorKind::RequestTooLarge | ErrorKind::RequestTimeout)) => 13,
+        (_, Some(_)) => 14,
         (Some(429), None) => 2,
         (Some(500..), None) => 3,
         (Some(400..), None) => 1,
@@ -339,7 +349,15 @@ mod tests {
         check_outcome(Some(503), None, "server_error", true);
         check_outcome(None, None, "cancelled", false);
         check_outcome(None, Some(ErrorKind::UpstreamUnreachable), "unreachable", true);
-        check_outcome(None, Some(ErrorKind::UpstreamTimeout), "timeout", true);
+        for (timer, expected) in [
+            (Timer::Connect, "connect_timeout"),
+            (Timer::FirstByte, "first_byte_timeout"),
+            (Timer::FirstToken, "first_token_timeout"),
+            (Timer::Idle, "idle_timeout"),
+            (Timer::Total, "total_timeout"),
+        ] {
+            check_outcome(None, Some(ErrorKind::UpstreamTimeout(timer)), expected, true);
+        }
         check_outcome(Some(200), Some(ErrorKind::UpstreamInvalid), "invalid", true);
         check_outcome(Some(200), Some(ErrorKind::UpstreamEmpty), "empty", true);
         check_outcome(None, Some(ErrorKind::RequestTimeout), "client_fault", false);

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::env::Environment;
 use crate::config::{Overrides, load_text};
-use crate::error::Error;
+use crate::error::{Error, Timer};
 use crate::exchange::Aside;
 use crate::metrics::series::Seen;
 
@@ -65,7 +65,7 @@ fn an_exchange_is_counted_once_under_its_names() {
     for _ in 0..2 {
         drop(exchange(&activity, "nick", &[("a", Ok(200))]));
     }
-    drop(exchange(&activity, "nick", &[("a", Err(ErrorKind::UpstreamTimeout)), ("b", Ok(200))]));
+    drop(exchange(&activity, "nick", &[("a", Err(ErrorKind::UpstreamTimeout(Timer::FirstByte))), ("b", Ok(200))]));
     drop(exchange(&activity, "nick", &[("a", Ok(404))]));
     drop(exchange(&activity, "nick", &[]));
     let mut unknown = exchange(&activity, "nick", &[]);
@@ -124,7 +124,7 @@ fn a_name_is_learned_when_an_upstream_has_taken_it() {
     drop(exchange(&activity, "gpt-x", &[("b", Ok(404))]));
     drop(exchange(&activity, "gpt-x", &[("b", Ok(200))]));
     drop(exchange(&activity, "gpt-x", &[("b", Ok(404))]));
-    drop(exchange(&activity, "gpt-y", &[("b", Err(ErrorKind::UpstreamTimeout))]));
+    drop(exchange(&activity, "gpt-y", &[("b", Err(ErrorKind::UpstreamTimeout(Timer::FirstByte)))]));
     assert_eq!(
         lines(&activity),
         [
@@ -184,7 +184,7 @@ fn errors_have_a_kind_and_somebody_to_blame() {
             headers: HeaderMap::new(),
         }))
     };
-    for kind in [ErrorKind::Internal, refusal("a"), refusal("b"), ErrorKind::UpstreamTimeout] {
+    for kind in [ErrorKind::Internal, refusal("a"), refusal("b"), ErrorKind::UpstreamTimeout(Timer::FirstByte)] {
         let mut failed = exchange(&activity, "nick", &[]);
         failed.answer(kind.status(), &HeaderMap::new());
         failed.fail(Error::new(kind, ""));
@@ -198,9 +198,9 @@ fn errors_have_a_kind_and_somebody_to_blame() {
             "cancelled client 1",
             "internal_error gateway 1",
             "rejected plugin 2",
+            "upstream_first_byte_timeout upstream 1",
             "upstream_refused client 1",
             "upstream_status upstream 1",
-            "upstream_timeout upstream 1",
         ]
     );
 }

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use crate::auth;
 use crate::chat::Prompt;
-use crate::config::{ModelMatch, RetryOn};
-use crate::error::{Blame, Error, ErrorKind, Result};
+use crate::config::{Commit, ModelMatch, RetryOn, Timeouts};
+use crate::error::{Blame, Error, ErrorKind, Result, Timer};
 use crate::exchange::{Attempt, Exchange};
 use crate::limit::queue::{Before, RETRY_AFTER};
 use crate::plugin;
@@ -26,22 +26,24 @@ use crate::plugin::hook::Hook;
 use crate::route::{Fallback, Keying, Ranking, Reads};
 use crate::snapshot::Snapshot;
 use crate::traces::Lineage;
+use crate::upstream::hedge::{Lane, Race, Raced, Rivals};
 use crate::upstream::job::{Job, Payload};
 use crate::upstream::leave::{Leave, nobody_until};
+use crate::upstream::pool::Timers;
 use crate::upstream::reply::{Reply, ReplyContent, read};
-use crate::upstream::{Answer, Condition, InFlight, RequestBody, Upstream};
+use crate::upstream::{Condition, InFlight, RequestBody, Upstream};
 use crate::wire::document::Document;
 use crate::wire::openai::messages;
 
 /// One place to try: an upstream, and the model it is asked for.
 #[derive(Clone, PartialEq, Eq)]
-struct Step {
-    upstream: usize,
-    model: Arc<str>,
+pub(super) struct Step {
+    pub(super) upstream: usize,
+    pub(super) model: Arc<str>,
 }
 
 /// Why an attempt did not settle the matter.
-enum Failure {
+pub(super) enum Failure {
     /// The upstream answered, with a status that another candidate may better.
     Status(Box<Reply>),
     /// It did not answer, or not validly.
@@ -105,26 +107,28 @@ pub(crate) async fn dispatch(
     let mut hops = 0;
     let mut last: Option<Failure> = None;
     'targets: loop {
-        for step in &mut steps {
+        while let Some(step) = steps.next() {
             if attempts.exchange.attempts.len() >= retry.attempts_max as usize || !attempts.job.is_whole() {
                 return attempts.settle(last).await;
             }
             if visited.contains(&step) {
                 continue;
             }
+            let (upstream, model) = (&snapshot.upstreams[step.upstream], step.model.clone());
             visited.push(step);
-            let Some(step @ Step { upstream, model }) = visited.last() else { continue };
-            let upstream = &snapshot.upstreams[*upstream];
             let held = waited.take();
             let Some(leave) = attempts.leave(upstream) else { continue };
             let Some(place) = held.or_else(|| upstream.enter()) else {
-                full.push(step.clone());
+                full.extend(visited.last().cloned());
                 continue;
             };
             if !attempts.may_go_on() {
                 return attempts.settle(last).await;
             }
-            let failure = match attempts.try_upstream(upstream, leave, place, model).await {
+            let mut rival = None;
+            let rivals =
+                Rivals { steps: &mut steps, visited: &mut visited, lost: &mut last, failed: &mut rival };
+            let failure = match attempts.try_upstream(upstream, leave, place, &model, rivals).await {
                 Ok(reply) => return Ok(Dispatched::Reply(reply)),
                 Err(failure) => failure,
             };
@@ -134,7 +138,8 @@ pub(crate) async fn dispatch(
                 Failure::Ended(_) => false,
             };
             if let Some(facts) = facts.filter(|_| attempts.chain.has(Hook::OnError)) {
-                match Box::pin(attempts.on_error(facts, &failure, &upstream.settings.name, moves_on)).await? {
+                let name = rival.as_deref().unwrap_or(&upstream.settings.name);
+                match Box::pin(attempts.on_error(facts, &failure, name, moves_on)).await? {
                     Remedy::Next => {}
                     Remedy::Retry => moves_on = true,
                     Remedy::Respond(answer) => return Ok(Dispatched::Synthetic(answer)),
@@ -189,7 +194,8 @@ pub(crate) async fn dispatch(
 pub(crate) async fn ask(job: &Job, upstream: &Arc<Upstream>, has_keys: bool) -> Result<Reply> {
     let place = upstream.enter().ok_or_else(full)?;
     let edits = Edits { credential: upstream.credential(), ..Edits::default() };
-    attempt(job, upstream, place, &job.model, has_keys, edits).await
+    let terms = Terms { has_keys, commit: &Commit::default() };
+    attempt(job, upstream, place, &job.model, terms, edits).await
 }
 
 /// Where a request goes, or goes on to: whoever takes a model, or one upstream.
@@ -200,7 +206,7 @@ enum Target {
 }
 
 /// The places to try for one target, best first.
-struct Steps {
+pub(super) struct Steps {
     model: Arc<str>,
     order: Order,
 }
@@ -452,84 +458,80 @@ impl Attempts<'_> {
         }
     }
 
-    /// Attempts at one upstream: one, and further ones while nothing was sent.
+    /// Attempts at one upstream: one, and further ones while nothing was sent. If it is slow and the configuration wants
+    /// that, one at a rival beside it.
     async fn try_upstream<'up>(
         &mut self,
         upstream: &'up Arc<Upstream>,
         mut leave: Leave<'up>,
         mut place: InFlight,
         model: &Arc<str>,
+        mut rivals: Rivals<'_>,
     ) -> Result<Reply, Failure> {
         let retry = &self.snapshot.config.retry;
-        let has_keys = self.snapshot.has_keys();
+        let terms = Terms::of(self.snapshot);
+        let hedge = Some(upstream.settings.hedge).filter(|hedge| !hedge.is_zero() && self.job.is_in_memory());
         let mut pause = retry.backoff;
         let mut further = retry.same_upstream;
         loop {
             let own = leave.credential();
             let prepared = match self.facts.filter(|_| self.chain.has(Hook::OnUpstreamRequest)) {
                 Some(facts) => {
-                    Some(Box::pin(self.prepare(facts.clone(), upstream, model, has_keys, own)).await?)
+                    let number = self.exchange.attempts.len() + 1;
+                    let show = Show { facts: facts.clone(), number, has_keys: terms.has_keys, own };
+                    Some(Box::pin(prepare(self.job, self.chain, show, upstream, model)).await?)
                 }
                 None => None,
             };
-            upstream.state.asked();
-            let started = Instant::now();
-            let began = started - self.exchange.started();
-            // Noted before it begins: the client may leave in the middle.
-            self.exchange.attempts.push(Attempt {
-                upstream: upstream.settings.name.clone(),
-                model: upstream.settings.model_there(model),
-                began,
-                status: None,
-                error: None,
-                took: Duration::ZERO,
-            });
-            let lineage = self.exchange.trace.as_mut().map(|trace| trace.attempt(upstream));
+            let (note, lineage) = begin(self.exchange, upstream, model);
             let edits = Edits { prepared: prepared.as_ref(), lineage: lineage.as_ref(), credential: own };
-            let outcome = attempt(self.job, upstream, place, model, has_keys, edits).await;
-            let took = started.elapsed();
-            self.exchange.waited += took;
-            let has_others = || self.snapshot.routes.candidates(&self.job.model).len() > 1;
-            let next_key = leave.learn(&outcome, has_others);
-            let note = self.exchange.attempts.last_mut().expect("it was noted when it began");
-            note.took = took;
-            let error = match outcome {
-                Ok(reply) => {
-                    note.status = Some(reply.status);
-                    upstream.state.answered(took);
-                    let reply = match next_key {
-                        // Its place is needed, if there are few.
-                        Some(_) => reply.held().await.map_err(Failure::Error)?,
-                        None => reply,
+            let raced = match hedge {
+                None => Raced::Alone(attempt(self.job, upstream, place, model, terms, edits).await, leave),
+                Some(delay) => {
+                    let working = Box::pin(attempt(self.job, upstream, place, model, terms, edits));
+                    let race = Race {
+                        job: self.job,
+                        snapshot: self.snapshot,
+                        chain: self.chain,
+                        facts: self.facts,
+                        exchange: self.exchange,
+                        rivals: &mut rivals,
                     };
-                    // A refused key is the operator's fault and not the caller's; nothing was done with the request.
-                    if let Some(next) = next_key
-                        && let Some(again) = upstream.enter()
-                        && self.may_repeat()
-                    {
-                        (leave, place) = (next, again);
-                        continue;
-                    }
-                    if !retry.on.covers_status(reply.status) {
-                        return match self.facts.filter(|_| self.chain.has(Hook::OnResponse)) {
-                            Some(facts) => Box::pin(self.on_response(facts.clone(), reply, model)).await,
-                            None => Ok(reply),
-                        };
-                    }
-                    upstream.state.failed();
-                    return Err(reply
-                        .held()
-                        .await
-                        .map_or_else(Failure::Error, |reply| Failure::Status(Box::new(reply))));
+                    Box::pin(race.run(Lane { upstream, note, leave, working }, delay)).await
                 }
-                Err(error) => error,
             };
-            if error.kind.blame() == Blame::Upstream {
-                upstream.state.failed();
+            self.exchange.waited += note.started.elapsed();
+            let (outcome, used) = match raced {
+                Raced::Alone(outcome, used) => (outcome, used),
+                Raced::Decided(judged) => {
+                    let reply = judged?;
+                    return self.accept(reply, model).await;
+                }
+            };
+            let next_key = used.learn(&outcome, || has_others(self.snapshot, self.job));
+            let mut judged = judge(self.exchange, &retry.on, upstream, note, outcome).await;
+            if let Some(next) = next_key {
+                // Its place is needed, if there are few.
+                if let Ok(reply) = judged {
+                    judged = Ok(reply.held().await.map_err(Failure::Error)?);
+                }
+                // A refused key is the operator's fault and not the caller's; nothing was done with the request.
+                if let Some(again) = upstream.enter()
+                    && self.may_repeat()
+                {
+                    (leave, place) = (next, again);
+                    continue;
+                }
             }
-            let is_unsent = error.kind == ErrorKind::UpstreamUnreachable;
-            tracing::debug!(upstream = &*upstream.settings.name, error = error.message, cause = ?error.source, "attempt failed");
-            note.error = Some(Error::new(error.kind.clone(), error.message.clone()));
+            let error = match judged {
+                Ok(reply) => return self.accept(reply, model).await,
+                Err(Failure::Error(error)) => error,
+                Err(failure) => return Err(failure),
+            };
+            let is_unsent = matches!(
+                error.kind,
+                ErrorKind::UpstreamUnreachable | ErrorKind::UpstreamTimeout(Timer::Connect)
+            );
             let is_wanted = is_unsent && further > 0 && retry.on.covers_error(&error.kind);
             if !is_wanted || !self.may_repeat() {
                 return Err(Failure::Error(error));
@@ -548,42 +550,11 @@ impl Attempts<'_> {
         }
     }
 
-    /// Shows the plugins what this upstream would get.
-    async fn prepare(
-        &mut self,
-        facts: Arc<Facts>,
-        upstream: &Arc<Upstream>,
-        model: &Arc<str>,
-        has_keys: bool,
-        own: Option<&HeaderValue>,
-    ) -> Result<Prepared, Failure> {
-        let address = self.job.address(upstream).map_err(|error| Failure::Ended(Err(error)))?;
-        let (mut headers, body) = self.job.whole_request(upstream, model, address, has_keys, own);
-        let document = body.clone().map(Document::trusted);
-        // The gateway's own way to name the place and the length is not for plugins.
-        let host = headers.remove(header::HOST);
-        // Nor is what the operator configured for this upstream, which may be a credential of any name.
-        let configured: Vec<(HeaderName, HeaderValue)> = upstream.settings.headers.clone();
-        for (name, _) in &configured {
-            headers.remove(name);
-        }
-        let known_as = document.as_ref().and_then(messages::model);
-        let mut view = View::new(facts, known_as.map_or_else(|| model.clone(), Arc::from), headers, document);
-        view.attempt = u32::try_from(self.exchange.attempts.len() + 1).unwrap_or(u32::MAX);
-        view.upstream = Some(upstream.settings.name.clone());
-        match self.chain.on_upstream_request(&mut view).await {
-            Ok(Flow::Next(edited)) => {
-                let mut headers = view.headers;
-                headers.extend(host.map(|host| (header::HOST, host)));
-                for (name, value) in configured {
-                    headers.insert(name, value);
-                }
-                let body = view.document.filter(|_| edited.document).map(Document::into_bytes).or(body);
-                Ok(Prepared { headers, body })
-            }
-            Ok(Flow::MoveOn(reason)) => Err(Failure::MovedOn(Error::new(ErrorKind::Overloaded, reason))),
-            Ok(Flow::Respond(answer)) => Err(Failure::Ended(Ok(answer))),
-            Err(error) => Err(Failure::Ended(Err(error))),
+    /// An answer that is to be the client's, unless a plugin minds.
+    async fn accept(&mut self, reply: Reply, model: &Arc<str>) -> Result<Reply, Failure> {
+        match self.facts.filter(|_| self.chain.has(Hook::OnResponse)) {
+            Some(facts) => Box::pin(self.on_response(facts.clone(), reply, model)).await,
+            None => Ok(reply),
         }
     }
 
@@ -601,7 +572,7 @@ impl Attempts<'_> {
         let document = match &reply.content {
             ReplyContent::Whole(answer) => Some(Document::trusted(answer.body())),
             ReplyContent::Held(body) => Document::new(body.clone()).ok(),
-            ReplyContent::Events { .. } | ReplyContent::Opaque { .. } => None,
+            ReplyContent::Events(_) | ReplyContent::Opaque { .. } => None,
         };
         let headers = std::mem::take(&mut reply.headers);
         let mut view = View::new(facts, model.clone(), headers, document);
@@ -632,6 +603,118 @@ impl Attempts<'_> {
     }
 }
 
+/// Whether somebody else could answer, too.
+pub(super) fn has_others(snapshot: &Snapshot, job: &Job) -> bool {
+    snapshot.routes.candidates(&job.model).len() > 1
+}
+
+/// What plugins are told of an attempt that is about to begin.
+pub(super) struct Show<'a> {
+    pub(super) facts: Arc<Facts>,
+    /// Which one it is of the exchange, from 1.
+    pub(super) number: usize,
+    pub(super) has_keys: bool,
+    /// The upstream's own key for it, if it has one.
+    pub(super) own: Option<&'a HeaderValue>,
+}
+
+/// Shows the plugins what this upstream would get.
+pub(super) async fn prepare(
+    job: &Job,
+    chain: &mut Chain,
+    show: Show<'_>,
+    upstream: &Upstream,
+    model: &Arc<str>,
+) -> Result<Prepared, Failure> {
+    let Show { facts, number, has_keys, own } = show;
+    let address = job.address(upstream).map_err(|error| Failure::Ended(Err(error)))?;
+    let (mut headers, body) = job.whole_request(upstream, model, address, has_keys, own);
+    let document = body.clone().map(Document::trusted);
+    // The gateway's own way to name the place and the length is not for plugins.
+    let host = headers.remove(header::HOST);
+    // Nor is what the operator configured for this upstream, which may be a credential of any name.
+    let configured: Vec<(HeaderName, HeaderValue)> = upstream.settings.headers.clone();
+    for (name, _) in &configured {
+        headers.remove(name);
+    }
+    let known_as = document.as_ref().and_then(messages::model);
+    let mut view = View::new(facts, known_as.map_or_else(|| model.clone(), Arc::from), headers, document);
+    view.attempt = u32::try_from(number).unwrap_or(u32::MAX);
+    view.upstream = Some(upstream.settings.name.clone());
+    match chain.on_upstream_request(&mut view).await {
+        Ok(Flow::Next(edited)) => {
+            let mut headers = view.headers;
+            headers.extend(host.map(|host| (header::HOST, host)));
+            for (name, value) in configured {
+                headers.insert(name, value);
+            }
+            let body = view.document.filter(|_| edited.document).map(Document::into_bytes).or(body);
+            Ok(Prepared { headers, body })
+        }
+        Ok(Flow::MoveOn(reason)) => Err(Failure::MovedOn(Error::new(ErrorKind::Overloaded, reason))),
+        Ok(Flow::Respond(answer)) => Err(Failure::Ended(Ok(answer))),
+        Err(error) => Err(Failure::Ended(Err(error))),
+    }
+}
+
+/// Where an attempt is noted, and when it began.
+#[derive(Clone, Copy)]
+pub(super) struct Note {
+    pub(super) place: usize,
+    pub(super) started: Instant,
+}
+
+/// Notes an attempt before it begins: the client may leave in the middle.
+pub(super) fn begin(
+    exchange: &mut Exchange,
+    upstream: &Arc<Upstream>,
+    model: &Arc<str>,
+) -> (Note, Option<Lineage>) {
+    upstream.state.asked();
+    let note = Note { place: exchange.attempts.len(), started: Instant::now() };
+    exchange.attempts.push(Attempt {
+        upstream: upstream.settings.name.clone(),
+        model: upstream.settings.model_there(model),
+        began: note.started - exchange.started(),
+        status: None,
+        error: None,
+        took: Duration::ZERO,
+    });
+    (note, exchange.trace.as_mut().map(|trace| trace.attempt(upstream)))
+}
+
+/// Notes what an attempt came to, and says whether it is one that another may better.
+pub(super) async fn judge(
+    exchange: &mut Exchange,
+    on: &RetryOn,
+    upstream: &Upstream,
+    note: Note,
+    outcome: Result<Reply>,
+) -> Result<Reply, Failure> {
+    let took = note.started.elapsed();
+    let note = &mut exchange.attempts[note.place];
+    note.took = took;
+    let error = match outcome {
+        Ok(reply) => {
+            note.status = Some(reply.status);
+            upstream.state.answered(took);
+            if !on.covers_status(reply.status) {
+                return Ok(reply);
+            }
+            upstream.state.failed();
+            let held = reply.held().await;
+            return Err(held.map_or_else(Failure::Error, |reply| Failure::Status(Box::new(reply))));
+        }
+        Err(error) => error,
+    };
+    if error.kind.blame() == Blame::Upstream {
+        upstream.state.failed();
+    }
+    tracing::debug!(upstream = &*upstream.settings.name, error = error.message, cause = ?error.source, "attempt failed");
+    note.error = Some(Error::new(error.kind.clone(), error.message.clone()));
+    Err(Failure::Error(error))
+}
+
 /// An upstream as plugins are shown it.
 fn candidate(upstream: &Upstream, model: &Arc<str>) -> Candidate {
     let settings = &upstream.settings;
@@ -648,7 +731,7 @@ fn candidate(upstream: &Upstream, model: &Arc<str>) -> Candidate {
 }
 
 /// A request that plugins have edited for one upstream.
-struct Prepared {
+pub(super) struct Prepared {
     headers: HeaderMap,
     /// None for what is not in memory.
     body: Option<Bytes>,
@@ -656,22 +739,38 @@ struct Prepared {
 
 /// What of a request is not as the job makes it.
 #[derive(Clone, Copy, Default)]
-struct Edits<'a> {
+pub(super) struct Edits<'a> {
     /// As plugins want it.
-    prepared: Option<&'a Prepared>,
+    pub(super) prepared: Option<&'a Prepared>,
     /// The trace it is a part of.
-    lineage: Option<&'a Lineage>,
+    pub(super) lineage: Option<&'a Lineage>,
     /// The upstream's own key for it, if it has one.
-    credential: Option<&'a HeaderValue>,
+    pub(super) credential: Option<&'a HeaderValue>,
+}
+
+/// What holds for all attempts of an exchange.
+#[derive(Clone, Copy)]
+pub(super) struct Terms<'a> {
+    /// Whether callers have keys of this gateway.
+    pub(super) has_keys: bool,
+    /// How long a stream may be held back.
+    pub(super) commit: &'a Commit,
+}
+
+impl<'a> Terms<'a> {
+    /// What a configuration says.
+    pub(super) fn of(snapshot: &'a Snapshot) -> Self {
+        Self { has_keys: snapshot.has_keys(), commit: &snapshot.config.commit }
+    }
 }
 
 /// One attempt: the request sent, the head of the answer and as much of the body as has to be read first.
-async fn attempt(
+pub(super) async fn attempt(
     job: &Job,
     upstream: &Arc<Upstream>,
     place: InFlight,
     model: &str,
-    has_keys: bool,
+    terms: Terms<'_>,
     edits: Edits<'_>,
 ) -> Result<Reply> {
     let timeouts = &upstream.settings.timeouts;
@@ -679,7 +778,7 @@ async fn attempt(
     let work = pin!(async {
         let address = job.address(upstream)?;
         let make = || {
-            let mut request = job.request(upstream, model, address.clone(), has_keys, edits.credential);
+            let mut request = job.request(upstream, model, address.clone(), terms.has_keys, edits.credential);
             if let Some(Prepared { headers, body }) = edits.prepared {
                 request.headers_mut().clone_from(headers);
                 if let Some(body) = body {
@@ -691,19 +790,30 @@ async fn attempt(
             }
             request
         };
-        let sent = upstream.pool.send(make, timeouts.connect, timeouts.first_byte).await;
+        let sent = upstream.pool.send(make, timers(job, timeouts)).await;
         // What the client did wrong while it was sending shows as a broken connection to the upstream.
-        let Answer { head, body } = sent.map_err(|error| job.take_fault().unwrap_or(error))?;
-        let (headers, content) = read(job, upstream, head.status, head.headers, body).await?;
-        let (status, upstream, place) = (head.status, upstream.clone(), Some(place));
+        let answer = sent.map_err(|error| job.take_fault().unwrap_or(error))?;
+        let (status, headers, content) = read(job, upstream, terms.commit, answer).await?;
+        let (upstream, place) = (upstream.clone(), Some(place));
         Ok(Reply { status, headers, content, upstream, place, deadline })
     });
     match deadline {
         None => work.await,
-        Some(deadline) => tokio::time::timeout_at(deadline, work).await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::UpstreamTimeout, "the upstream took too long in total"))
-        }),
+        Some(deadline) => {
+            tokio::time::timeout_at(deadline, work).await.unwrap_or_else(|_| Err(Timer::Total.error()))
+        }
     }
+}
+
+/// The bounds up to the head of an answer. Of a stream that is to have content sooner, the head must be there by then.
+fn timers(job: &Job, timeouts: &Timeouts) -> Timers {
+    let Timeouts { connect, first_byte, first_token, .. } = *timeouts;
+    let is_shorter = !first_token.is_zero() && (first_byte.is_zero() || first_token < first_byte);
+    let (head, head_timer) = match is_shorter && job.is_stream() {
+        true => (first_token, Timer::FirstToken),
+        false => (first_byte, Timer::FirstByte),
+    };
+    Timers { connect, head, head_timer }
 }
 
 /// What the attempts came to when nothing is left to try.
@@ -722,7 +832,7 @@ fn full() -> Error {
 }
 
 /// Of two failures the one the client should see: the latest real answer, else the latest error.
-fn worse(before: Option<Failure>, now: Failure) -> Failure {
+pub(super) fn worse(before: Option<Failure>, now: Failure) -> Failure {
     match (before, now) {
         (Some(Failure::Status(reply)), Failure::Error(_) | Failure::MovedOn(_)) => Failure::Status(reply),
         (_, now) => now,
@@ -736,8 +846,8 @@ impl RetryOn {
 
     fn covers_error(&self, kind: &ErrorKind) -> bool {
         match kind {
-            ErrorKind::UpstreamUnreachable => self.connect,
-            ErrorKind::UpstreamTimeout => self.timeout,
+            ErrorKind::UpstreamUnreachable | ErrorKind::UpstreamTimeout(Timer::Connect) => self.connect,
+            ErrorKind::UpstreamTimeout(_) => self.timeout,
             ErrorKind::UpstreamInvalid => self.malformed,
             ErrorKind::UpstreamEmpty => self.empty,
             _ => false,

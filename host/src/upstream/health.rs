@@ -14,9 +14,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Health;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Timer};
 use crate::gateway::Gateway;
-use crate::upstream::pool::Answer;
+use crate::upstream::pool::{Answer, Timers};
 use crate::upstream::{RequestBody, Upstream};
 
 /// How long one check may take: as long as the interval, but not less and not more than this.
@@ -108,7 +108,8 @@ async fn check(upstream: &Upstream, health: &Health) -> Result<StatusCode> {
         request
     };
     // The bound of the whole check holds for its parts.
-    let Answer { head, mut body } = upstream.pool.send(make, Duration::ZERO, Duration::ZERO).await?;
+    let timers = Timers { connect: Duration::ZERO, head: Duration::ZERO, head_timer: Timer::FirstByte };
+    let Answer { head, mut body, .. } = upstream.pool.send(make, timers).await?;
     let mut read = 0;
     while let Some(Ok(data)) = poll_fn(|context| body.poll_data(context)).await {
         read += data.len();

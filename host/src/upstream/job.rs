@@ -92,6 +92,19 @@ impl Job {
         }
     }
 
+    /// Whether all of it is in memory, so that it can be sent to two upstreams at once.
+    pub(super) fn is_in_memory(&self) -> bool {
+        match &self.payload {
+            Payload::Json(_) => true,
+            Payload::Form { rest, .. } | Payload::Opaque { rest, .. } => rest.is_none(),
+        }
+    }
+
+    /// Whether it asks for a stream, as far as that shows in the request.
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(&self.payload, Payload::Json(request) if request.is_stream())
+    }
+
     fn body(&self, upstream: &Upstream, model: &str) -> RequestBody {
         let settings = &upstream.settings;
         let known_as =

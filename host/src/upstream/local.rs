@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
+use tokio::time::Instant;
 
 use crate::upstream::body::RequestBody;
 use crate::upstream::echo;
@@ -32,6 +33,7 @@ impl LocalBody {
 
 /// Answers a request as an upstream would.
 pub(super) async fn respond(request: Request<RequestBody>) -> Answer {
+    let sent = Instant::now();
     let path = request.uri().path().to_owned();
     let mut body = request.into_body();
     let mut bytes = BytesMut::new();
@@ -48,5 +50,5 @@ pub(super) async fn respond(request: Request<RequestBody>) -> Answer {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     let (head, ()) = response.into_parts();
-    Answer { head, body: AnswerBody::local(LocalBody { pieces, has_yielded: false }) }
+    Answer { head, body: AnswerBody::local(LocalBody { pieces, has_yielded: false }), sent }
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::config::{Target, UpstreamTls};
-use crate::error::{Error, ErrorKind, Result, Source};
+use crate::error::{Error, ErrorKind, Result, Source, Timer};
 use crate::tls::{self, Trust};
 use crate::upstream::body::{RequestBody, Rest};
 use crate::upstream::connection::{Http1, Http2, Io, SendFailure, within};
@@ -54,6 +54,19 @@ pub(crate) struct Answer {
     pub(crate) head: http::response::Parts,
     /// The body.
     pub(crate) body: AnswerBody,
+    /// When the request was sent; of one that is passed on while it arrives, when it was answered.
+    pub(crate) sent: Instant,
+}
+
+/// How long the steps up to the head of an answer may take; zero means no bound.
+#[derive(Clone, Copy)]
+pub(super) struct Timers {
+    /// DNS, TCP and TLS.
+    pub(super) connect: Duration,
+    /// From the request sent to the head.
+    pub(super) head: Duration,
+    /// Whose bound that is.
+    pub(super) head_timer: Timer,
 }
 
 /// The body of an answer; dropping it before its end cancels the upstream's work.
@@ -89,13 +102,12 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `UpstreamUnreachable` when no connection could be made, `UpstreamTimeout` when the head took too long,
+    /// `UpstreamUnreachable` when no connection could be made, `UpstreamTimeout` when that or the head took too long,
     /// `UpstreamInvalid` when the answer is not HTTP or the connection broke.
     pub(super) async fn send(
         self: &Arc<Self>,
         make: impl Fn() -> Request<RequestBody>,
-        connect_limit: Duration,
-        first_byte_limit: Duration,
+        timers: Timers,
     ) -> Result<Answer> {
         let Place::Remote { .. } = self.place else {
             return Ok(local::respond(make()).await);
@@ -106,17 +118,17 @@ impl Pool {
             let connected = match kept {
                 Some(connected) => connected,
                 // Boxed like everything on this path that most requests pass by: what a future may hold, all hold.
-                None => within(connect_limit, Box::pin(self.connect())).await.unwrap_or_else(|| {
-                    Err(unreachable("the upstream did not accept a connection in time"))
-                })?,
+                None => within(timers.connect, Box::pin(self.connect()))
+                    .await
+                    .unwrap_or_else(|| Err(Timer::Connect.error()))?,
             };
             let is_shared = matches!(&connected, Connected::Http2(_));
             let request = make();
             let rest = request.body().rest();
             let exchange = pin!(self.exchange(connected, request));
             let sent = match rest {
-                None => within(first_byte_limit, exchange).await,
-                Some(rest) => once_sent(rest, first_byte_limit, exchange).await,
+                None => within(timers.head, exchange).await,
+                Some(rest) => once_sent(rest, timers.head, exchange).await,
             };
             let failure = match sent {
                 Some(Ok(answer)) => return Ok(answer),
@@ -126,10 +138,7 @@ impl Pool {
                         // It may be dead; the next request finds out on one of its own.
                         *self.shared() = None;
                     }
-                    return Err(Error::new(
-                        ErrorKind::UpstreamTimeout,
-                        "the upstream did not answer in time",
-                    ));
+                    return Err(timers.head_timer.error());
                 }
             };
             if !failure.is_unsent {
@@ -148,6 +157,8 @@ impl Pool {
         connected: Connected,
         request: Request<RequestBody>,
     ) -> Result<Answer, SendFailure> {
+        let began = request.body().rest().is_none().then(Instant::now);
+        let sent = || began.unwrap_or_else(Instant::now);
         match connected {
             Connected::Http1(connection) => {
                 let (response, connection) = connection.send(request).await?;
@@ -156,12 +167,13 @@ impl Pool {
                 Ok(Answer {
                     head,
                     body: AnswerBody(Delivery::Http1 { body, connection, pool: self.clone() }),
+                    sent: sent(),
                 })
             }
             Connected::Http2(mut connection) => {
                 let response = connection.send(self.with_authority(request)).await?;
                 let (head, body) = Response::into_parts(response);
-                Ok(Answer { head, body: AnswerBody(Delivery::Http2(body)) })
+                Ok(Answer { head, body: AnswerBody(Delivery::Http2(body)), sent: sent() })
             }
         }
     }

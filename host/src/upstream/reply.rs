@@ -8,17 +8,21 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::response::Parts;
 use tokio::time::Instant;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::config::Commit;
+use crate::error::{Error, ErrorKind, Result, Timer};
 use crate::headers;
+use crate::upstream::commit::{self, Begun, Bounds, Opened};
 use crate::upstream::connection::within;
 use crate::upstream::inflate::Inflate;
 use crate::upstream::job::Job;
-use crate::upstream::{AnswerBody, InFlight, Upstream};
+use crate::upstream::{Answer, AnswerBody, InFlight, Upstream};
 use crate::wire::Endpoint;
 use crate::wire::openai::answer;
+use crate::wire::openai::failure::Failure;
 use crate::wire::openai::stream::Rules;
 
 /// The largest whole answer that is held in memory because it has to be changed, in bytes.
@@ -30,9 +34,6 @@ const ANSWER_HELD_BYTES_MAX: usize = 1 << 20;
 const FAILED_BODY_BYTES_MAX: usize = 64 << 10;
 /// How long that may take.
 const FAILED_BODY_TIME_MAX: Duration = Duration::from_millis(500);
-
-/// What the client reads when nothing came for `timeouts.idle`.
-pub(crate) const SILENT: &str = "the upstream went silent";
 
 /// An upstream's answer, ready to be handed on.
 pub(crate) struct Reply {
@@ -57,7 +58,7 @@ pub(crate) enum ReplyContent {
     /// In memory, as the upstream sent it.
     Held(Bytes),
     /// A stream of events.
-    Events { source: Source, first: Bytes, rules: Rules },
+    Events(Box<Begun>),
     /// Bytes that are passed on as they come.
     Opaque { source: Source, first: Bytes },
 }
@@ -68,14 +69,15 @@ pub(crate) struct Source {
     inflate: Option<Inflate>,
 }
 
-/// Reads as much of an answer as has to be known before the client gets any of it.
+/// Reads as much of an answer as has to be known before the client gets any of it. An error in the place of a
+/// successful answer becomes an answer of the status that its codes stand for.
 pub(super) async fn read(
     job: &Job,
     upstream: &Upstream,
-    status: StatusCode,
-    mut headers: HeaderMap,
-    body: AnswerBody,
-) -> Result<(HeaderMap, ReplyContent)> {
+    commit: &Commit,
+    answer: Answer,
+) -> Result<(StatusCode, HeaderMap, ReplyContent)> {
+    let Answer { head: Parts { status, mut headers, .. }, body, sent } = answer;
     let kind = headers::Kind::of(&headers);
     headers::strip_hop_by_hop(&mut headers);
     headers::strip_cors(&mut headers);
@@ -86,15 +88,29 @@ pub(super) async fn read(
         headers.remove(header::CONTENT_LENGTH);
     }
     let rules = job.rules(upstream).filter(|_| status.is_success() && kind != headers::Kind::Other);
-    let content = match rules.filter(|_| source.undo_encoding(&mut headers)) {
-        None => opaque(job, source, idle).await?,
+    let failure = match rules.filter(|_| source.undo_encoding(&mut headers)) {
+        None => return Ok((status, headers, opaque(job, source, idle).await?)),
         Some(rules) if kind == headers::Kind::EventStream => {
-            let first = source.next(idle).await?.ok_or_else(empty)?;
-            ReplyContent::Events { source, first, rules }
+            let bounds = Bounds { commit, timeouts: &upstream.settings.timeouts, sent };
+            match commit::open(source, rules, bounds).await? {
+                Opened::Stream(begun) => return Ok((status, headers, ReplyContent::Events(begun))),
+                Opened::Failed(failure) => failure,
+            }
         }
-        Some(rules) => document(source, &rules, job.holds_answer, idle).await?,
+        Some(rules) => match document(source, &rules, job.holds_answer, idle).await? {
+            Read::Answer(content) => return Ok((status, headers, content)),
+            Read::Failed(failure) => failure,
+        },
     };
-    Ok((headers, content))
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok((failure.status, headers, ReplyContent::Held(failure.body)))
+}
+
+/// What a JSON answer turned out to be.
+enum Read {
+    Answer(ReplyContent),
+    /// An error in an answer's place.
+    Failed(Failure),
 }
 
 /// Bytes that are passed on. Of a known endpoint's the first ones are waited for, so that an answer which breaks off
@@ -108,7 +124,7 @@ async fn opaque(job: &Job, mut source: Source, idle: Duration) -> Result<ReplyCo
 }
 
 /// A JSON answer, read whole unless it is long and stays as it is.
-async fn document(mut source: Source, rules: &Rules, is_held: bool, idle: Duration) -> Result<ReplyContent> {
+async fn document(mut source: Source, rules: &Rules, is_held: bool, idle: Duration) -> Result<Read> {
     // A list of models is not passed on but merged.
     let is_changed = is_held || rules.edits_choices() || rules.endpoint == Endpoint::Models;
     let limit = if is_changed { ANSWER_BYTES_MAX } else { ANSWER_HELD_BYTES_MAX };
@@ -117,8 +133,14 @@ async fn document(mut source: Source, rules: &Rules, is_held: bool, idle: Durati
         return Err(empty());
     }
     match (is_whole, is_changed) {
-        (true, _) => answer::rewrite(&body, rules).map(ReplyContent::Whole),
-        (false, false) => Ok(ReplyContent::Opaque { source, first: body }),
+        (true, _) => {
+            let answer = answer::rewrite(&body, rules)?;
+            Ok(match answer.facts.error {
+                Some(_) if !answer.facts.has_content => Read::Failed(Failure::of(&body)),
+                _ => Read::Answer(ReplyContent::Whole(answer)),
+            })
+        }
+        (false, false) => Ok(Read::Answer(ReplyContent::Opaque { source, first: body })),
         (false, true) => Err(invalid("the upstream's answer is too large to be changed")),
     }
 }
@@ -219,7 +241,7 @@ impl Source {
     async fn next(&mut self, idle: Duration) -> Result<Option<Bytes>> {
         match within(idle, pin!(poll_fn(|context| self.poll_data(context)))).await {
             Some(data) => data.transpose(),
-            None => Err(Error::new(ErrorKind::UpstreamTimeout, SILENT)),
+            None => Err(Timer::Idle.error()),
         }
     }
 
@@ -248,7 +270,7 @@ impl Source {
     }
 }
 
-fn invalid(message: &str) -> Error {
+pub(super) fn invalid(message: &str) -> Error {
     Error::new(ErrorKind::UpstreamInvalid, message)
 }
 

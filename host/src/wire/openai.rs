@@ -13,6 +13,7 @@ pub mod chat;
 mod choices;
 mod clean;
 pub mod disassemble;
+pub mod failure;
 pub mod frame;
 pub mod messages;
 pub mod models;
@@ -92,10 +93,10 @@ fn gpt_api_type(kind: &ErrorKind) -> &'static str {
         ErrorKind::Overloaded
         | ErrorKind::UpstreamUnreachable
         | ErrorKind::UpstreamUnavailable
-        | ErrorKind::UpstreamTimeout
+        | ErrorKind::UpstreamTimeout(_)
         | ErrorKind::UpstreamInvalid
         | ErrorKind::UpstreamEmpty
-        | ErrorKind::StreamBroken
+        | ErrorKind::StreamBroken(_)
         | ErrorKind::PluginFault
         | ErrorKind::PluginCapacity
         | ErrorKind::PluginQuarantined
@@ -106,6 +107,7 @@ fn gpt_api_type(kind: &ErrorKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Timer;
 
     #[track_caller]
     fn check(error: &Error, compat: ErrorCompat, status: u16, body: &str) {
@@ -123,7 +125,7 @@ mod tests {
             r#"{"error":{"message":"say \"hi\"","type":"invalid_request_error","param":"messages[0].role","code":"invalid_request"}}"#,
         );
         check(
-            &Error::new(ErrorKind::UpstreamTimeout, "late"),
+            &Error::new(ErrorKind::UpstreamTimeout(Timer::Total), "late"),
             ErrorCompat::OpenAi,
             504,
             r#"{"error":{"message":"late","type":"upstream_error","param":null,"code":"upstream_timeout"}}"#,

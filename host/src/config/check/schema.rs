@@ -95,7 +95,7 @@ const ROOT: &[Field] = &[
     key("thinking_format", THINKING),
     key("log", Shape::Mapping(LOG)),
     key("state", Shape::State),
-    later("commit", Shape::Mapping(COMMIT)),
+    key("commit", Shape::Mapping(COMMIT)),
     key("keys", Shape::List(KEY)),
     key("keys_file", Shape::Text),
     key("limits", Shape::Mapping(LIMITS)),
@@ -164,7 +164,7 @@ const UPSTREAM: &[Field] = &[
     key("api_keys", Shape::Texts),
     key("breaker", Shape::Mapping(BREAKER)),
     key("health", Shape::Mapping(HEALTH)),
-    later("hedge", Shape::Duration),
+    key("hedge", Shape::Duration),
 ];
 
 const THINKING: Shape =
@@ -176,9 +176,9 @@ const MODEL_MATCH: &[Field] =
 const TIMEOUTS: &[Field] = &[
     key("connect", Shape::Duration),
     key("first_byte", Shape::Duration),
+    key("first_token", Shape::Duration),
     key("idle", Shape::Duration),
     key("total", Shape::Duration),
-    later("first_token", Shape::Duration),
 ];
 
 const UPSTREAM_TLS: &[Field] = &[key("ca", Shape::Text), key("insecure", Shape::Bool)];

@@ -49,6 +49,20 @@ pub struct Seen {
     pub is_done: bool,
 }
 
+/// How a stream begins: the first thing in it that a client waits for, or what came instead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Opening {
+    /// Neither has come yet.
+    #[default]
+    Pending,
+    /// Content, or the end of an answer that has none.
+    Answered,
+    /// An error; the data of its event.
+    Failed(Bytes),
+    /// An event whose data is not JSON.
+    Malformed,
+}
+
 /// How a stream ended that the upstream closed in an orderly way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -64,6 +78,7 @@ pub struct Filter {
     rules: Rules,
     decoder: Decoder,
     seen: Seen,
+    opening: Opening,
     /// The special prefix as JSON string text.
     prefix: Option<Arc<[u8]>>,
     choices: Choices,
@@ -108,6 +123,7 @@ impl Filter {
             rules,
             decoder: Decoder::new(EVENT_BYTES_MAX),
             seen: Seen::default(),
+            opening: Opening::Pending,
             choices: Choices::default(),
             converters: Vec::new(),
             envelope: None,
@@ -118,6 +134,11 @@ impl Filter {
     /// What the answer has said so far.
     pub fn seen(&self) -> &Seen {
         &self.seen
+    }
+
+    /// How the stream begins, as far as it has come.
+    pub fn opening(&self) -> &Opening {
+        &self.opening
     }
 
     /// Takes bytes as they came from upstream and appends what the client is sent. Whole events that need no edit
@@ -180,9 +201,9 @@ impl Filter {
         }
     }
 
-    /// Delivers an event without its blank line. Returns false if it breaks off in the middle of its JSON; nobody
-    /// could read that, so it is left out.
-    fn finish_frame(&mut self, out: &mut Vec<Bytes>) -> bool {
+    /// Delivers an event without its blank line, where the upstream has ended its stream. Returns false if it breaks off
+    /// in the middle of its JSON; nobody could read that, so it is left out.
+    pub fn finish_frame(&mut self, out: &mut Vec<Bytes>) -> bool {
         let Some(frame) = self.decoder.finish() else { return true };
         if frame.is_terminated() {
             out.extend(self.frame(&frame).unwrap_or_else(|| vec![frame.raw]));
@@ -220,8 +241,12 @@ impl Filter {
             self.watch_other(&fields, data);
             return None;
         }
-        let view = View::of(data).ok()?;
+        let Ok(view) = View::of(data) else {
+            self.note_malformed(data);
+            return None;
+        };
         self.watch(&view);
+        self.note_opening(&fields, data, &view);
         if let Some(range) = &fields.data_range {
             self.choices.learn(&view, data, range.start);
         }
@@ -280,12 +305,34 @@ impl Filter {
         {
             return;
         }
-        let Ok(view) = View::of(data) else { return };
+        let Ok(view) = View::of(data) else { return self.note_malformed(data) };
         self.watch(&view);
         self.seen.has_content |= self.rules.endpoint != Endpoint::Responses && view.error.is_none();
         self.seen.is_done |= view.kind.as_ref().is_some_and(|kind| {
             self.rules.endpoint == Endpoint::Responses && RESPONSE_ENDS.contains(&kind.as_ref())
         });
+        self.note_opening(fields, data, &view);
+    }
+
+    /// Notes what an event makes of a stream that had nothing to tell yet.
+    fn note_opening(&mut self, fields: &Fields, data: &[u8], view: &View<'_>) {
+        if self.opening != Opening::Pending {
+            return;
+        }
+        if view.has_content() {
+            self.opening = Opening::Answered;
+        } else if view.error.is_some() || fields.event.as_deref() == Some(b"error") {
+            self.opening = Opening::Failed(Bytes::copy_from_slice(data));
+        } else if self.seen.has_content || self.seen.finish_reason.is_some() || self.seen.is_done {
+            self.opening = Opening::Answered;
+        }
+    }
+
+    /// Notes an event that is not JSON. Empty data is none: some upstreams keep a connection alive with it.
+    fn note_malformed(&mut self, data: &[u8]) {
+        if self.opening == Opening::Pending && !data.trim_ascii().is_empty() {
+            self.opening = Opening::Malformed;
+        }
     }
 
     fn edit(&mut self, frame: &Frame, fields: &Fields, data: &Bytes, view: &View<'_>) -> Option<Vec<Bytes>> {
@@ -661,6 +708,57 @@ mod tests {
         let input = format!("data: {{\"usage\":{{\"prompt_tokens\":9}}}}\n\n{input}");
         let seen = check(&rules(false, "", ThinkingFormat::Passthrough), &input, &input, Ending::Complete);
         assert_eq!(seen.usage.map(|usage| usage.input), Some(9));
+    }
+
+    /// How a stream begins, whole and at every cut in two.
+    #[track_caller]
+    fn check_opening(endpoint: Endpoint, input: &str, expected: Opening) {
+        let rules = Rules { endpoint, ..rules(true, "", ThinkingFormat::Passthrough) };
+        for at in 0..=input.len() {
+            let mut filter = Filter::new(rules.clone());
+            for piece in [&input[..at], &input[at..]] {
+                filter.push(Bytes::copy_from_slice(piece.as_bytes()), &mut Vec::new()).unwrap();
+            }
+            filter.finish_frame(&mut Vec::new());
+            assert_eq!(*filter.opening(), expected, "split at {at}");
+        }
+    }
+
+    // parity: 118
+    #[test]
+    fn the_first_that_counts_is_how_a_stream_begins() {
+        let chat = Endpoint::ChatCompletions;
+        let role = event(r#"{"role":"assistant","content":""}"#, "null");
+        let text = event(r#"{"content":"a"}"#, "null");
+        let error = r#"{"error":{"message":"no"}}"#;
+        let failed = format!("data: {error}\n\n");
+        let failure = || Opening::Failed(Bytes::from(error));
+        for pending in ["", ": ping\n\n", "data: [DONE]\n\n", "data:\n\n", "data: 5\n\n", &*role] {
+            check_opening(chat, pending, Opening::Pending);
+        }
+        check_opening(chat, &text, Opening::Answered);
+        check_opening(chat, &format!("{role}{text}"), Opening::Answered);
+        check_opening(chat, &format!("{role}{}", event("{}", "\"stop\"")), Opening::Answered);
+        check_opening(chat, text.trim_end(), Opening::Answered);
+        check_opening(chat, &event(r#"{"tool_calls":[{"index":0}]}"#, "null"), Opening::Answered);
+        check_opening(chat, &event(r#"{"reasoning":"a"}"#, "null"), Opening::Answered);
+        check_opening(chat, &failed, failure());
+        check_opening(chat, &format!("{role}{failed}{text}"), failure());
+        check_opening(chat, &format!("{text}{failed}"), Opening::Answered);
+        check_opening(chat, &format!("event: error\ndata: {{}}\n\n{text}"), Opening::Failed("{}".into()));
+        check_opening(chat, &format!("{role}data: oops\n\n{text}"), Opening::Malformed);
+        check_opening(chat, &format!("{text}data: oops\n\n"), Opening::Answered);
+        let typed = |kind: &str, more: &str| format!("data: {{\"type\":\"{kind}\"{more}}}\n\n");
+        let created = typed("response.created", ",\"response\":{\"status\":\"in_progress\"}");
+        let delta = typed("response.output_text.delta", ",\"delta\":\"a\"");
+        check_opening(Endpoint::Responses, &created, Opening::Pending);
+        check_opening(Endpoint::Responses, &format!("{created}{delta}"), Opening::Answered);
+        let done = typed("response.completed", ",\"response\":{\"status\":\"completed\"}");
+        check_opening(Endpoint::Responses, &format!("{created}{done}"), Opening::Answered);
+        let broken = r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"x"}}}"#;
+        let input = format!("{created}data: {broken}\n\n{delta}");
+        check_opening(Endpoint::Responses, &input, Opening::Failed(broken.into()));
+        check_opening(Endpoint::AudioSpeech, "data: {\"a\":1}\n\n", Opening::Answered);
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct View<'a> {
     pub has_items: bool,
     /// The `message` at the top, which an error event of the Responses API has.
     message: Option<Cow<'a, str>>,
+    /// Whether its `object` is `error`: vLLM's errors are not inside a member of that name.
+    is_error_object: bool,
 }
 
 /// One of an answer's choices.
@@ -104,7 +106,7 @@ impl<'a> View<'a> {
         let mut scanner = Scanner::new(bytes);
         top(&mut scanner, bytes, &mut view)?;
         scanner.end()?;
-        if view.kind.as_deref() == Some("error") && view.error.is_none() {
+        if (view.kind.as_deref() == Some("error") || view.is_error_object) && view.error.is_none() {
             view.error = view.message.take().map(Cow::into_owned);
         }
         Ok(view)
@@ -370,6 +372,8 @@ fn top<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8], view: &mut View<'a>) -> S
             view.kind = string(scanner)?;
         } else if key.is("message") {
             view.message = string(scanner)?;
+        } else if key.is("object") {
+            view.is_error_object = string(scanner)?.as_deref() == Some("error");
         } else if key.is("status") {
             view.stop = string(scanner)?.as_deref().and_then(StopReason::of_status);
         } else if key.is("response") {
@@ -459,11 +463,11 @@ fn message<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8]) -> Scan<Option<Messag
     Ok(Some(Message { range: start..scanner.position(), members: list }))
 }
 
-/// Reads an error: an object with a `message`, a string, or whatever it is, as it stands.
+/// Reads an error: an object with a `message`, a string, or whatever it is, as it stands. What is empty is none.
 fn error<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8]) -> Scan<Option<String>> {
     match scanner.peek()? {
-        Kind::Null => scanner.skip().map(|_| None),
-        Kind::String => Ok(string(scanner)?.map(Cow::into_owned)),
+        Kind::Null | Kind::False => scanner.skip().map(|_| None),
+        Kind::String => Ok(string(scanner)?.filter(|error| !error.is_empty()).map(Cow::into_owned)),
         Kind::Object => {
             let start = scanner.position();
             let mut message = None;
@@ -474,8 +478,9 @@ fn error<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8]) -> Scan<Option<String>>
                 }
                 scanner.skip().map(drop)
             })?;
-            let whole = || String::from_utf8_lossy(&bytes[start..scanner.position()]).into_owned();
-            Ok(Some(message.map_or_else(whole, Cow::into_owned)))
+            let whole = &bytes[start..scanner.position()];
+            let text = || String::from_utf8_lossy(whole).into_owned();
+            Ok(is_filled(whole).then(|| message.map_or_else(text, Cow::into_owned)))
         }
         _ => Ok(Some(String::from_utf8_lossy(&bytes[scanner.skip()?]).into_owned())),
     }
@@ -592,7 +597,10 @@ mod tests {
         check_error(r#"{"error":{"message":"no \"m\"","code":1}}"#, Some("no \"m\""));
         check_error(r#"{"error":"no"}"#, Some("no"));
         check_error(r#"{"error":{"code":1}}"#, Some(r#"{"code":1}"#));
-        check_error(r#"{"error":null}"#, None);
+        for none in ["null", "false", "\"\"", "{}", "{ }"] {
+            check_error(&format!("{{\"error\":{none}}}"), None);
+        }
+        check_error(r#"{"object":"error","message":"no","code":400}"#, Some("no"));
         check_error(r#"{"type":"error","message":"no"}"#, Some("no"));
         check_error(r#"{"type":"response.failed","response":{"error":{"message":"no"}}}"#, Some("no"));
         check_error(r#"{"message":"fine"}"#, None);

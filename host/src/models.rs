@@ -217,7 +217,8 @@ async fn fetch(upstream: &Arc<Upstream>, caller: &Caller, has_keys: bool) -> Res
         _share: Arc::new(Budget::new().share()),
     };
     let asked = tokio::time::timeout(FETCH_TIME_MAX, ask(&job, upstream, has_keys)).await;
-    let reply = asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::UpstreamTimeout(Timer::Total), "no list in time")))?;
+    let reply = asked
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::UpstreamTimeout(Timer::Total), "no list in time")))?;
     match reply.content {
         ReplyContent::Whole(answer) if reply.status.is_success() => {
             list::decode_list(&answer.segments.concat().into())

@@ -40,10 +40,7 @@ impl Gate {
         Self {
             secret: secret.map(|secret| hashing_key(secret.expose())),
             accounts: all.map(|key| (key.hash, key.account.clone())).collect(),
-            tokens: config
-                .jwt
-                .as_ref()
-                .map(|jwt| jwt::Verifier::new(jwt, &config.tenants, config.limits.each.clone())),
+            tokens: config.jwt.as_ref().map(|jwt| jwt::Verifier::new(jwt, &config.tenants)),
             is_guarded: config.is_guarded(),
         }
     }

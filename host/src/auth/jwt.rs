@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::auth::Account;
 use crate::config::check::keys::{NAME_BYTES_MAX, TOKEN_NAME_PREFIX};
-use crate::config::{Glob, Jwt, JwtKeyKind, Quota, Tenant};
+use crate::config::{Glob, Jwt, JwtKeyKind, Tenant};
 use crate::error::{Error, ErrorKind};
 
 /// The longest token, in bytes.
@@ -31,8 +31,6 @@ pub(crate) struct Verifier {
     settings: Jwt,
     /// The upstreams of tenants.
     upstreams: HashMap<Arc<str>, Vec<Arc<str>>>,
-    /// What callers with tokens may use.
-    quota: Quota,
 }
 
 struct Key {
@@ -44,7 +42,7 @@ struct Key {
 
 impl Verifier {
     /// Prepares the keys.
-    pub(crate) fn new(settings: &Jwt, tenants: &[Tenant], quota: Quota) -> Self {
+    pub(crate) fn new(settings: &Jwt, tenants: &[Tenant]) -> Self {
         let keys = settings.keys.iter().map(|key| {
             let (algorithm, decoding) = match &key.kind {
                 JwtKeyKind::Hmac(secret) => (Algorithm::HS256, DecodingKey::from_secret(secret)),
@@ -56,7 +54,7 @@ impl Verifier {
         });
         let pinned = tenants.iter().filter(|tenant| !tenant.upstreams.is_empty());
         let upstreams = pinned.map(|tenant| (tenant.name.clone(), tenant.upstreams.clone())).collect();
-        Self { keys: keys.collect(), settings: settings.clone(), upstreams, quota }
+        Self { keys: keys.collect(), settings: settings.clone(), upstreams }
     }
 
     /// Says whom a token speaks of; none if the credential is no token at all.
@@ -103,7 +101,6 @@ impl Verifier {
             tenant: tenant.map(Arc::from),
             upstreams: tenant.and_then(|tenant| self.upstreams.get(tenant)).cloned().unwrap_or_default(),
             models: models(claims.get(&names.models))?,
-            quota: self.quota.clone(),
             ..Account::default()
         })
     }
@@ -257,7 +254,7 @@ mod tests {
     }
 
     fn verify(token: &str, kinds: &[JwtKeyKind]) -> Option<Result<Account, String>> {
-        let verifier = Verifier::new(&settings(kinds), &[], Quota { in_flight: 7, ..Quota::default() });
+        let verifier = Verifier::new(&settings(kinds), &[]);
         let verified = verifier.verify(token, UNIX_EPOCH + Duration::from_secs(NOW))?;
         Some(verified.map_err(|error| {
             assert_eq!(error.kind, ErrorKind::Unauthenticated);
@@ -289,7 +286,7 @@ mod tests {
         assert_eq!(&*account.name, "jwt:alice");
         assert_eq!(account.tenant.as_deref(), Some("search"));
         assert!(account.may_use_model("gpt-4") && account.may_use_model("o3") && !account.may_use_model("x"));
-        assert_eq!(account.quota.in_flight, 7);
+        assert_eq!(account.quota, None);
         assert!(!account.may_pass_through);
     }
 

@@ -53,8 +53,9 @@ pub struct Account {
     pub expires: Option<SystemTime>,
     /// Where it may be used from; none listed means anywhere.
     pub allow_ips: Vec<IpNet>,
-    /// How much it may use: its own bounds over those of `limits`.
-    pub quota: Quota,
+    /// How much it may use, if that is said of it: its own bounds over those of `limits`. Otherwise it is bounded as
+    /// everybody is.
+    pub quota: Option<Quota>,
 }
 
 impl Account {

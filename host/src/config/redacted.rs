@@ -126,7 +126,7 @@ fn key(key: &Key) -> Value {
         "passthrough": account.may_pass_through,
         "expires_unix_s": expires,
         "allow_ips": account.allow_ips.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "limits": quota(&account.quota),
+        "limits": account.quota.as_ref().map(quota),
     })
 }
 

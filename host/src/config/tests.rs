@@ -471,7 +471,7 @@ c.yaml:4:15: `priority` must be a whole number from 0 to 1000000, not `${SECRET}
 }
 
 #[test]
-fn keys_of_later_features_are_checked_and_refused() {
+fn words_of_later_features_are_refused() {
     refused_after_upstream(
         "    dialect: anthropic",
         r"

@@ -80,7 +80,7 @@ impl Origin<'_> {
         let tenants_own = tenant.and_then(|name| quota_of(&config.tenants, name));
         let own = self.own_quota();
         let caller = match own {
-            Some((name, quota)) => Some(Party { scope: Scope::Caller, name, quota }),
+            Some((name, quota)) => (!quota.is_open()).then_some(Party { scope: Scope::Caller, name, quota }),
             // The tenant counts as one caller and has its own limits.
             None if config.limits.by == LimitBy::Tenant && tenants_own.is_some() => None,
             None => (!config.limits.each.is_open()).then(|| {
@@ -102,8 +102,8 @@ impl Origin<'_> {
     }
 
     fn own_quota(&self) -> Option<(String, &Quota)> {
-        let account = self.caller.account.as_ref().filter(|account| !account.quota.is_open())?;
-        Some((format!("key:{}", account.name), &account.quota))
+        let account = self.caller.account.as_ref()?;
+        Some((format!("key:{}", account.name), account.quota.as_ref()?))
     }
 
     /// Who counts as one caller.
@@ -161,7 +161,7 @@ fn by_header(name: &HeaderName, value: Option<&HeaderValue>) -> String {
 
 /// Whether anybody's use is bounded, or any tokens cost money; what most gateways say no to with few comparisons.
 pub(crate) fn has_any(config: &Config, caller: &Caller) -> bool {
-    let own = caller.account.as_ref().map(|account| &account.quota);
+    let own = caller.account.as_ref().and_then(|account| account.quota.as_ref());
     !config.prices.is_empty()
         || !config.tenants.is_empty()
         || !config.limits.each.is_open()
@@ -192,11 +192,8 @@ mod tests {
         let account = key.map(|key| Account {
             name: key.into(),
             tenant: tenant.map(Arc::from),
-            models: Vec::new(),
-            endpoints: Vec::new(),
-            upstreams: Vec::new(),
-            may_pass_through: false,
-            quota,
+            quota: Some(quota).filter(|quota| !quota.is_open()),
+            ..Account::default()
         });
         Caller { tenant: tenant.map(Arc::from), account: account.map(Arc::new), ..Caller::default() }
     }

@@ -65,7 +65,11 @@ fn an_exchange_is_counted_once_under_its_names() {
     for _ in 0..2 {
         drop(exchange(&activity, "nick", &[("a", Ok(200))]));
     }
-    drop(exchange(&activity, "nick", &[("a", Err(ErrorKind::UpstreamTimeout(Timer::FirstByte))), ("b", Ok(200))]));
+    drop(exchange(
+        &activity,
+        "nick",
+        &[("a", Err(ErrorKind::UpstreamTimeout(Timer::FirstByte))), ("b", Ok(200))],
+    ));
     drop(exchange(&activity, "nick", &[("a", Ok(404))]));
     drop(exchange(&activity, "nick", &[]));
     let mut unknown = exchange(&activity, "nick", &[]);
@@ -184,7 +188,9 @@ fn errors_have_a_kind_and_somebody_to_blame() {
             headers: HeaderMap::new(),
         }))
     };
-    for kind in [ErrorKind::Internal, refusal("a"), refusal("b"), ErrorKind::UpstreamTimeout(Timer::FirstByte)] {
+    for kind in
+        [ErrorKind::Internal, refusal("a"), refusal("b"), ErrorKind::UpstreamTimeout(Timer::FirstByte)]
+    {
         let mut failed = exchange(&activity, "nick", &[]);
         failed.answer(kind.status(), &HeaderMap::new());
         failed.fail(Error::new(kind, ""));

@@ -132,8 +132,7 @@ impl<'a> Race<'a, '_> {
         };
         let (note, lineage) = begin(self.exchange, upstream, &model);
         let working = Box::pin(async move {
-            let edits =
-                Edits { prepared: prepared.as_ref(), lineage: lineage.as_ref(), credential: own };
+            let edits = Edits { prepared: prepared.as_ref(), lineage: lineage.as_ref(), credential: own };
             attempt(job, upstream, place, &model, terms, edits).await
         });
         Ok(Some(Lane { upstream, note, leave, working }))

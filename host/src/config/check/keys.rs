@@ -278,10 +278,7 @@ impl Reader<'_> {
             may_pass_through: flag(node, "passthrough").unwrap_or(false),
             expires: node.get("expires").and_then(|expires| self.expiry(expires)),
             allow_ips: addresses.iter().filter_map(|item| self.network(item)).collect(),
-            quota: match node.get("limits") {
-                Some(limits) => self.quota(limits, &known.quota),
-                None => known.quota.clone(),
-            },
+            quota: node.get("limits").map(|limits| self.quota(limits, &known.quota)),
         };
         Some(Key { hash: hash?, account: Arc::new(account) })
     }
@@ -447,7 +444,7 @@ mod tests {
         assert!(account.has_expired(UNIX_EPOCH + Duration::from_secs(2 * 86_400)));
         assert!(account.may_come_from("::ffff:10.9.9.9".parse().unwrap()));
         assert!(!account.may_come_from([11, 0, 0, 1].into()));
-        assert_eq!(account.quota.in_flight, 3);
+        assert_eq!(account.quota.as_ref().unwrap().in_flight, 3);
     }
 
     #[test]
@@ -458,11 +455,11 @@ mod tests {
                  - {{ name: a, hash: '{HASH}'{settings} }}\n"
             );
             let quota = read(Path::new(""), &text).unwrap().keys.unwrap().all[0].account.quota.clone();
-            (quota.requests.map(|rate| rate.count), quota.in_flight)
+            quota.map(|quota| (quota.requests.map(|rate| rate.count), quota.in_flight))
         };
-        assert_eq!(limited(""), (Some(5), 2));
-        assert_eq!(limited(", limits: { in_flight: 9 }"), (Some(5), 9));
-        assert_eq!(limited(", limits: { requests: 0 }"), (None, 2));
+        assert_eq!(limited(""), None);
+        assert_eq!(limited(", limits: { in_flight: 9 }"), Some((Some(5), 9)));
+        assert_eq!(limited(", limits: { requests: 0 }"), Some((None, 2)));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Every key a file may have, as data, and the walk that holds a file against it.
 //!
-//! A key whose feature has not landed is `later`: its value is checked like any other, then the key is refused. When
-//! the feature lands, `later` becomes `key` and the value is read in `check`.
+//! A word whose feature has not landed is refused as such, and not as one that nobody knows.
 
 use crate::config::check::values;
 use crate::config::diagnostic::Problem;
@@ -20,7 +19,6 @@ struct Field {
 enum State {
     Optional,
     Required,
-    Later,
     Ignored,
 }
 
@@ -67,10 +65,6 @@ const fn key(name: &'static str, shape: Shape) -> Field {
 
 const fn required(name: &'static str, shape: Shape) -> Field {
     Field { name, shape, state: State::Required }
-}
-
-const fn later(name: &'static str, shape: Shape) -> Field {
-    Field { name, shape, state: State::Later }
 }
 
 const fn ignored(name: &'static str) -> Field {
@@ -434,9 +428,6 @@ fn entry(field: &Field, key: &Key, value: &Node, problems: &mut Vec<Problem>) {
     }
     if value.is_null() {
         return;
-    }
-    if field.state == State::Later {
-        problems.push(not_yet(key.span, &key.text));
     }
     shape(&field.shape, key, value, problems);
 }

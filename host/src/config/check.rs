@@ -26,8 +26,8 @@ use crate::config::file::{Key, Node, Plain, Span, Value};
 use crate::config::files::{Digest, Files};
 use crate::config::secret::{Secret, is_credential};
 use crate::config::{
-    Clean, Commit, Config, ErrorCompat, Metrics, ModelMatch, Origin, PriorityMode, Retry, RetryOn, Routing, Server,
-    ServerTls, Strategy, Target, ThinkingFormat, Timeouts, Upstream, UpstreamTls,
+    Clean, Commit, Config, ErrorCompat, Metrics, ModelMatch, Origin, PriorityMode, Retry, RetryOn, Routing,
+    Server, ServerTls, Strategy, Target, ThinkingFormat, Timeouts, Upstream, UpstreamTls,
 };
 
 /// What was read, as far as it goes, with all that was found on the way.

@@ -11,8 +11,8 @@ use crate::config::env::Environment;
 use crate::config::files::{Digest, Files};
 use crate::config::secret::Secret;
 use crate::config::{
-    Clean, Commit, Config, ErrorCompat, Glob, Metrics, ModelMatch, Origin, Otlp, Overrides, Plugin, PluginSource,
-    PriorityMode, Routing, Strategy, Target, ThinkingFormat, Upstream, UpstreamTls,
+    Clean, Commit, Config, ErrorCompat, Glob, Metrics, ModelMatch, Origin, Otlp, Overrides, Plugin,
+    PluginSource, PriorityMode, Routing, Strategy, Target, ThinkingFormat, Upstream, UpstreamTls,
 };
 
 /// Builds the embedded default; what is wrong with the variables it reads is added to `found`.

@@ -10,11 +10,12 @@ use witgate_tests::sse::{chat_text, data};
 use witgate_tests::upstream::reply::{Step, chunk};
 use witgate_tests::{Connection, Gate, Gateway, Reply, Request, Upstream, eventually};
 
-/// Every event waits until the client has read the one before, so one that is held back never arrives.
+/// From the first content on every event waits until the client has read the one before, so one that is held back never
+/// arrives.
 #[track_caller]
 fn check_not_held_back(settings: &str) {
     let gates: Vec<Gate> = (0..5).map(|_| Gate::new()).collect();
-    let mut reply = Reply::stream([chunk(&json!({"role": "assistant", "content": ""}), None)]);
+    let mut reply = Reply::stream([chunk(&json!({"role": "assistant", "content": "begin "}), None)]);
     for (index, gate) in gates.iter().enumerate() {
         reply = reply.wait(gate).event(&chunk(&json!({"content": format!("word{index} ")}), None));
     }

@@ -11,9 +11,7 @@ use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::env::{Environment, ExpandFault, expand};
 use crate::config::secret::Secret;
 use crate::config::{
-    Breaker, Config, FaultPolicy, HOOKS, Health, LimitBy, Log, LogFormat, LogKeep, ModelMatch, Networks,
-    Origin, Overrides, Plugin, PluginConfig, PluginSource, PriorityMode, Rate, ReuseScope, Spend, State,
-    Strategy, Streaming, Target, load, load_text, locate,
+    Breaker, Config, FaultPolicy, HOOKS, Health, LimitBy, Log, LogFormat, LogKeep, ModelMatch, Networks, Origin, Overrides, Plugin, PluginConfig, PluginSource, PriorityMode, Rate, ReuseScope, Spend, State, Strategy, Streaming, Target, load, load_text, locate, Commit,
 };
 use crate::wire::Endpoint;
 
@@ -1281,6 +1279,20 @@ fn every_shipped_file_loads_without_a_warning() {
 }
 
 #[test]
+fn how_long_a_stream_is_held_back_is_read() {
+    let text = "upstreams:\n  - { name: a, base_url: 'http://a', hedge: 2s, timeouts: { first_byte: 300s } }\n\
+                \x20 - { name: b, base_url: 'http://b', timeouts: { first_byte: 0s } }\n\
+                \x20 - { name: c, base_url: 'http://c', timeouts: { first_token: 5s } }\n\
+                commit: { events_max: 0, bytes_max: 1KiB, wait_max: 3s }\n";
+    let config = accepted(text, &[]);
+    let commit = Commit { events_max: 0, bytes_max: 1024, wait_max: Duration::from_secs(3) };
+    assert_eq!((config.commit, config.upstreams[0].hedge), (commit, Duration::from_secs(2)));
+    // Who allows the head more time than the first token has by default means the first token, too.
+    let seconds: Vec<u64> = config.upstreams.iter().map(|one| one.timeouts.first_token.as_secs()).collect();
+    assert_eq!(seconds, [300, 0, 5]);
+}
+
+#[test]
 fn the_reference_shows_the_defaults() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/config.yaml");
     let reference = accepted(&std::fs::read_to_string(path).unwrap(), &[]);
@@ -1289,6 +1301,8 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(reference.routing, minimal.routing);
     assert_eq!(reference.retry, minimal.retry);
     assert_eq!(reference.limits, minimal.limits);
+    assert_eq!(reference.commit, minimal.commit);
+    assert_eq!(reference.upstreams[0].hedge, minimal.upstreams[0].hedge);
     assert_eq!(reference.models_cache_ttl, minimal.models_cache_ttl);
     assert_eq!(reference.audit, minimal.audit);
     assert_eq!(reference.log, minimal.log);

@@ -171,13 +171,13 @@ mod tests {
     #[test]
     fn a_url_is_shown_without_its_password() {
         use PostgresTls::{Off, Preferred, Verified};
-        check("postgres://u:secret@h/db", "postgres://u:***@h/db", Preferred);
+        check("postgres://u:secret@h/db", "postgres://u:***@h:5432/db", Preferred);
         check("postgresql://u@h:5433/db?sslmode=disable", "postgres://u@h:5433/db", Off);
-        check("postgres://h/db?sslmode=require", "postgres://h/db", Verified);
-        check("postgres://h/db?connect_timeout=3&sslmode=verify-full", "postgres://h/db", Verified);
+        check("postgres://h/db?sslmode=require", "postgres://h:5432/db", Verified);
+        check("postgres://h/db?connect_timeout=3&sslmode=verify-full", "postgres://h:5432/db", Verified);
         check("postgres://u:p%40ss@a:1,b:2/db?sslmode=verify-ca", "postgres://u:***@a:1,b:2/db", Verified);
-        check("postgres://u:p?sslmode=x@h/db", "postgres://u:***@h/db", Preferred);
-        check("postgres://u@%2Frun%2Fpg/db", "postgres://u@/run/pg/db", Preferred);
+        check("postgres://u:p?sslmode=x@h/db", "postgres://u:***@h:5432/db", Preferred);
+        check("postgres://u@%2Frun%2Fpg/db", "postgres://u@/run/pg:5432/db", Preferred);
         check("postgres:///db?host=/run/pg&user=u&password=secret", "postgres://u:***@/run/pg/db", Preferred);
     }
 

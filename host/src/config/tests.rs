@@ -981,12 +981,12 @@ c.yaml:4:20: `postgres` is no URL of a PostgreSQL database
         "audit: { postgres: \"postgres://h/db?sslrootcert=no.pem\", size_max: 1GiB }",
         r#"
 c.yaml:4:20: `sslrootcert` of `postgres`: there is no file `no.pem`
-  | audit: { postgres: **************************************, size_max: 1GiB }
-  |                    ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  | audit: { postgres: ************************************, size_max: 1GiB }
+  |                    ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
   = paths are relative to the folder of the configuration file
-c.yaml:4:70: `size_max` is not supported together with `postgres`
-  | audit: { postgres: **************************************, size_max: 1GiB }
-  |                                                                      ^^^^
+c.yaml:4:68: `size_max` is not supported together with `postgres`
+  | audit: { postgres: ************************************, size_max: 1GiB }
+  |                                                                    ^^^^
   = remove it, and bound the record with `retention`
 "#,
     );
@@ -994,7 +994,7 @@ c.yaml:4:70: `size_max` is not supported together with `postgres`
         &format!("{UPSTREAM}audit: {{ postgres: '${{DB}}' }}\n"),
         &[("DB", "postgres://u:hunter@h/db")],
     );
-    assert_eq!(config.redacted()["audit"]["postgres"], "postgres://u:***@h/db");
+    assert_eq!(config.redacted()["audit"]["postgres"], "postgres://u:***@h:5432/db");
     assert!(!format!("{config:?}").contains("hunter"));
     let config = accepted(&format!("{UPSTREAM}audit: {{ postgres: '${{DB:-}}' }}\n"), &[]);
     assert_eq!(config.audit.postgres, None);

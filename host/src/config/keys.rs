@@ -89,7 +89,7 @@ impl Account {
 
 /// HMAC-SHA256 of a key under the gateway's secret.
 ///
-/// Equality takes the same time wherever two of them differ, and hashing takes a part of what is hashed already.
+/// Equality takes the same time wherever two of them differ.
 #[derive(Clone, Copy)]
 pub struct KeyHash([u8; 32]);
 
@@ -129,7 +129,7 @@ impl Eq for KeyHash {}
 
 impl Hash for KeyHash {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(&self.0[..8]);
+        state.write(&self.0);
     }
 }
 

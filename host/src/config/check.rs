@@ -29,7 +29,9 @@ use crate::config::file::{Key, Node, Plain, Span, Value};
 use crate::config::files::{Digest, Files};
 use crate::config::secret::{Secret, is_credential};
 use crate::config::{
-    Breaker, Clean, Commit, Config, ErrorCompat, KeyHash, Metrics, ModelMatch, Networks, Origin, PriorityMode, Retry, RetryOn, Routing, Server, ServerTls, State, Strategy, Target, ThinkingFormat, Timeouts, Upstream, UpstreamTls,
+    Breaker, Clean, Commit, Config, ErrorCompat, KeyHash, Metrics, ModelMatch, Networks, Origin,
+    PriorityMode, Retry, RetryOn, Routing, Server, ServerTls, State, Strategy, Target, ThinkingFormat,
+    Timeouts, Upstream, UpstreamTls,
 };
 
 /// What was read, as far as it goes, with all that was found on the way.

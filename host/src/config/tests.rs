@@ -11,7 +11,9 @@ use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::env::{Environment, ExpandFault, expand};
 use crate::config::secret::Secret;
 use crate::config::{
-    Breaker, Config, FaultPolicy, HOOKS, Health, LimitBy, Log, LogFormat, LogKeep, ModelMatch, Networks, Origin, Overrides, Plugin, PluginConfig, PluginSource, PriorityMode, Rate, ReuseScope, Spend, State, Strategy, Streaming, Target, load, load_text, locate, Commit,
+    Breaker, Commit, Config, FaultPolicy, HOOKS, Health, LimitBy, Log, LogFormat, LogKeep, ModelMatch,
+    Networks, Origin, Overrides, Plugin, PluginConfig, PluginSource, PriorityMode, Rate, ReuseScope, Spend,
+    State, Strategy, Streaming, Target, load, load_text, locate,
 };
 use crate::wire::Endpoint;
 

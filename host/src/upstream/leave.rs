@@ -215,7 +215,7 @@ mod tests {
         let of = |kind| Finding::of_error(&Error::new(kind, ""));
         for kind in [
             ErrorKind::UpstreamUnreachable,
-            ErrorKind::UpstreamTimeout(Timer::FirstByte),
+            ErrorKind::UpstreamTimeout(crate::error::Timer::FirstByte),
             ErrorKind::UpstreamInvalid,
             ErrorKind::UpstreamEmpty,
         ] {

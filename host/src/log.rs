@@ -327,7 +327,8 @@ fn fault(exchange: &Exchange) -> Option<Cow<'_, str>> {
         (Outcome::Complete, _) if exchange.passes_by() || exchange.outcome_word() == "complete" => None,
         (Outcome::Complete, None) => None,
         (Outcome::Complete, Some(status)) => {
-            let is_upstreams = exchange.attempts.last().is_some_and(|last| last.status == Some(status));
+            // Of several that failed it may be an earlier one whose answer the client was sent.
+            let is_upstreams = exchange.attempts.iter().any(|attempt| attempt.status == Some(status));
             let who = if is_upstreams { "the upstream" } else { "a plugin" };
             Some(format!("{who} answered {}", status.as_u16()).into())
         }

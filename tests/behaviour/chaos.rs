@@ -211,7 +211,7 @@ fn ask(gateway: &Gateway, word: &str, is_stream: bool) -> Seen {
     let answer = gateway.send(&request.header("x-request-id", word));
     let whole = pieces(word).concat();
     if answer.status() != 200 {
-        assert!(!answer.error_code().is_empty(), "{word}: an error without a code");
+        assert!(!answer.error_message().is_empty(), "{word}: an error without a message");
         return Seen::Refused(answer.status());
     }
     if !is_stream {

@@ -127,7 +127,7 @@ fn the_earlier_systems_timers_are_honoured() {
         .variable("MAX_RETRIES", "1")
         .start_embedded();
     let started = now();
-    gateway.send(&chat("m")).expect(502);
+    gateway.send(&chat("m")).expect(504);
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 

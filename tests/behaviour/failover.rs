@@ -190,7 +190,7 @@ impl Scene {
         let refusing = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let refusing = format!("http://{}/v1", refusing.local_addr().expect("it is bound"));
         let mut config =
-            "routing: { strategy: failover }\nretry: { same_upstream: 0 }\nupstreams:\n".to_owned();
+            "routing: { strategy: failover }\nretry: { same_upstream: 0, budget: 100% }\nbreaker: { failures: 0 }\nupstreams:\n".to_owned();
         for fault in &FAULTS {
             for (position, name) in POSITIONS {
                 for (place, upstream) in upstreams.iter().enumerate() {

@@ -3,7 +3,9 @@
 use std::net::TcpListener;
 use std::process::Output;
 
+use serde_json::json;
 use witgate_tests::gateway::{Launch, command};
+use witgate_tests::upstream::reply::chunk;
 use witgate_tests::{Gate, Gateway, PATIENCE, Reply, Request, Upstream, eventually, now};
 
 const ECHO: &str = "upstreams:\n  - { name: echo, base_url: \"builtin:echo\" }\n";
@@ -83,7 +85,8 @@ fn a_gateway_without_an_upstream_is_not_healthy() {
 #[test]
 fn a_gateway_that_drains_is_not_healthy() {
     let gate = Gate::new();
-    let upstream = Upstream::always(Reply::stream(["{}"]).wait(&gate).event("[DONE]"));
+    let upstream =
+        Upstream::always(Reply::stream([chunk(&json!({"content": "a"}), None)]).wait(&gate).event("[DONE]"));
     let gateway = Gateway::before(&upstream);
     let mut client = gateway.ask(&Request::chat_stream("hi"));
     assert_eq!(client.head().status, 200);

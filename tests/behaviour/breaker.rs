@@ -298,7 +298,10 @@ fn keys_take_turns_and_one_that_is_refused_rests() {
         let upstream = Upstream::new(move |request| match request.header("authorization") {
             Some("Bearer sk-2") => {
                 let refusal = Reply::error(status, "not this key");
-                retry_after.map_or(refusal.clone(), |wait| refusal.header("retry-after", wait))
+                match retry_after {
+                    Some(wait) => refusal.header("retry-after", wait),
+                    None => refusal,
+                }
             }
             Some(_) => Reply::chat("hello"),
             None => Reply::error(400, "no key"),

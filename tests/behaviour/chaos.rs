@@ -3,16 +3,17 @@
 //! Every request carries a word of its own, so that an answer, a call at an upstream and a row of the audit can be held
 //! against each other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 use witgate_tests::gateway::Launch;
 use witgate_tests::upstream::Received;
 use witgate_tests::upstream::reply::{Framing, Reply, Step, chunk};
-use witgate_tests::{Gateway, Request, Upstream, audit};
+use witgate_tests::{Gateway, Request, Upstream, audit, now};
 
 /// How many upstreams take turns.
 const UPSTREAMS: usize = 4;
@@ -24,8 +25,8 @@ const SPARED: Duration = Duration::from_secs(80);
 const UNSPARED: Duration = Duration::from_secs(40);
 /// The pieces of a streamed answer.
 const PIECES: usize = 6;
-/// How long after a fault a breaker may still keep an upstream from being asked, and a request from being answered.
-const AFTERMATH: Duration = Duration::from_secs(4);
+/// How long after a call an upstream may not be asked because of it: its timer, and then the breaker's longest cool-down.
+const AFTERMATH: Duration = Duration::from_secs(5);
 
 /// What an upstream does with one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,10 +82,8 @@ struct World {
 struct Weather {
     /// How many of a hundred requests meet a fault.
     faulty: u64,
-    /// When it began to be faulty, if it is.
-    bad_since: Option<Instant>,
-    /// From when to when it was faulty before.
-    was_bad: Vec<(Instant, Instant)>,
+    /// From when to when it was dead.
+    dead: Vec<(Instant, Instant)>,
 }
 
 /// Numbers in no order; the same ones for the same seed.
@@ -108,22 +107,17 @@ impl World {
         self.calls.lock().expect("no test panics while it holds the lock")
     }
 
-    /// Sets how faulty an upstream is from now on.
-    fn set(&self, upstream: usize, faulty: u64) {
-        let mut weather = self.weather(upstream);
-        let (now, before) = (Instant::now(), weather.bad_since.take());
-        match before {
-            Some(since) if faulty == 0 => weather.was_bad.push((since, now)),
-            since => weather.bad_since = (faulty > 0).then(|| since.unwrap_or(now)),
-        }
-        weather.faulty = faulty;
+    /// Whether an upstream was dead at any moment of a time.
+    fn was_dead(&self, upstream: usize, from: Instant, to: Instant) -> bool {
+        self.weather(upstream).dead.iter().any(|(died, rose)| *died <= to && *rose >= from)
     }
 
-    /// Whether an upstream was bad in a time, or so shortly before that it still suffered from it.
+    /// Whether an upstream did something wrong, to whomever, in a time.
     fn was_bad(&self, upstream: usize, from: Instant, to: Instant) -> bool {
-        let weather = self.weather(upstream);
-        let is_in = |(begin, end): &(Instant, Instant)| *begin <= to && *end + AFTERMATH >= from;
-        weather.bad_since.is_some_and(|since| since <= to) || weather.was_bad.iter().any(is_in)
+        let calls = self.calls();
+        let mut at_it =
+            calls.values().flatten().filter(|call| call.upstream == upstream && !call.fate.is_good());
+        at_it.any(|call| (from..=to).contains(&call.at)) || self.was_dead(upstream, from, to)
     }
 
     fn answer(&self, upstream: usize, request: &Received) -> Reply {
@@ -136,7 +130,7 @@ impl World {
             true => Fate::FAULTS[dice.roll(Fate::FAULTS.len() as u64) as usize],
             false => Fate::Well,
         };
-        self.calls().entry(word.clone()).or_default().push(Call { upstream, fate, at: Instant::now() });
+        self.calls().entry(word.clone()).or_default().push(Call { upstream, fate, at: now() });
         reply(fate, &word, is_stream)
     }
 }
@@ -262,11 +256,11 @@ fn faults_at_random_for_two_minutes_are_survived() {
                     let mut asked = Vec::new();
                     while !is_over.load(Ordering::Relaxed) {
                         let word = format!("chaos-{client}-{}", asked.len());
-                        let (began, spared) = (Instant::now(), is_spared.load(Ordering::Relaxed));
+                        let (began, spared) = (now(), is_spared.load(Ordering::Relaxed));
                         let seen = ask(gateway, &word, dice.roll(2) == 0);
                         // Whoever was still asking when the last one ceased to be spared belongs to the second part.
                         let spared = spared && is_spared.load(Ordering::Relaxed);
-                        asked.push(Asked { word, began, ended: Instant::now(), seen, spared });
+                        asked.push(Asked { word, began, ended: now(), seen, spared });
                     }
                     asked
                 })
@@ -285,7 +279,7 @@ fn faults_at_random_for_two_minutes_are_survived() {
     assert!(gateway.wait_exit().success());
     check_answers(&world, &asked);
     check_calls(&world);
-    check_rows(&gateway, &asked);
+    check_rows(&world, &gateway, &asked);
 }
 
 fn config(places: &[std::net::SocketAddr]) -> String {
@@ -313,58 +307,71 @@ fn storm<F: Fn(&Received) -> Reply + Send + Sync + 'static>(
     script: &impl Fn(usize) -> F,
 ) {
     let mut dice = Dice(0x5eed + victims as u64);
-    let begin = Instant::now();
+    let begin = now();
     while begin.elapsed() < length {
         let victim = dice.roll(victims as u64) as usize;
         match dice.roll(4) {
-            0 => world.set(victim, 0),
-            1 => world.set(victim, 100),
-            2 => world.set(victim, 30),
+            0 => world.weather(victim).faulty = 0,
+            1 => world.weather(victim).faulty = 100,
+            2 => world.weather(victim).faulty = 30,
             _ => {
-                let faulty = world.weather(victim).faulty;
-                world.set(victim, 100);
+                let died = now();
                 let place = upstreams[victim].take().map(|upstream| upstream.address());
                 std::thread::sleep(Duration::from_millis(dice.roll(300)));
                 upstreams[victim] = place.map(|place| Upstream::again(place, script(victim)));
-                world.set(victim, faulty);
+                world.weather(victim).dead.push((died, now()));
             }
         }
         std::thread::sleep(Duration::from_millis(100 + dice.roll(400)));
     }
-    (0..upstreams.len()).for_each(|upstream| world.set(upstream, 0));
+    (0..upstreams.len()).for_each(|upstream| world.weather(upstream).faulty = 0);
 }
 
 /// Every answer is right, and every error has a fault behind it that no candidate could mend.
 fn check_answers(world: &World, asked: &[Asked]) {
-    let calls = world.calls();
     let (mut whole, mut parts, mut refused) = (0, 0, 0);
-    for Asked { word, began, ended, seen, spared } in asked {
-        let none = Vec::new();
-        let calls = calls.get(word).unwrap_or(&none);
-        let context = || format!("{word}: {seen:?} after {calls:?}");
-        match seen {
+    for request in asked {
+        let calls = world.calls().get(&request.word).cloned().unwrap_or_default();
+        let context = || format!("{request:?} after {calls:?}");
+        match request.seen {
             Seen::Whole => {
                 whole += 1;
-                assert!(calls.iter().any(|call| call.fate.is_good()), "{}: nobody answered it", context());
+                assert!(
+                    calls.last().is_some_and(|call| call.fate.is_good()),
+                    "nobody answered {}",
+                    context()
+                );
             }
             Seen::Part => {
                 parts += 1;
-                let last = calls.last().unwrap_or_else(|| panic!("{}: nobody was asked", context()));
-                let is_cut = last.fate == Fate::Cut || world.was_bad(last.upstream, last.at, *ended);
-                assert!(is_cut, "{}: it was broken off by nobody", context());
+                let is_cut = |call: &Call| {
+                    call.fate == Fate::Cut || world.was_dead(call.upstream, call.at, request.ended)
+                };
+                assert!(calls.last().is_some_and(is_cut), "nobody broke off {}", context());
             }
             Seen::Refused(status) => {
                 refused += 1;
-                assert!(!spared, "{}: there was a healthy upstream", context());
+                assert!(!request.spared, "there was a healthy upstream for {}", context());
                 assert!(matches!(status, 429 | 500 | 502 | 503 | 504), "{}", context());
-                for upstream in 0..UPSTREAMS {
-                    assert!(world.was_bad(upstream, *began, *ended), "{}: u{upstream} was well", context());
-                }
+                (0..UPSTREAMS).for_each(|upstream| check_refusal(world, upstream, request, &calls));
             }
         }
     }
     println!("{} requests: {whole} answered, {parts} broken off, {refused} refused", asked.len());
-    assert!(whole > asked.len() / 2 && parts > 0, "{whole} answered, {parts} broken off");
+    assert!(whole > asked.len() / 2 && parts > 0 && refused > 0, "{whole}, {parts}, {refused}");
+}
+
+/// An upstream that was asked for a request which was refused failed it; one that was not asked was dead, or had failed
+/// shortly before, so that its breaker was open.
+fn check_refusal(world: &World, upstream: usize, request: &Asked, calls: &[Call]) {
+    let context = || format!("u{upstream} could have answered {request:?} after {calls:?}");
+    match calls.iter().find(|call| call.upstream == upstream) {
+        Some(call) => {
+            let has_failed = !call.fate.is_good() || world.was_dead(upstream, call.at, request.ended);
+            assert!(has_failed, "{}", context());
+        }
+        None => assert!(world.was_bad(upstream, request.began - AFTERMATH, request.ended), "{}", context()),
+    }
 }
 
 /// No upstream was asked twice for one request.
@@ -377,12 +384,19 @@ fn check_calls(world: &World) {
     }
 }
 
-/// Every request has one row, which says of it what its client saw.
-fn check_rows(gateway: &Gateway, asked: &[Asked]) {
-    let rows = audit::rows(&audit::file(gateway), "SELECT request_id, status, outcome FROM exchanges");
+/// Every request has one row, which says of it what its client saw, and one for each call at an upstream.
+fn check_rows(world: &World, gateway: &Gateway, asked: &[Asked]) {
+    let file = audit::file(gateway);
+    let rows = audit::rows(&file, "SELECT id, request_id, status, outcome FROM exchanges");
     assert_eq!(rows.len(), asked.len(), "rows are lost or doubled");
+    let attempts = audit::rows(&file, "SELECT exchange, upstream FROM attempts");
+    let attempts: HashSet<(i64, &str)> = attempts
+        .iter()
+        .map(|row| (row["exchange"].as_i64().unwrap_or(0), row["upstream"].as_str().unwrap_or("")))
+        .collect();
     let rows: HashMap<&str, _> =
         rows.iter().map(|row| (row["request_id"].as_str().unwrap_or(""), row)).collect();
+    let calls = world.calls();
     for Asked { word, seen, .. } in asked {
         let row = rows.get(word.as_str()).unwrap_or_else(|| panic!("{word} has no row"));
         let outcome = row["outcome"].as_str().unwrap_or("");
@@ -390,6 +404,11 @@ fn check_rows(gateway: &Gateway, asked: &[Asked]) {
             Seen::Whole => assert_eq!(outcome, "complete", "{word}: {row}"),
             Seen::Part => assert_eq!(outcome, "failed", "{word}: {row}"),
             Seen::Refused(status) => assert_eq!(row["status"], *status, "{word}: {row}"),
+        }
+        let id = row["id"].as_i64().unwrap_or(0);
+        for call in calls.get(word).into_iter().flatten() {
+            let name = format!("u{}", call.upstream);
+            assert!(attempts.contains(&(id, &*name)), "{word}: the call at {name} is not recorded");
         }
     }
 }

@@ -23,7 +23,7 @@ const POSTGRES_ADVICE: &str =
 /// What is written to.
 pub(super) enum Store {
     /// SQLite.
-    Files(Files),
+    Files(Box<Files>),
     /// PostgreSQL.
     Postgres(Box<Postgres>),
 }
@@ -40,7 +40,7 @@ pub(super) struct FileEvents {
 impl Default for Store {
     /// Files, none of them open.
     fn default() -> Self {
-        Self::Files(Files::default())
+        Self::Files(Box::default())
     }
 }
 

@@ -379,7 +379,7 @@ mod tests {
             changed.replace_range(at..=at, &byte);
             // The last character of a signature has bits that mean nothing, which the library refuses too.
             prop_assume!(changed != good);
-            prop_assert!(!verify(&changed, &hmac()).is_some_and(|verified| verified.is_ok()));
+            prop_assert!(verify(&changed, &hmac()).is_none_or(|verified| verified.is_err()));
         }
 
         #[test]

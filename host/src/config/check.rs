@@ -682,7 +682,7 @@ fn commit(node: &Node) -> Commit {
 fn read_timeouts(node: Option<&Node>, defaults: &Timeouts) -> Timeouts {
     let Some(node) = node else { return *defaults };
     let first_byte = duration(node, "first_byte");
-    let first_token = || first_byte.map_or(defaults.first_token, |limit| Timeouts::first_token_after(limit));
+    let first_token = || first_byte.map_or(defaults.first_token, Timeouts::first_token_after);
     Timeouts {
         connect: duration(node, "connect").unwrap_or(defaults.connect),
         first_byte: first_byte.unwrap_or(defaults.first_byte),

@@ -141,7 +141,7 @@ impl fmt::Display for Postgres {
                 Host::Unix(folder) => write!(formatter, "{comma}{}", folder.display())?,
             }
             // One port is for all hosts.
-            if let Some(port) = ports.get(place).or(ports.last()) {
+            if let Some(port) = ports.get(place).or_else(|| ports.last()) {
                 write!(formatter, ":{port}")?;
             }
         }

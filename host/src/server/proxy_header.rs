@@ -195,7 +195,7 @@ mod tests {
                 stream.read_to_end(&mut rest).await.unwrap();
                 (found, rest)
             };
-            let (found, rest) = tokio::join!(reading, async { writing.await }).0;
+            let (found, rest) = tokio::join!(reading, writing).0;
             assert_eq!(found, client.map(|client| client.parse().unwrap()));
             assert_eq!(rest, b"GET / HTTP/1.1\r\n\r\n", "{}", header.escape_ascii());
         }

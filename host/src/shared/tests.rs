@@ -151,7 +151,7 @@ impl Model {
                 used -= **amount;
                 used + room <= meter.bound
             });
-            let free_at = freed.next().map_or(slot(meter.span, now_ms).1, |(end, _)| *end);
+            let free_at = freed.next().map_or_else(|| slot(meter.span, now_ms).1, |(end, _)| *end);
             let wait = Duration::from_millis(free_at - now_ms);
             let standing = self.standing(meter, now_ms);
             if worst.is_none_or(|worst| worst.wait < wait) {

@@ -65,7 +65,8 @@ fn check(recorded: &Recorded, filter: &[&str], models: &str) {
     arguments.extend(filter);
     let (out, _) = says(&recorded.gateway, &arguments);
     let rows = out.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));
-    let found: Vec<String> = rows.map(|row| row["model"].as_str().unwrap().to_owned()).collect();
+    let found: Vec<String> =
+        rows.map(|row| row["model"].as_str().expect("it is a text").to_owned()).collect();
     assert_eq!(found.join(" "), models, "{filter:?}");
 }
 

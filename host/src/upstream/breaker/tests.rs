@@ -238,7 +238,7 @@ fn wait_half_open(breaker: &Breaker) {
 }
 
 fn fail(breaker: &Breaker) {
-    breaker.ask(&SHORT).ok().expect("it is closed").failed(&upstream(), &SHORT);
+    breaker.ask(&SHORT).expect("it is closed").failed(&upstream(), &SHORT);
 }
 
 #[test]
@@ -247,10 +247,10 @@ fn leave_that_is_dropped_is_given_back() {
     (0..3).for_each(|_| fail(&breaker));
     assert!(breaker.ask(&SHORT).is_err());
     wait_half_open(&breaker);
-    let probe = breaker.ask(&SHORT).ok().expect("one may pass");
+    let probe = breaker.ask(&SHORT).expect("one may pass");
     assert!(breaker.ask(&SHORT).is_err(), "and only one");
     drop(probe);
-    let probe = breaker.ask(&SHORT).ok().expect("the next one may");
+    let probe = breaker.ask(&SHORT).expect("the next one may");
     probe.succeeded(&upstream());
     assert_eq!(breaker.standing(&SHORT).condition, Condition::Closed);
     assert_eq!(breaker.standing(&SHORT).trips, 1);
@@ -261,7 +261,7 @@ fn one_that_is_off_lets_everybody_pass() {
     let off = config::Breaker { failures: 0, ..SHORT };
     let breaker = Breaker::default();
     for _ in 0..100 {
-        breaker.ask(&off).ok().expect("it is off").failed(&upstream(), &off);
+        breaker.ask(&off).expect("it is off").failed(&upstream(), &off);
     }
     breaker.hint(Duration::from_secs(9), &off);
     assert_eq!(breaker.standing(&off).condition, Condition::Closed);
@@ -280,7 +280,7 @@ fn others_are_told_what_it_found_itself_and_no_hint() {
     assert!(breaker.standing(&SHORT).opens_in <= SHORT.cooldown_max, "a hint is bounded");
     assert!(heard.try_recv().is_err());
     wait_half_open(&breaker);
-    breaker.ask(&SHORT).ok().expect("it is half open").succeeded(&upstream());
+    breaker.ask(&SHORT).expect("it is half open").succeeded(&upstream());
     (0..3).for_each(|_| fail(&breaker));
     let mut told = || heard.try_recv().map(|change| change.opened_for);
     assert_eq!(told(), Ok(None));

@@ -112,7 +112,7 @@ impl<'a> Codes<'a> {
         match scanner.peek()? {
             Kind::Number => {
                 let number = scanner.count()?.and_then(|number| u16::try_from(number).ok());
-                self.number = self.number.or(number.filter(|number| is_failure(*number)));
+                self.number = self.number.or_else(|| number.filter(|number| is_failure(*number)));
             }
             Kind::String => {
                 let word = string(scanner)?;

@@ -209,7 +209,7 @@ async fn announced(
     believed: Networks,
     due: Due,
 ) -> Result<(IpAddr, Taking), String> {
-    if !believed.is_empty() && !believed.contains(peer) {
+    if !believed.contains(peer) {
         return Err(format!("`{peer}` is none of the trusted proxies"));
     }
     let (named, taking) = in_time(taking, due, "the PROXY header", proxy_header::read(stream)).await?;

@@ -12,7 +12,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, Version};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -41,6 +42,13 @@ const KEEP_ALIVE_MAX: Duration = Duration::from_secs(75);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The largest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
+/// The most headers of a request.
+///
+/// Source: hyper, which has room for as many set aside on the stack, and refuses more over HTTP/1.
+const HEADERS_MAX: usize = 100;
+/// How long a connection that was asked to leave may stay without a request that runs. Over HTTP/2 its client has to say that
+/// it has heard.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
 /// Streams that one HTTP/2 connection may have open at once.
 const HTTP2_STREAMS_MAX: u32 = 256;
 /// Streams of an HTTP/2 connection that its client may have reset before they were looked at, and streams that its faults may
@@ -209,7 +217,7 @@ async fn announced(
     believed: Networks,
     due: Due,
 ) -> Result<(IpAddr, Taking), String> {
-    if !believed.is_empty() && !believed.contains(peer) {
+    if !believed.contains(peer) {
         return Err(format!("`{peer}` is none of the trusted proxies"));
     }
     let (named, taking) = in_time(taking, due, "the PROXY header", proxy_header::read(stream)).await?;
@@ -246,7 +254,12 @@ async fn requests(
         let gateway = gateway.clone();
         // Boxed, so that an idle connection and one that streams its answer hold nothing of it.
         Box::pin(async move {
-            let answer = answer(surface, gateway, request, client).await;
+            // HTTP/2 itself only bounds the bytes of them.
+            let answer = if request.headers().len() > HEADERS_MAX {
+                too_many_headers()
+            } else {
+                answer(surface, gateway, request, client).await
+            };
             let answer = Compressed::of(answer).map(|body| SeatedBody::new(body, running));
             Ok::<Response<SeatedBody>, Infallible>(answer)
         })
@@ -254,18 +267,25 @@ async fn requests(
     let builder = builder();
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut timer = pin!(tokio::time::sleep_until(due.at));
-    let (mut is_asked, mut is_draining, mut is_cut_off) = (false, false, false);
+    let (mut is_draining, mut is_cut_off) = (false, false);
+    let mut leave_by = None;
     loop {
         tokio::select! {
             biased;
             ended = serving.as_mut() => return ended.map_err(|error| error.to_string()),
             fault = poll_fn(|context| watch.poll(context, timer.as_mut())) => return Err(fault.to_owned()),
-            Ok(()) = &mut taking.leave, if !is_asked => {
-                is_asked = true;
+            Ok(()) = &mut taking.leave, if leave_by.is_none() => {
                 if watch.is_in_head() {
                     return Err("a head was broken off to make room".to_owned());
                 }
+                leave_by = Some(Instant::now() + LEAVE_MAX);
                 serving.as_mut().graceful_shutdown();
+            }
+            () = tokio::time::sleep_until(leave_by.unwrap_or(due.at)), if leave_by.is_some() => {
+                if !seat.is_busy() {
+                    return Err("an idle connection was closed to make room".to_owned());
+                }
+                leave_by = Some(Instant::now() + LEAVE_MAX);
             }
             () = stop.drain.cancelled(), if !is_draining => {
                 is_draining = true;
@@ -289,6 +309,12 @@ async fn answer(
     }
 }
 
+fn too_many_headers() -> Response<Body> {
+    let mut answer = Response::new(Body::from_bytes(Bytes::new()));
+    *answer.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    answer
+}
+
 fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -296,7 +322,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         // Covers the wait between requests too, which is why it is not `header_timeout`; that is `watch`'s.
         .header_read_timeout(KEEP_ALIVE_MAX)
-        // A hundred headers at most is the default, and has room set aside on the stack.
+        // `HEADERS_MAX` is its default; set, it would cost an allocation for each request.
         .max_buf_size(HEAD_BYTES_MAX);
     builder
         .http2()

@@ -77,7 +77,7 @@ fn an_upstream_is_not_told_where_a_client_is() {
 #[test]
 fn a_proxy_header_names_the_client() {
     let upstream = Upstream::always(Reply::chat("hello"));
-    let gateway = gateway(&upstream, "proxy_protocol: true");
+    let gateway = gateway(&upstream, "proxy_protocol: true, trusted_proxies: [127.0.0.1]");
     for header in [V1, V2, V2_LOCAL, b"PROXY UNKNOWN\r\n"] {
         let mut client = Connection::open(gateway.address());
         // The request follows at once, so that whoever reads too far would have a part of it.
@@ -86,7 +86,8 @@ fn a_proxy_header_names_the_client() {
         client.send(&Request::chat("again").header("x-forwarded-for", "6.6.6.6")).expect(200);
     }
     let named = ["192.0.2.1", "192.0.2.1"];
-    let peer = ["127.0.0.1", "127.0.0.1"];
+    // Where a header names nobody the client is the proxy itself, which is believed.
+    let peer = ["127.0.0.1", "6.6.6.6"];
     assert_eq!(clients(&gateway, 8), [named, named, peer, peer].concat());
 }
 
@@ -98,7 +99,7 @@ fn a_proxy_header_may_come_in_pieces_and_before_tls() {
         .file("cert.pem", &certificate.cert_pem)
         .file("key.pem", &certificate.key_pem)
         .start(&format!(
-            "server: {{ proxy_protocol: true, tls: {{ cert: cert.pem, key: key.pem }} }}\nupstreams:\n  - {{ name: one, base_url: {} }}\n",
+            "server: {{ proxy_protocol: true, trusted_proxies: 127.0.0.1, tls: {{ cert: cert.pem, key: key.pem }} }}\nupstreams:\n  - {{ name: one, base_url: {} }}\n",
             upstream.url()
         ));
     for header in [V1, V2] {
@@ -117,7 +118,8 @@ fn a_proxy_header_may_come_in_pieces_and_before_tls() {
 #[test]
 fn a_connection_without_a_proxy_header_is_closed() {
     let upstream = Upstream::always(Reply::chat("hello"));
-    let open = gateway(&upstream, "proxy_protocol: true, header_timeout: 300ms");
+    let open =
+        gateway(&upstream, "proxy_protocol: true, trusted_proxies: [127.0.0.1], header_timeout: 300ms");
     let long = b"PROXY UNKNOWN ".repeat(20);
     for start in [&b""[..], b"PROXY TCP4 192.", b"GET / HTTP/1.1\r\n\r\n", b"PROXY TCP4 a b c d\r\n", &long] {
         let mut client = Connection::open(open.address());

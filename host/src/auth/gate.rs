@@ -213,7 +213,10 @@ mod tests {
     fn an_account_is_admitted_in_its_time_and_from_its_places() {
         let account = Account {
             expires: UNIX_EPOCH.checked_add(Duration::from_secs(10)),
-            allow_ips: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+            allow_ips: ["10.0.0.0/8", "2001:db8::/32"]
+                .map(|text| text.parse().unwrap())
+                .into_iter()
+                .collect(),
             ..Account::default()
         };
         for (address, second, expected) in [

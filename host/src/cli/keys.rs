@@ -1,6 +1,7 @@
 //! `witgate keys`: makes, lists and revokes the keys of callers. Keys are shown once and never kept; hashes are.
 
 mod file;
+mod owner;
 mod secret;
 
 use std::io::{self, Read};
@@ -20,7 +21,7 @@ use crate::config::check::keys::{Places, list};
 use crate::config::check::values;
 use crate::config::diagnostic::Diagnostics;
 use crate::config::env::Environment;
-use crate::config::{self, Glob, Key, KeyHash};
+use crate::config::{self, Glob, Key, KeyHash, Quota, Rate, Spend, redacted};
 
 /// How keys begin, so that people and scanners for secrets know them.
 const KEY_PREFIX: &str = "sk-wg-";
@@ -80,6 +81,65 @@ pub struct CreateArguments {
     /// Let it use paths that the gateway does not know
     #[arg(long)]
     pub passthrough: bool,
+    /// How much it may use.
+    #[command(flatten)]
+    pub limits: LimitArguments,
+}
+
+/// How much a key may use; what none of them says is bounded as `limits` of the configuration has it.
+#[derive(Args, Debug, Default)]
+pub struct LimitArguments {
+    /// Requests in a sliding window, such as 100/1m; 0 for no bound [default: as `limits` says]
+    #[arg(long, value_name = "RATE")]
+    pub requests: Option<String>,
+    /// Tokens in a sliding window, such as 200000/1m; 0 for no bound [default: as `limits` says]
+    #[arg(long, value_name = "RATE")]
+    pub tokens: Option<String>,
+    /// Requests at the same time; 0 for no bound [default: as `limits` says]
+    #[arg(long, value_name = "COUNT")]
+    pub in_flight: Option<u64>,
+    /// Tokens in a day (UTC)
+    #[arg(long, value_name = "COUNT")]
+    pub day_tokens: Option<u64>,
+    /// Money in a day (UTC), by the configuration's `prices`
+    #[arg(long, value_name = "AMOUNT")]
+    pub day_money: Option<f64>,
+    /// Tokens in a calendar month (UTC)
+    #[arg(long, value_name = "COUNT")]
+    pub month_tokens: Option<u64>,
+    /// Money in a calendar month (UTC), by the configuration's `prices`
+    #[arg(long, value_name = "AMOUNT")]
+    pub month_money: Option<f64>,
+}
+
+impl LimitArguments {
+    /// What stands at `limits` of a key; nothing if they say nothing.
+    fn entry(&self) -> String {
+        let spend = |tokens: Option<u64>, money: Option<f64>| {
+            mapping(&[("tokens", shown(tokens.map(Value::from))), ("money", shown(money.map(Value::from)))])
+        };
+        let budget = mapping(&[
+            ("day", spend(self.day_tokens, self.day_money)),
+            ("month", spend(self.month_tokens, self.month_money)),
+        ]);
+        mapping(&[
+            ("requests", shown(self.requests.as_deref().map(Value::from))),
+            ("tokens", shown(self.tokens.as_deref().map(Value::from))),
+            ("in_flight", shown(self.in_flight.map(Value::from))),
+            ("budget", budget),
+        ])
+    }
+}
+
+fn shown(value: Option<Value>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
+}
+
+/// A mapping on one line, of the entries that are not empty; empty without any.
+fn mapping(entries: &[(&str, String)]) -> String {
+    let entries = entries.iter().filter(|(_, value)| !value.is_empty());
+    let entries: Vec<_> = entries.map(|(name, value)| format!("{name}: {value}")).collect();
+    if entries.is_empty() { String::new() } else { format!("{{ {} }}", entries.join(", ")) }
 }
 
 /// Does what was asked.
@@ -130,8 +190,13 @@ fn create(arguments: &CreateArguments, places: &Places, now: SystemTime) -> Resu
     };
     KeysFile::open(path)?.add(&arguments.name, &entry)?;
     println!("{key}");
-    eprintln!("`{}` is in {}; its key is not shown again", arguments.name, path.display());
+    eprintln!("`{}` is in {}; its key is not shown again", arguments.name, absolute(path).display());
     Ok(())
+}
+
+/// A path as it is from everywhere, because the folder this runs in may not be the gateway's.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn new_key() -> Result<String, String> {
@@ -166,6 +231,10 @@ fn entry(arguments: &CreateArguments, hash: KeyHash, now: SystemTime) -> Result<
     if arguments.passthrough {
         add("passthrough", json!(true));
     }
+    let limits = arguments.limits.entry();
+    if !limits.is_empty() {
+        entry.push_str(&format!(", limits: {limits}"));
+    }
     entry.push_str(" }");
     Ok(entry)
 }
@@ -194,10 +263,10 @@ fn print_list(path: &Path, is_json: bool, now: SystemTime) -> Result<(), String>
         println!("{:#}", Value::Array(keys.iter().map(|key| described(key, now)).collect()));
         return Ok(());
     }
-    let rows: Vec<[String; 5]> = keys.iter().map(|key| row(key, now)).collect();
-    let title = ["name", "tenant", "models", "expires", "state"].map(str::to_owned);
+    let rows: Vec<[String; 6]> = keys.iter().map(|key| row(key, now)).collect();
+    let title = ["name", "tenant", "models", "limits", "expires", "state"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(&title).chain(&rows).collect();
-    let widths: [usize; 5] =
+    let widths: [usize; 6] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
     for row in rows {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
@@ -206,16 +275,33 @@ fn print_list(path: &Path, is_json: bool, now: SystemTime) -> Result<(), String>
     Ok(())
 }
 
-fn row(key: &Key, now: SystemTime) -> [String; 5] {
+fn row(key: &Key, now: SystemTime) -> [String; 6] {
     let account = &key.account;
     let models: Vec<&str> = account.models.iter().map(Glob::as_str).collect();
     [
         account.name.to_string(),
         account.tenant.as_deref().unwrap_or("-").to_owned(),
         if models.is_empty() { "*".to_owned() } else { models.join(",") },
+        account.quota.as_ref().map_or_else(|| "-".to_owned(), limits),
         account.expires.map_or_else(|| "never".to_owned(), moment),
         state(key, now).to_owned(),
     ]
+}
+
+/// What of its own a key may use, as one word for each.
+fn limits(quota: &Quota) -> String {
+    let rate = |name: &str, rate: Option<Rate>| {
+        rate.map(|rate| format!("{name}={}/{}s", rate.count, rate.window.as_secs_f64()))
+    };
+    let spend = |period: &str, spend: Spend| {
+        let money = spend.money.map(|money| format!("money/{period}={}", money as f64 / 1e6));
+        [spend.tokens.map(|tokens| format!("tokens/{period}={tokens}")), money]
+    };
+    let in_flight = (quota.in_flight > 0).then(|| format!("in_flight={}", quota.in_flight));
+    let windows = [rate("requests", quota.requests), rate("tokens", quota.tokens), in_flight];
+    let all = windows.into_iter().chain(spend("day", quota.day)).chain(spend("month", quota.month));
+    let all: Vec<_> = all.flatten().collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(",") }
 }
 
 fn described(key: &Key, now: SystemTime) -> Value {
@@ -229,6 +315,7 @@ fn described(key: &Key, now: SystemTime) -> Value {
         "allow_ips": account.allow_ips.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "passthrough": account.may_pass_through,
         "expires": account.expires.map(moment),
+        "limits": account.quota.as_ref().map(redacted::quota),
         "state": state(key, now),
     })
 }
@@ -239,7 +326,7 @@ fn state(key: &Key, now: SystemTime) -> &'static str {
 
 fn revoke(name: &str, path: &Path) -> Result<(), String> {
     KeysFile::open(path)?.remove(name)?;
-    eprintln!("`{name}` is gone from {}", path.display());
+    eprintln!("`{name}` is gone from {}", absolute(path).display());
     Ok(())
 }
 
@@ -269,6 +356,7 @@ mod tests {
             expires: None,
             allow_ips: Vec::new(),
             passthrough: false,
+            limits: LimitArguments::default(),
         }
     }
 
@@ -283,6 +371,15 @@ mod tests {
             expires: Some("2027-01-31".to_owned()),
             allow_ips: vec!["10.0.0.0/8".to_owned()],
             passthrough: true,
+            limits: LimitArguments {
+                requests: Some("100/1m".to_owned()),
+                tokens: Some("0".to_owned()),
+                in_flight: Some(3),
+                day_tokens: Some(5),
+                day_money: None,
+                month_tokens: None,
+                month_money: Some(1.5),
+            },
             ..arguments()
         };
         for arguments in [arguments(), all] {
@@ -308,7 +405,22 @@ mod tests {
                 arguments.expires.as_ref().map(|_| "2027-02-01T00:00:00Z".to_owned())
             );
             assert_eq!(account.may_pass_through, arguments.passthrough);
+            let shown = row(&keys[0], UNIX_EPOCH)[3].clone();
+            match arguments.passthrough {
+                true => assert_eq!(shown, "requests=100/60s,in_flight=3,tokens/day=5,money/month=1.5"),
+                false => assert_eq!((account.quota.as_ref(), shown.as_str()), (None, "-")),
+            }
         }
+    }
+
+    #[test]
+    fn a_limit_cannot_say_more_than_a_limit() {
+        let limits =
+            LimitArguments { requests: Some("1/1m }, passthrough: true".to_owned()), ..Default::default() };
+        let entry =
+            entry(&CreateArguments { limits, ..arguments() }, KeyHash::new([7; 32]), UNIX_EPOCH).unwrap();
+        let (_, problems) = list(&format!("- {entry}"), "test", &[]);
+        assert!(!problems.is_empty(), "{entry}");
     }
 
     #[test]

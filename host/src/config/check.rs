@@ -212,7 +212,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reports bounds under which no request could ever be answered.
+    /// Reports settings under which no request could ever be answered.
     fn server_bounds(&mut self, node: &Node) {
         if duration(node, "header_timeout").is_some_and(|timeout| timeout.is_zero()) {
             let span = node.get("header_timeout").map_or(node.span, |value| value.span);
@@ -223,6 +223,13 @@ impl Reader<'_> {
             let span = node.get("request_body_max").map_or(node.span, |value| value.span);
             let help = "write a large one such as `1GiB`, or remove the key for 64 MiB";
             self.error(span, "`request_body_max` must not be zero", help);
+        }
+        if flag(node, "proxy_protocol") == Some(true)
+            && node.get("trusted_proxies").is_none_or(|proxies| proxies.items().is_empty())
+        {
+            let span = node.get("proxy_protocol").map_or(node.span, |value| value.span);
+            let help = "add `trusted_proxies` with the networks that such connections come from";
+            self.error(span, "`proxy_protocol` believes nobody without `trusted_proxies`", help);
         }
     }
 

@@ -7,10 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ipnet::IpNet;
-
 use super::secret::Secret;
-use super::{Glob, Quota};
+use super::{Glob, Networks, Quota};
 use crate::wire::Endpoint;
 
 /// The gateway's own keys.
@@ -52,7 +50,7 @@ pub struct Account {
     /// The first moment at which it is no longer good; none means never.
     pub expires: Option<SystemTime>,
     /// Where it may be used from; none listed means anywhere.
-    pub allow_ips: Vec<IpNet>,
+    pub allow_ips: Networks,
     /// How much it may use, if that is said of it: its own bounds over those of `limits`. Otherwise it is bounded as
     /// everybody is.
     pub quota: Option<Quota>,
@@ -82,8 +80,7 @@ impl Account {
 
     /// Whether it may be used from an address.
     pub fn may_come_from(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.allow_ips.is_empty() || self.allow_ips.iter().any(|network| network.contains(&address))
+        self.allow_ips.is_empty() || self.allow_ips.contains(address)
     }
 }
 

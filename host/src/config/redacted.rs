@@ -155,7 +155,8 @@ fn limits(limits: &Limits) -> Value {
     value
 }
 
-fn quota(quota: &Quota) -> Value {
+/// What one party may use.
+pub(crate) fn quota(quota: &Quota) -> Value {
     let rate = |rate: Option<Rate>| {
         rate.map(|rate| json!({ "count": rate.count, "window_ms": milliseconds(rate.window) }))
     };

@@ -1893,6 +1893,15 @@ c.yaml:4:35: `10.0.0.256` in `allow_ips` is neither a network nor an address
 ",
     );
     refused_after_upstream(
+        "server: { proxy_protocol: true, trusted_proxies: [] }",
+        r"
+c.yaml:4:27: `proxy_protocol` believes nobody without `trusted_proxies`
+  | server: { proxy_protocol: true, trusted_proxies: [] }
+  |                           ^^^^
+  = add `trusted_proxies` with the networks that such connections come from
+",
+    );
+    refused_after_upstream(
         "server: { trusted_proxies: [proxy.internal] }",
         r"
 c.yaml:4:29: `proxy.internal` in `trusted_proxies` is neither a network nor an address

@@ -66,10 +66,15 @@ fn keys_are_made_listed_and_revoked_while_the_gateway_runs() {
     refused(gateway.send(&chat("x", &first)), 403, "the model `x`");
     let second = create(&["second", "--upstreams", "one", "--passthrough", "--allow-ips", "127.0.0.1"]);
     wait_status(&gateway, &second, 200);
+    let third = create(&["third", "--requests", "1/1h", "--month-money", "2.5"]);
+    wait_status(&gateway, &third, 200);
+    gateway.send(&chat("m", &third)).expect(429);
     let listed: Value =
         serde_json::from_str(&says(&keys(folder, &["list", "--json"], ""))).expect("it is JSON");
     assert_eq!((&listed[0]["name"], &listed[1]["name"]), (&"first".into(), &"second".into()));
     assert_eq!((&listed[0]["tenant"], &listed[0]["state"]), (&"search".into(), &"good".into()));
+    assert_eq!((&listed[0]["limits"], &listed[2]["limits"]["requests"]["count"]), (&Value::Null, &1.into()));
+    assert_eq!(listed[2]["limits"]["budget"]["month"]["money"], 2.5);
     let table = says(&keys(folder, &["list"], ""));
     assert!(table.lines().any(|line| line.starts_with("first") && line.contains("m,gpt-*")), "{table}");
     for text in [&table, &fs::read_to_string(folder.join("keys.yaml")).expect("it is there")] {
@@ -82,6 +87,7 @@ fn keys_are_made_listed_and_revoked_while_the_gateway_runs() {
         (&["create", "x", "--upstreams", "two"], "there is no upstream `two`"),
         (&["create", "x", "--endpoints", "chat"], "`chat` is not an endpoint"),
         (&["create", "x", "--expires", "soon"], "`expires` must be a day or a moment"),
+        (&["create", "x", "--requests", "many"], "`requests`"),
         (&["revoke", "x"], "there is no key `x`"),
     ] {
         refuses(folder, arguments, part);
@@ -91,6 +97,7 @@ fn keys_are_made_listed_and_revoked_while_the_gateway_runs() {
     wait_status(&gateway, &second, 200);
     // Whoever takes the last key away does not open the gateway.
     says(&keys(folder, &["revoke", "second"], ""));
+    says(&keys(folder, &["revoke", "third"], ""));
     wait_status(&gateway, &second, 401);
     refused(gateway.send(&witgate_tests::Request::chat("hi")), 401, "there is no key");
     assert!(fs::read_to_string(folder.join("keys.yaml")).expect("it is there").starts_with("# ours\n"));
@@ -147,6 +154,27 @@ fn hashes_are_those_that_the_gateway_makes() {
     let first = says(&keys(folder.path(), &["hash", "sk-a"], ""));
     assert_eq!(says(&keys(folder.path(), &["hash", "sk-a"], "")), first);
     assert_ne!(first.trim(), hash("sk-a"));
+}
+
+#[test]
+fn a_second_secret_is_not_made_in_another_folder() {
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    let text = "keys_file: keys.yaml\nupstreams: [{ name: a, base_url: 'builtin:echo' }]\n";
+    fs::write(folder.path().join("witgate.yaml"), text).expect("it is writable");
+    let made = keys(folder.path(), &["create", "a"], "");
+    says(&made);
+    let secret = folder.path().join("witgate-data/witgate.key");
+    let told = String::from_utf8_lossy(&made.stderr).into_owned();
+    assert!(told.contains(&*secret.to_string_lossy()), "{told}");
+    let below = folder.path().join("below");
+    fs::create_dir(&below).expect("it is writable");
+    let mut elsewhere = command();
+    elsewhere.args(["keys", "create", "b", "--config", "../witgate.yaml"]).current_dir(&below);
+    let refused = elsewhere.output().expect("the binary can be run");
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("there are keys already"), "{told}");
+    assert!(!below.join("witgate-data").exists());
+    says(&keys(folder.path(), &["create", "b"], ""));
 }
 
 #[test]

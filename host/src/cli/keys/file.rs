@@ -1,19 +1,20 @@
 //! The file that `keys_file` names: a YAML list, edited in place, so that what people wrote in it stays.
 //!
 //! One edit at a time: whoever edits holds a lock on a file beside it. A file is replaced as a whole, so that the gateway
-//! and other readers see the one before or the one after.
+//! and other readers see the one before or the one after; its owner and its mode stay.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::cli::keys::owner;
 use crate::config::Key;
 use crate::config::check::keys::{list, parse, read_file};
 use crate::config::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::config::file::Node;
 
-/// The mode of the file: its owner's alone.
+/// The mode of a new file: its owner's alone.
 const MODE: u32 = 0o600;
 
 /// A file of keys that nobody else edits now.
@@ -35,6 +36,8 @@ impl KeysFile {
         let beside = beside(&path, "lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(MODE).open(&beside);
         let lock = lock.map_err(|error| format!("{}: {error}", beside.display()))?;
+        // Whoever makes it, the owner of the keys has to be able to open it.
+        owner::settle(&lock, path.parent().unwrap_or(Path::new("")));
         lock.lock().map_err(|error| format!("{}: {error}", beside.display()))?;
         Ok(Self { path, _lock: lock })
     }
@@ -79,6 +82,19 @@ impl KeysFile {
         let _ = fs::remove_file(&beside);
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(MODE).open(&beside).map_err(fault)?;
+        let owned = match fs::metadata(&self.path) {
+            Ok(replaced) => owner::inherit(&file, &replaced),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                owner::settle(&file, self.path.parent().unwrap_or(Path::new("")));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = owned {
+            let _ = fs::remove_file(&beside);
+            let path = self.path.display();
+            return Err(format!("{path} would get another owner or mode: {error}; run this as its owner"));
+        }
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fault)?;
         fs::rename(&beside, &self.path).map_err(fault)
     }
@@ -203,7 +219,7 @@ fn without(text: &str, gone: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
     use proptest::prelude::*;
 
@@ -276,6 +292,32 @@ mod tests {
         assert!(file.remove("none").is_err());
         file.remove("first").unwrap();
         assert_eq!(names(&fs::read_to_string(&path).unwrap()).unwrap().len(), 16);
+    }
+
+    #[test]
+    fn an_edit_keeps_the_owner_and_the_mode() {
+        const OTHER: u32 = 65_534;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.yaml");
+        let facts = |path: &Path| {
+            let metadata = fs::metadata(path).unwrap();
+            (metadata.uid(), metadata.gid(), metadata.mode() & 0o777)
+        };
+        // Only who runs this as root can give files away; the mode anybody can.
+        let is_root = chown(folder.path(), Some(OTHER), Some(OTHER)).is_ok();
+        KeysFile::open(&path).unwrap().add("a", "{ name: a }").unwrap();
+        let (uid, gid, mode) = facts(&path);
+        assert_eq!(mode, MODE);
+        assert!(!is_root || (uid, gid) == (OTHER, OTHER), "a new one belongs to whom its folder belongs to");
+        if is_root {
+            chown(&path, Some(OTHER - 1), Some(OTHER - 2)).unwrap();
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let before = facts(&path);
+        KeysFile::open(&path).unwrap().add("b", "{ name: b }").unwrap();
+        assert_eq!(facts(&path), before);
+        KeysFile::open(&path).unwrap().remove("a").unwrap();
+        assert_eq!(facts(&path), before);
     }
 
     proptest! {

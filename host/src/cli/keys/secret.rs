@@ -1,12 +1,13 @@
 //! What keys are hashed with: the configuration's secret, or a file of the gateway's own that is made on first use.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::cli::keys::{absolute, file, owner};
 use crate::config::check::keys::Places;
 
 /// The random bytes of a secret.
@@ -16,15 +17,31 @@ const MODE: u32 = 0o600;
 /// The mode of its folder, where it is made with it.
 const FOLDER_MODE: u32 = 0o700;
 
-/// The secret of a configuration, which is made if there is none.
+/// The secret of a configuration, which is made if there is none and no key that would need another one.
 ///
 /// # Errors
 ///
-/// A message when it cannot be read or made.
+/// A message when it cannot be read or made, or must not be made.
 pub(super) fn of(places: &Places) -> Result<String, String> {
-    match &places.secret {
-        Some(secret) => Ok(secret.expose().to_owned()),
-        None => in_file(&places.secret_file),
+    if let Some(secret) = &places.secret {
+        return Ok(secret.expose().to_owned());
+    }
+    let path = absolute(&places.secret_file);
+    if !path.exists() && has_keys(places)? {
+        return Err(format!(
+            "there are keys already, and `{}`, the secret that they were hashed with, is not there; run this in the \
+             folder that the gateway runs in, or put the file back",
+            path.display()
+        ));
+    }
+    in_file(&path)
+}
+
+/// Whether there are keys, which were hashed with a secret.
+fn has_keys(places: &Places) -> Result<bool, String> {
+    match places.file.as_ref().filter(|path| places.names.is_empty() && path.exists()) {
+        Some(path) => Ok(!file::keys(path)?.is_empty()),
+        None => Ok(!places.names.is_empty()),
     }
 }
 
@@ -46,6 +63,8 @@ fn make(path: &Path) -> Result<String, String> {
         fs::create_dir_all(folder).map_err(|error| fault(folder, &error))?;
         fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE))
             .map_err(|error| fault(folder, &error))?;
+        let made = File::open(folder).map_err(|error| fault(folder, &error))?;
+        owner::settle(&made, folder.parent().unwrap_or(Path::new("")));
     }
     // Written aside and then given its name, which only one can do: nobody ever reads a part of it.
     let beside = path.with_extension(format!("{}.new", random()?));
@@ -55,6 +74,7 @@ fn make(path: &Path) -> Result<String, String> {
         .mode(MODE)
         .open(&beside)
         .map_err(|error| fault(&beside, &error))?;
+    owner::settle(&file, path.parent().unwrap_or(Path::new("")));
     let written = writeln!(file, "{secret}").and_then(|()| file.sync_all());
     let linked = written.and_then(|()| fs::hard_link(&beside, path));
     let _ = fs::remove_file(&beside);
@@ -98,5 +118,27 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
         fs::write(&path, "\n").unwrap();
         assert!(in_file(&path).is_err());
+    }
+
+    #[test]
+    fn a_secret_is_not_made_beside_keys_that_have_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keys.yaml");
+        let places = |names: &[&str]| Places {
+            file: Some(file.clone()),
+            secret: None,
+            secret_file: folder.path().join("witgate.key"),
+            names: names.iter().map(ToString::to_string).collect(),
+            upstreams: Vec::new(),
+        };
+        assert!(of(&places(&["a"])).unwrap_err().contains("there are keys already"));
+        let hash = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        fs::write(&file, format!("- {{ name: a, hash: 'hmac-sha256:{hash}' }}\n")).unwrap();
+        let refused = of(&places(&[])).unwrap_err();
+        assert!(refused.contains(&format!("`{}`", folder.path().join("witgate.key").display())), "{refused}");
+        assert!(!folder.path().join("witgate.key").exists());
+        fs::write(&file, "# none\n").unwrap();
+        let made = of(&places(&[])).unwrap();
+        assert_eq!(of(&places(&["a"])).unwrap(), made);
     }
 }

@@ -3,14 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Read;
-use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
-use ipnet::IpNet;
 
 use super::{Reader, flag, hide_secrets, read_secret, schema, text, texts, values};
 use crate::config::defaults::Defaults;
@@ -196,7 +194,7 @@ impl Reader<'_> {
                         "the keys' hashes need a secret, and there is neither `server.key_secret` nor `{}`",
                         secret_file.display()
                     );
-                    let help = "`witgate keys hash` makes the file, and hashes that fit it";
+                    let help = "put back what they were made with; without any keys `witgate keys create` makes a secret";
                     self.error(place, message, help);
                 }
                 None
@@ -262,7 +260,6 @@ impl Reader<'_> {
         let hash = node.get("hash").and_then(|hash| self.key_hash(hash, place, known));
         let name = node.get("name").and_then(|name| self.key_name(name, place, known));
         let endpoints = node.get("endpoints").map(Node::items).unwrap_or_default();
-        let addresses = node.get("allow_ips").map(Node::items).unwrap_or_default();
         let tenant = node.get("tenant").and_then(|tenant| self.party(tenant, "tenant"));
         let mut upstreams = self.upstream_names(node.get("upstreams"), &known.upstreams);
         if upstreams.is_empty() {
@@ -277,7 +274,7 @@ impl Reader<'_> {
             upstreams,
             may_pass_through: flag(node, "passthrough").unwrap_or(false),
             expires: node.get("expires").and_then(|expires| self.expiry(expires)),
-            allow_ips: addresses.iter().filter_map(|item| self.network(item)).collect(),
+            allow_ips: self.networks(node, "allow_ips"),
             quota: node.get("limits").map(|limits| self.quota(limits, &known.quota)),
         };
         Some(Key { hash: hash?, account: Arc::new(account) })
@@ -352,16 +349,6 @@ impl Reader<'_> {
         }
         end
     }
-
-    fn network(&mut self, node: &Node) -> Option<IpNet> {
-        let scalar = node.scalar().filter(|network| !network.is_unresolved)?;
-        let network = network(&scalar.text);
-        if network.is_none() {
-            let message = format!("`{}` is neither an address nor a network", scalar.shown().escape_debug());
-            self.error(node.span, message, "write it like `10.1.2.3`, `10.0.0.0/8` or `2001:db8::/32`");
-        }
-        network
-    }
 }
 
 /// Reads the end of a day, or a moment of RFC 3339; neither may be before 1970.
@@ -369,12 +356,6 @@ pub fn expiry(text: &str) -> Option<SystemTime> {
     // How long ago something was is written without a date, and says nothing here.
     let end = moment::parse(text, 0).filter(|_| text.contains('-'))?.end;
     UNIX_EPOCH.checked_add(Duration::from_micros(u64::try_from(end).ok()?))
-}
-
-/// Reads `10.1.2.3`, `10.0.0.0/8` or `2001:db8::/32`.
-fn network(text: &str) -> Option<IpNet> {
-    let alone = || text.parse::<IpAddr>().ok().map(|address| IpNet::from(address.to_canonical()));
-    text.parse().ok().or_else(alone)
 }
 
 #[cfg(test)]
@@ -430,7 +411,7 @@ mod tests {
     fn a_key_has_the_bounds_it_names() {
         let account = account(
             ", tenant: t, models: ['gpt-*', o3], endpoints: [completions, models], upstreams: [one], \
-             expires: 1970-01-02, passthrough: true, allow_ips: [10.0.0.0/8, '::1'], limits: { in_flight: 3 }",
+             expires: 1970-01-02, passthrough: true, allow_ips: ['::ffff:10.0.0.0/104', '::1'], limits: { in_flight: 3 }",
         );
         assert_eq!(account.tenant.as_deref(), Some("t"));
         assert!(
@@ -443,6 +424,7 @@ mod tests {
         assert!(!account.has_expired(UNIX_EPOCH + Duration::from_secs(2 * 86_400 - 1)));
         assert!(account.has_expired(UNIX_EPOCH + Duration::from_secs(2 * 86_400)));
         assert!(account.may_come_from("::ffff:10.9.9.9".parse().unwrap()));
+        assert!(account.may_come_from([10, 9, 9, 9].into()));
         assert!(!account.may_come_from([11, 0, 0, 1].into()));
         assert_eq!(account.quota.as_ref().unwrap().in_flight, 3);
     }
@@ -470,7 +452,10 @@ mod tests {
         refused(", expires: soon", "`expires` must be a day or a moment, not `soon`");
         refused(", expires: 7d", "`expires` must be a day or a moment");
         refused(", expires: 2027-02-30", "`expires` must be a day or a moment");
-        refused(", allow_ips: [10.0.0.0/33]", "`10.0.0.0/33` is neither an address nor a network");
+        refused(
+            ", allow_ips: [10.0.0.0/33]",
+            "`10.0.0.0/33` in `allow_ips` is neither a network nor an address",
+        );
         refused(", tenant: ''", "`tenant` must be 1 to 128 printable characters");
         refused(", key: sk-hidden", "`key` is not a key of one of `keys`");
         let list =

@@ -25,6 +25,7 @@ mod slots;
 pub(crate) mod store;
 
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -42,6 +43,7 @@ use crate::limit::meter::{Claim, Meter, Refused, Span};
 use crate::limit::party::{Origin, Party, Scope, meter_id};
 use crate::limit::permit::{Permit, What, cost, spoken};
 use crate::limit::running::Running;
+use crate::limit::store::Hold;
 use crate::shared::Shared;
 use crate::wire::Endpoint;
 use crate::wire::openai::Request;
@@ -61,8 +63,17 @@ pub(crate) struct Limits {
     ledger: Ledger,
     running: Arc<Running>,
     refused: [[AtomicU64; Scope::ALL.len()]; Bound::ALL.len()],
-    /// Held by who writes the file; whether that failed the last time.
-    is_failing: Mutex<bool>,
+    /// Held by who writes the file.
+    saving: Mutex<Saving>,
+}
+
+/// How the counts are written.
+#[derive(Default)]
+struct Saving {
+    /// Whether that failed the last time.
+    is_failing: bool,
+    /// What keeps other processes from writing the file.
+    hold: Option<Hold>,
 }
 
 /// What a request asks for.
@@ -97,7 +108,7 @@ impl Limits {
             ledger: Ledger::new(shared),
             running: Arc::default(),
             refused: Default::default(),
-            is_failing: Mutex::new(false),
+            saving: Mutex::default(),
         }
     }
 
@@ -291,20 +302,31 @@ impl Limits {
 
     /// Writes what has been counted, if anything has since the last time. Blocks.
     pub(crate) fn save(&self, path: &Path) {
-        let mut is_failing = self.is_failing.lock().expect("no code panics while it holds this lock");
+        let mut saving = self.saving.lock().expect("no code panics while it holds this lock");
         let local = &self.ledger.local;
         if !local.take_changed() {
             return;
         }
-        match store::write(path, local.counted(now_ms())) {
-            Ok(()) => *is_failing = false,
+        match saving.hold(path).and_then(|hold| hold.write(local.counted(now_ms()))) {
+            Ok(()) => saving.is_failing = false,
             Err(error) => {
                 local.mark_changed();
-                if !std::mem::replace(&mut *is_failing, true) {
+                if !std::mem::replace(&mut saving.is_failing, true) {
                     tracing::warn!(file = %path.display(), %error, "what is used of limits cannot be written, a restart would forget it");
                 }
             }
         }
+    }
+}
+
+impl Saving {
+    /// The file, which no other process may write.
+    fn hold(&mut self, path: &Path) -> io::Result<&Hold> {
+        let hold = match self.hold.take().filter(|hold| hold.is_of(path)) {
+            Some(hold) => hold,
+            None => Hold::on(path)?,
+        };
+        Ok(self.hold.insert(hold))
     }
 }
 

@@ -115,7 +115,7 @@ impl Limits {
     /// Claims what a request is expected to use. What it was given is to be settled when it is over, and says how the
     /// limits stand even where it was refused.
     ///
-    /// Dropping the future may leave the claims counted.
+    /// Dropping the future leaves nothing claimed.
     ///
     /// # Errors
     ///
@@ -158,8 +158,12 @@ impl Limits {
         }
         match self.ledger.claim(&claims).await {
             Ok(taken) => {
-                for ((_, what), standing) in kinds.iter().zip(&taken.standings) {
+                for (((_, what), claim), standing) in kinds.iter().zip(&claims).zip(&taken.standings) {
                     permit.show(*what, *standing);
+                    if *what == What::Requests {
+                        // Nothing of it is left to settle: other gateways are told now what they do not know.
+                        self.ledger.correct(claim, taken.keeper, taken.at_ms, claim.amount);
+                    }
                 }
                 (permit.taken, permit.keeper) = (Some((taken.at_ms, Instant::now())), Some(taken.keeper));
                 permit.limits = Some(self.clone());
@@ -254,7 +258,8 @@ impl Limits {
         json!({ "refused": refused, "meters": self.meters() })
     }
 
-    /// What is used by whom, the most used first, up to a bound. Takes some milliseconds for many callers.
+    /// What is used by whom, as far as this process has counted, the most used first, up to a bound. Takes some
+    /// milliseconds for many callers.
     pub(crate) fn describe(&self) -> Value {
         let now_ms = now_ms();
         let share = |count: &Count| count.used as f64 / count.bound.max(1) as f64;
@@ -280,7 +285,12 @@ impl Limits {
         for (party, running) in self.running.counted().into_iter().take(LISTED_MAX) {
             parties.of(&party).running = running;
         }
-        json!({ "meters": all, "listed": all.min(LISTED_MAX), "parties": parties.describe() })
+        json!({
+            "meters": all,
+            "listed": all.min(LISTED_MAX),
+            "shared": self.ledger.is_shared(),
+            "parties": parties.describe(),
+        })
     }
 
     /// Takes over what was counted before a restart; a file that cannot be read is put aside. Blocks.

@@ -533,6 +533,9 @@ impl Exchange {
         {
             self.usage = Some(recording.estimate()).filter(|usage| usage.output > 0);
         }
+        if let Some(recording) = &mut self.recording {
+            recording.forgo_bodies();
+        }
     }
 
     /// Replaces what was claimed of the limits by what was used.

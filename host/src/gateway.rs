@@ -64,9 +64,6 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// more would let clients that announce much and send nothing fill the memory.
 const BODY_RESERVED_MAX: u64 = 128 << 10;
 
-/// What is kept of an answer to estimate its tokens where it is kept for nothing else, in bytes.
-const COUNTED_BYTES_MAX: usize = 1 << 20;
-
 /// The gateway: what every connection shares.
 pub(crate) struct Gateway {
     /// What the current configuration says.
@@ -282,7 +279,7 @@ impl Gateway {
         let (permit, admitted) = self.limits.admit(&snapshot.config, &origin, &asked).await;
         if permit.counts_tokens() && exchange.recording.is_none() {
             // The tokens of an answer that is cut off can be estimated only from what is kept of it.
-            let recording = Recording::begin(&HeaderMap::new(), &[], Some(COUNTED_BYTES_MAX));
+            let recording = Recording::begin(&HeaderMap::new(), &[], None);
             exchange.recording = Some(Box::new(recording));
         }
         exchange.permit = Some(permit);

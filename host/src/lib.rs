@@ -42,7 +42,7 @@
 //! | `limit` | what callers may use and have used: windows, budgets, places |
 //! | `auth`, `cors`, `headers`, `health`, `models`, `admin`, `tls` | what their names say |
 //! | `upstream` | one upstream: pool and connections; a `job` to be sent, the `reply` to it, and `dispatch`, the attempts of one request, with `commit`, up to where a stream may still be given up, and `hedge`, two at once; `breaker`, `keys`, `health` and `retries` say who may be asked at all |
-//! | `shared` | what several gateways share through one Redis or Valkey server |
+//! | `shared` | what several gateways share through one Redis server |
 //! | `plugin` | components: engine, instances, hooks, grants, faults; its page says more |
 //! | [`wire`] | dialects: endpoints, the JSON scanner, requests, answers, event streams; pure |
 //! | [`chat`] | the neutral vocabulary between dialects |

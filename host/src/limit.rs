@@ -25,6 +25,7 @@ mod slots;
 pub(crate) mod store;
 
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -42,6 +43,7 @@ use crate::limit::meter::{Claim, Meter, Refused, Span};
 use crate::limit::party::{Origin, Party, Scope, meter_id};
 use crate::limit::permit::{Permit, What, cost, spoken};
 use crate::limit::running::Running;
+use crate::limit::store::Hold;
 use crate::shared::Shared;
 use crate::wire::Endpoint;
 use crate::wire::openai::Request;
@@ -61,8 +63,17 @@ pub(crate) struct Limits {
     ledger: Ledger,
     running: Arc<Running>,
     refused: [[AtomicU64; Scope::ALL.len()]; Bound::ALL.len()],
-    /// Held by who writes the file; whether that failed the last time.
-    is_failing: Mutex<bool>,
+    /// Held by who writes the file.
+    saving: Mutex<Saving>,
+}
+
+/// How the counts are written.
+#[derive(Default)]
+struct Saving {
+    /// Whether that failed the last time.
+    is_failing: bool,
+    /// What keeps other processes from writing the file.
+    hold: Option<Hold>,
 }
 
 /// What a request asks for.
@@ -97,14 +108,14 @@ impl Limits {
             ledger: Ledger::new(shared),
             running: Arc::default(),
             refused: Default::default(),
-            is_failing: Mutex::new(false),
+            saving: Mutex::default(),
         }
     }
 
     /// Claims what a request is expected to use. What it was given is to be settled when it is over, and says how the
     /// limits stand even where it was refused.
     ///
-    /// Dropping the future may leave the claims counted.
+    /// Dropping the future leaves nothing claimed.
     ///
     /// # Errors
     ///
@@ -147,8 +158,12 @@ impl Limits {
         }
         match self.ledger.claim(&claims).await {
             Ok(taken) => {
-                for ((_, what), standing) in kinds.iter().zip(&taken.standings) {
+                for (((_, what), claim), standing) in kinds.iter().zip(&claims).zip(&taken.standings) {
                     permit.show(*what, *standing);
+                    if *what == What::Requests {
+                        // Nothing of it is left to settle: other gateways are told now what they do not know.
+                        self.ledger.correct(claim, taken.keeper, taken.at_ms, claim.amount);
+                    }
                 }
                 (permit.taken, permit.keeper) = (Some((taken.at_ms, Instant::now())), Some(taken.keeper));
                 permit.limits = Some(self.clone());
@@ -243,7 +258,8 @@ impl Limits {
         json!({ "refused": refused, "meters": self.meters() })
     }
 
-    /// What is used by whom, the most used first, up to a bound. Takes some milliseconds for many callers.
+    /// What is used by whom, as far as this process has counted, the most used first, up to a bound. Takes some
+    /// milliseconds for many callers.
     pub(crate) fn describe(&self) -> Value {
         let now_ms = now_ms();
         let share = |count: &Count| count.used as f64 / count.bound.max(1) as f64;
@@ -269,7 +285,12 @@ impl Limits {
         for (party, running) in self.running.counted().into_iter().take(LISTED_MAX) {
             parties.of(&party).running = running;
         }
-        json!({ "meters": all, "listed": all.min(LISTED_MAX), "parties": parties.describe() })
+        json!({
+            "meters": all,
+            "listed": all.min(LISTED_MAX),
+            "shared": self.ledger.is_shared(),
+            "parties": parties.describe(),
+        })
     }
 
     /// Takes over what was counted before a restart; a file that cannot be read is put aside. Blocks.
@@ -291,20 +312,31 @@ impl Limits {
 
     /// Writes what has been counted, if anything has since the last time. Blocks.
     pub(crate) fn save(&self, path: &Path) {
-        let mut is_failing = self.is_failing.lock().expect("no code panics while it holds this lock");
+        let mut saving = self.saving.lock().expect("no code panics while it holds this lock");
         let local = &self.ledger.local;
         if !local.take_changed() {
             return;
         }
-        match store::write(path, local.counted(now_ms())) {
-            Ok(()) => *is_failing = false,
+        match saving.hold(path).and_then(|hold| hold.write(local.counted(now_ms()))) {
+            Ok(()) => saving.is_failing = false,
             Err(error) => {
                 local.mark_changed();
-                if !std::mem::replace(&mut *is_failing, true) {
+                if !std::mem::replace(&mut saving.is_failing, true) {
                     tracing::warn!(file = %path.display(), %error, "what is used of limits cannot be written, a restart would forget it");
                 }
             }
         }
+    }
+}
+
+impl Saving {
+    /// The file, which no other process may write.
+    fn hold(&mut self, path: &Path) -> io::Result<&Hold> {
+        let hold = match self.hold.take().filter(|hold| hold.is_of(path)) {
+            Some(hold) => hold,
+            None => Hold::on(path)?,
+        };
+        Ok(self.hold.insert(hold))
     }
 }
 

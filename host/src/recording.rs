@@ -22,6 +22,9 @@ const SECRET_BYTES_MIN: usize = 8;
 /// Room for the headers of most requests, in bytes.
 const HEADERS_BYTES_USUAL: usize = 512;
 
+/// What is held of a body to estimate its tokens where it is kept for nothing else, in bytes.
+const COUNTED_BYTES_MAX: usize = 1 << 20;
+
 /// The bodies and headers of an exchange, up to a bound.
 pub(crate) struct Recording {
     /// The request's headers as a JSON object, without their secrets.
@@ -34,7 +37,9 @@ pub(crate) struct Recording {
     pub(crate) answer: Answer,
     /// Whether the answer is cut.
     pub(crate) is_answer_cut: bool,
-    bytes_max: Option<usize>,
+    bytes_max: usize,
+    /// Whether bodies are for the record; else they are held until their tokens have been counted.
+    keeps_bodies: bool,
     /// Bytes of the answer that are kept in pieces.
     held: usize,
     /// The bytes of the request that are held in memory.
@@ -54,7 +59,8 @@ pub(crate) enum Answer {
 }
 
 impl Recording {
-    /// Begins with the headers of a request. `bytes_max` bounds what is kept of a body; none keeps no bodies.
+    /// Begins with the headers of a request. `bytes_max` bounds what is kept of a body; none keeps no bodies, but they are
+    /// held, up to a bound, until [`Self::forgo_bodies`].
     pub(crate) fn begin(headers: &HeaderMap, redact: &[HeaderName], bytes_max: Option<usize>) -> Self {
         Self {
             headers: without_secrets(headers, redact),
@@ -62,7 +68,8 @@ impl Recording {
             is_request_cut: false,
             answer: Answer::None,
             is_answer_cut: false,
-            bytes_max,
+            bytes_max: bytes_max.unwrap_or(COUNTED_BYTES_MAX),
+            keeps_bodies: bytes_max.is_some(),
             held: 0,
             share: None,
         }
@@ -70,10 +77,12 @@ impl Recording {
 
     /// Keeps the request. A part of it is copied, so that the rest can go.
     pub(crate) fn note_request(&mut self, body: &Bytes) {
-        let Some(bytes_max) = self.bytes_max else { return };
-        self.is_request_cut = body.len() > bytes_max;
-        self.request =
-            Some(if self.is_request_cut { Bytes::copy_from_slice(&body[..bytes_max]) } else { body.clone() });
+        self.is_request_cut = body.len() > self.bytes_max;
+        self.request = Some(if self.is_request_cut {
+            Bytes::copy_from_slice(&body[..self.bytes_max])
+        } else {
+            body.clone()
+        });
     }
 
     /// Has the request's bytes count as held for as long as they are kept.
@@ -85,7 +94,7 @@ impl Recording {
 
     /// Keeps what is known of a request that is passed on while it arrives.
     pub(crate) fn describe_request(&mut self, content_type: &str, model: Option<&str>) {
-        if self.bytes_max.is_some() {
+        if self.keeps_bodies {
             let description = serde_json::json!({ "content_type": content_type, "model": model });
             self.request = Some(description.to_string().into());
         }
@@ -93,12 +102,11 @@ impl Recording {
 
     /// Gets ready for an endpoint's answer with these headers.
     pub(crate) fn begin_answer(&mut self, endpoint: Option<Endpoint>, headers: &HeaderMap) {
-        let Some(bytes_max) = self.bytes_max else { return };
         let content_type =
             headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
         self.answer = match (Kind::of(headers), endpoint) {
             (Kind::EventStream, Some(endpoint)) => {
-                Answer::Events(Box::new(Assembly::new(endpoint, bytes_max)))
+                Answer::Events(Box::new(Assembly::new(endpoint, self.bytes_max)))
             }
             (Kind::Other, _) if !is_text(content_type) => Answer::Other(content_type.to_owned()),
             _ => Answer::Whole(Vec::new()),
@@ -111,7 +119,7 @@ impl Recording {
             Answer::None | Answer::Other(_) => {}
             Answer::Events(assembly) => assembly.push(bytes),
             Answer::Whole(pieces) => {
-                let room = self.bytes_max.unwrap_or(0).saturating_sub(self.held);
+                let room = self.bytes_max.saturating_sub(self.held);
                 self.is_answer_cut |= bytes.len() > room;
                 let kept = bytes.len().min(room);
                 if kept == bytes.len() {
@@ -140,6 +148,15 @@ impl Recording {
             Answer::Whole(pieces) => output.add_answer(&pieces.concat()),
         }
         usage::estimate(input, output)
+    }
+
+    /// Lets go of the bodies if they are not for the record. Their tokens have been counted.
+    pub(crate) fn forgo_bodies(&mut self) {
+        if !self.keeps_bodies {
+            (self.request, self.is_request_cut) = (None, false);
+            (self.answer, self.is_answer_cut) = (Answer::None, false);
+            self.share = None;
+        }
     }
 
     /// Makes one text of the answer; `usage` is told where a stream did not tell it.
@@ -329,11 +346,21 @@ mod tests {
     }
 
     #[test]
-    fn without_bodies_none_is_kept() {
+    fn without_bodies_they_are_held_until_they_are_counted() {
         let mut recording = Recording::begin(&HeaderMap::new(), &[], None);
-        recording.note_request(&Bytes::from_static(b"12345"));
-        recording.begin_answer(None, &HeaderMap::new());
-        recording.note_sent(&Bytes::from_static(b"12345"));
+        let request = r#"{"messages":[{"role":"user","content":"12345678"}]}"#;
+        recording.note_request(&Bytes::from_static(request.as_bytes()));
+        recording.describe_request("a/b", None);
+        let stream =
+            HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"))]);
+        recording.begin_answer(Some(Endpoint::ChatCompletions), &stream);
+        let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"1234\"}}]}\n\n";
+        for _ in 0..30 {
+            recording.note_sent(&Bytes::from_static(event.as_bytes()));
+        }
+        let Usage { input, output, .. } = recording.estimate();
+        assert_eq!((input, output), (2, 30));
+        recording.forgo_bodies();
         assert!(recording.request.is_none() && matches!(recording.answer, Answer::None));
     }
 }

@@ -1,4 +1,4 @@
-//! What several gateways share through one Redis or Valkey server, so that they act as one.
+//! What several gateways share through one Redis server, or one with its protocol and scripts, so that they act as one.
 //!
 //! ```text
 //! connection  one connection for everything: kept open, watched, opened again

@@ -154,7 +154,7 @@ fn whole_answers_and_streams_are_charged_by_what_they_used() {
 // parity: 130
 #[test]
 fn a_stream_that_is_cut_is_charged_for_what_there_was_of_it() {
-    for audit in ["", "audit: { enabled: false }\n"] {
+    for audit in ["", "audit: { enabled: false }\n", "audit: { bodies: none }\n"] {
         let text = "a word or two of it ".repeat(20);
         let cut = Reply::stream([chunk(&json!({"content": text}), None)]).step(Step::Cut);
         let upstream = Upstream::always(cut);

@@ -1,8 +1,9 @@
 //! Several gateways that share their state through one Redis server, and what they do without it.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use witgate_tests::gateway::{Launch, command};
 use witgate_tests::redis::RedisServer;
 use witgate_tests::tls::Certificate;
@@ -265,6 +266,147 @@ fn without_the_server_each_gateway_keeps_the_limit_by_itself_until_it_is_back() 
     server.restart();
     wait_up(&one, true);
     wait_up(&two, true);
-    // The server has nothing from before, as one that keeps nothing on a disk.
-    expect_bound(storm(&[&one, &two]).0, 1);
+    // It has nothing from before, as one that keeps nothing on a disk; what was granted without it is told.
+    wait_counted(&server, "requests/600s", 2 * BOUND as u64);
+    assert_eq!(storm(&[&one, &two]).0, 0);
+}
+
+/// What the server has counted of a meter of the tests' address.
+fn counted(server: &RedisServer, meter: &str) -> u64 {
+    let client = redis::Client::open(server.url()).expect("it is a URL");
+    let mut connection = client.get_connection().expect("it runs");
+    let key = format!("witgate:count:ip:127.0.0.1/{meter}");
+    let counts: Vec<u64> = redis::cmd("HVALS").arg(key).query(&mut connection).expect("it answers");
+    counts.iter().sum()
+}
+
+/// Waits until the server has counted so much: an exchange may end a moment after its client has the answer.
+#[track_caller]
+fn wait_counted(server: &RedisServer, meter: &str, expected: u64) {
+    let mut last = 0;
+    let found = catch_unwind(AssertUnwindSafe(|| {
+        eventually("the server to be told", || {
+            last = counted(server, meter);
+            (last == expected).then_some(())
+        });
+    }));
+    assert!(found.is_ok(), "{last} are counted of {meter}, not {expected}");
+}
+
+/// A chat request with a prompt of one token, whose answer may have so many; the scripted one has 5 with its prompt.
+fn chat(output_max: u64) -> Request {
+    let body = json!({
+        "model": "m", "max_tokens": output_max, "messages": [{"role": "user", "content": "hi"}],
+    });
+    Request::post("/v1/chat/completions", body.to_string())
+}
+
+#[test]
+fn tokens_and_budgets_of_several_gateways_are_settled_together() {
+    let Some(server) = redis() else { return };
+    let upstream = Upstream::always(Reply::chat("hi"));
+    let limits = "limits: { by: ip, tokens: 1000/10m, budget: { day: { tokens: 60 }, month: { money: 1 } } }\n\
+                  prices: { \"*\": { input: 10, output: 10 } }\n";
+    let gateways = [start(&upstream, &server, limits), start(&upstream, &server, limits)];
+    for number in 1..=12 {
+        // Two that claim 41 have no room beside each other, but when the first is settled.
+        gateways[number % 2].send(&chat(if number < 3 { 40 } else { 1 })).expect(200);
+        let tokens = 5 * number as u64;
+        for (meter, expected) in
+            [("tokens/600s", tokens), ("tokens/day", tokens), ("money/month", 10_000 * tokens)]
+        {
+            wait_counted(&server, meter, expected);
+        }
+    }
+    for gateway in &gateways {
+        assert_eq!(gateway.send(&chat(1)).expect(429).error_code(), "insufficient_quota");
+        let shown = gateway.send_admin(&Request::get("/admin/limits")).expect(200).json();
+        assert_eq!(shown["shared"], true, "it shows its own half only");
+    }
+    assert_eq!(upstream.count(), 12);
+}
+
+#[test]
+fn a_budget_that_is_used_up_stays_so_over_a_loss_of_the_server() {
+    let Some(mut server) = redis() else { return };
+    let upstream = Upstream::always(Reply::chat("hi"));
+    let gateway = start(&upstream, &server, "limits: { by: ip, budget: { day: { tokens: 12 } } }\n");
+    for number in 1..=3 {
+        gateway.send(&chat(1)).expect(200);
+        wait_counted(&server, "tokens/day", 5 * number);
+    }
+    gateway.send(&chat(1)).expect(429);
+    server.kill();
+    wait_up(&gateway, false);
+    gateway.send(&chat(1)).expect(429);
+    server.restart();
+    wait_up(&gateway, true);
+    gateway.send(&chat(1)).expect(429);
+    assert_eq!(upstream.count(), 3);
+}
+
+#[test]
+fn a_server_that_hangs_has_counted_right_in_the_end() {
+    let Some(server) = redis() else { return };
+    let upstream = Upstream::always(Reply::chat("hi"));
+    let gateway = start(&upstream, &server, "limits: { by: ip, budget: { day: { tokens: 100000 } } }\n");
+    gateway.send(&chat(4000)).expect(200);
+    wait_counted(&server, "tokens/day", 5);
+    server.hang();
+    // It gets these claims and does not answer them; one client leaves before it is known.
+    drop(gateway.ask(&chat(4000)));
+    for _ in 0..3 {
+        gateway.send(&chat(4000)).expect(200);
+    }
+    wait_up(&gateway, false);
+    gateway.send(&chat(4000)).expect(200);
+    server.go_on();
+    wait_up(&gateway, true);
+    // Whoever left may have been let in before that was known, and is charged for it.
+    eventually("what was used", || (25..=30).contains(&counted(&server, "tokens/day")).then_some(()));
+    assert_eq!(metric(&gateway, "witgate_shared_state_corrections_dropped_total"), Some(0.0));
+}
+
+#[test]
+fn an_upstream_that_one_gateway_finds_down_is_left_alone_by_the_others() {
+    let Some(server) = redis() else { return };
+    let upstream = Upstream::always(Reply::error(500, "no"));
+    let breaker = "breaker: { failures: 3, cooldown: 60s }\n";
+    let (one, two) = (start(&upstream, &server, breaker), start(&upstream, &server, breaker));
+    for _ in 0..3 {
+        one.send(&Request::chat("hi")).expect(500);
+    }
+    let breaker = |gateway: &Gateway| {
+        let shown = gateway.send_admin(&Request::get("/admin/upstreams")).expect(200).json();
+        shown["upstreams"][0]["breaker"].clone()
+    };
+    eventually("the other to hear of it", || (breaker(&two)["state"] == "open").then_some(()));
+    assert_eq!((&breaker(&one)["trips"], &breaker(&two)["trips"]), (&json!(1), &json!(0)));
+    assert_eq!(upstream.count(), 3);
+}
+
+#[test]
+fn of_two_gateways_with_one_folder_one_keeps_its_counts() {
+    let upstream = Upstream::always(Reply::chat("hi"));
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    let further = format!(
+        "audit: {{ enabled: false, path: {}/record.db }}\nlimits: {{ by: ip, requests: 100/1h }}\n",
+        folder.path().display()
+    );
+    let start = || Gateway::start(&config(&upstream, "memory", &further));
+    let kept = || {
+        let text = std::fs::read(folder.path().join("witgate-limits.json")).ok()?;
+        let counts: Value = serde_json::from_slice(&text).expect("it is whole at any time");
+        let slots = counts["meters"][0]["slots"].as_array()?.clone();
+        Some(slots.iter().filter_map(|slot| slot[1].as_u64()).sum::<u64>())
+    };
+    let (one, two) = (start(), start());
+    one.send(&Request::chat("hi")).expect(200);
+    eventually("the first one's count", || (kept() == Some(1)).then_some(()));
+    two.send(&Request::chat("hi")).expect(200);
+    two.send(&Request::chat("hi")).expect(200);
+    eventually("a warning", || two.stderr().contains("another gateway writes it").then_some(()));
+    assert_eq!(kept(), Some(1));
+    drop(one);
+    eventually("the other one's", || (kept() == Some(2)).then_some(()));
 }

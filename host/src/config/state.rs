@@ -10,7 +10,7 @@ pub enum State {
     /// In this process alone.
     #[default]
     Memory,
-    /// On a Redis or Valkey server that other gateways use, too: its URL, `redis://` or, with TLS, `rediss://`.
+    /// On a Redis server that other gateways use, too: its URL, `redis://` or, with TLS, `rediss://`.
     Redis(Secret),
 }
 

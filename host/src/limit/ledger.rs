@@ -1,7 +1,9 @@
 //! Where claims are counted.
 //!
 //! Where several gateways share a server, that one decides, and what it grants is counted in this process, too: when it
-//! is lost, the local counts go on from what this gateway has granted itself, and a budget that is used up stays so.
+//! is lost, the local counts go on from what this gateway has granted itself. What is granted meanwhile is told to the
+//! server when it is back. A server may have forgotten what it knew; so a budget of a day or a month that this gateway
+//! alone has used up stays so, whatever the server says.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,13 +28,17 @@ impl Ledger {
 
     /// Counts all of the claims or none of them.
     ///
-    /// Dropping the future may leave them counted.
+    /// Dropping the future leaves none counted.
     ///
     /// # Errors
     ///
     /// The claim for which there is no room for the longest time.
     pub(crate) async fn claim(&self, claims: &[Claim]) -> Result<Taken, Refused> {
         let Some(shared) = &self.shared else { return self.local.claim(claims, now_ms()) };
+        // All that this process has counted was granted, so that it never refuses what the server would rightly grant.
+        if let Some(refused) = self.local.used_up(claims, now_ms()) {
+            return Err(refused);
+        }
         match shared.counts.claim(claims).await {
             Ok(decided) => {
                 let taken = decided?;
@@ -43,12 +49,18 @@ impl Ledger {
         }
     }
 
-    /// Replaces what a claim has counted by another amount, where it was counted, in the slot of `at_ms`. Does not wait.
+    /// Replaces what a claim has counted by another amount, in the slot of `at_ms`; what was counted here alone is told to
+    /// the other gateways. Does not wait.
     pub(crate) fn correct(&self, claim: &Claim, keeper: Keeper, at_ms: u64, amount: u64) {
         self.local.correct(claim, at_ms, amount);
-        if let Some(shared) = self.shared.as_ref().filter(|_| keeper == Keeper::Shared) {
-            shared.counts.correct(claim, at_ms, amount);
+        if let Some(shared) = &self.shared {
+            shared.counts.correct(claim, keeper, at_ms, amount);
         }
+    }
+
+    /// Whether other gateways' counts count, too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.is_some()
     }
 
     /// How the meters of claims stand that were refused, as far as this process has counted.

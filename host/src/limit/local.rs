@@ -66,21 +66,41 @@ impl Local {
     /// The claim for which there is no room for the longest time.
     pub(crate) fn claim(&self, claims: &[Claim], now_ms: u64) -> Result<Taken, Refused> {
         let mut shards = self.shards();
-        let mut worst: Option<Refused> = None;
-        for (index, claim) in claims.iter().enumerate() {
-            let shard = &mut shards[self.shard(&claim.meter.id)];
-            let Some((standing, wait)) = shard.wait(claim, now_ms) else { continue };
-            if worst.is_none_or(|worst| worst.wait < wait) {
-                worst = Some(Refused { index, standing, wait });
-            }
-        }
-        if let Some(refused) = worst {
+        if let Some(refused) = self.refused(&mut shards, claims, now_ms, |_| true) {
             return Err(refused);
         }
         let add = |claim: &Claim| shards[self.shard(&claim.meter.id)].add(claim, now_ms);
         let standings = claims.iter().map(add).collect();
         self.has_changed.store(true, Ordering::Relaxed);
         Ok(Taken { at_ms: now_ms, keeper: Keeper::Local, standings })
+    }
+
+    /// The claim on a budget of a day or a month for which there is no room for the longest time, if there is any.
+    pub(crate) fn used_up(&self, claims: &[Claim], now_ms: u64) -> Option<Refused> {
+        let is_budget = |span: Span| matches!(span, Span::Day | Span::Month);
+        if !claims.iter().any(|claim| is_budget(claim.meter.span)) {
+            return None;
+        }
+        self.refused(&mut self.shards(), claims, now_ms, is_budget)
+    }
+
+    /// The claim for which there is no room for the longest time, of those on meters of certain spans.
+    fn refused(
+        &self,
+        shards: &mut [Shard],
+        claims: &[Claim],
+        now_ms: u64,
+        counts: impl Fn(Span) -> bool,
+    ) -> Option<Refused> {
+        let mut worst: Option<Refused> = None;
+        for (index, claim) in claims.iter().enumerate().filter(|(_, claim)| counts(claim.meter.span)) {
+            let shard = &mut shards[self.shard(&claim.meter.id)];
+            let Some((standing, wait)) = shard.wait(claim, now_ms) else { continue };
+            if worst.is_none_or(|worst| worst.wait < wait) {
+                worst = Some(Refused { index, standing, wait });
+            }
+        }
+        worst
     }
 
     /// Counts claims that were granted elsewhere.

@@ -68,8 +68,8 @@ pub(crate) struct Taken {
 pub(crate) enum Keeper {
     /// This process.
     Local,
-    /// The server that several gateways share.
-    Shared,
+    /// The server that several gateways share, in this life of it: one that loses what was counted begins another.
+    Shared(u64),
 }
 
 /// None of several claims was counted, because there is no room for one of them.

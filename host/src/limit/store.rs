@@ -1,9 +1,10 @@
 //! The file that keeps the counts over a restart.
 //!
-//! It is written beside and renamed, so that it is whole at any time. One that cannot be read is put aside, and counting
+//! It is written beside and renamed, so that it is whole at any time. Of several processes that have it in common one
+//! writes it: each would wipe out what the others have written. One that cannot be read is put aside, and counting
 //! begins anew: a gateway that does not start would be worse.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,13 @@ const NAME: &str = "witgate-limits.json";
 const VERSION: u32 = 1;
 /// A larger file was not written by a gateway, in bytes.
 const BYTES_MAX: u64 = 1 << 30;
+
+/// The right to write a file, which one process has until it is dropped.
+pub(crate) struct Hold {
+    path: PathBuf,
+    /// Locked, beside the file: that one is another file each time it is written.
+    _lock: fs::File,
+}
 
 #[derive(Serialize, Deserialize)]
 struct File {
@@ -76,30 +84,55 @@ pub(crate) fn put_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// Writes the counts in place of those that were written before.
-///
-/// # Errors
-///
-/// The folder cannot be made or written; the file is as it was. Blocks.
-pub(crate) fn write(path: &Path, counts: Vec<(Arc<str>, Count)>) -> io::Result<()> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder)?;
+impl Hold {
+    /// Takes the right to write this file.
+    ///
+    /// # Errors
+    ///
+    /// Another process has it, or the folder cannot be made or written. Blocks.
+    pub(crate) fn on(path: &Path) -> io::Result<Self> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder)?;
+        }
+        let beside = path.with_extension("json.lock");
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(beside)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "another gateway writes it, give each a folder of its own by `audit.path`",
+            )),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
-    let meters = counts
-        .into_iter()
-        .map(|(id, count)| Meter {
-            id: id.to_string(),
-            span: count.span.label(),
-            slots: count.slots().collect(),
-        })
-        .collect();
-    let beside = path.with_extension("json.new");
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    let mut file = BufWriter::new(file);
-    serde_json::to_writer(&mut file, &File { version: VERSION, meters })?;
-    file.flush()?;
-    file.get_ref().sync_data()?;
-    fs::rename(&beside, path)
+
+    /// Whether it is the right to write this one.
+    pub(crate) fn is_of(&self, path: &Path) -> bool {
+        self.path == path
+    }
+
+    /// Writes the counts in place of those that were written before.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written; the file is as it was. Blocks.
+    pub(crate) fn write(&self, counts: Vec<(Arc<str>, Count)>) -> io::Result<()> {
+        let meters = counts
+            .into_iter()
+            .map(|(id, count)| Meter {
+                id: id.to_string(),
+                span: count.span.label(),
+                slots: count.slots().collect(),
+            })
+            .collect();
+        let beside = self.path.with_extension("json.new");
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let mut file = BufWriter::new(file);
+        serde_json::to_writer(&mut file, &File { version: VERSION, meters })?;
+        file.flush()?;
+        file.get_ref().sync_data()?;
+        fs::rename(&beside, &self.path)
+    }
 }
 
 #[cfg(test)]
@@ -122,12 +155,23 @@ mod tests {
         let path = path(&folder.path().join("new/record.db"));
         assert_eq!(path, folder.path().join("new").join(NAME));
         assert_eq!(read(&path).unwrap(), []);
-        write(&path, counts()).unwrap();
+        let hold = Hold::on(&path).unwrap();
+        hold.write(counts()).unwrap();
         assert_eq!(read(&path).unwrap(), counts());
-        write(&path, Vec::new()).unwrap();
+        hold.write(Vec::new()).unwrap();
         assert_eq!(read(&path).unwrap(), []);
         let names: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().collect();
-        assert_eq!(names.len(), 1, "nothing is left beside it");
+        assert_eq!(names.len(), 2, "nothing but the lock is left beside it");
+    }
+
+    #[test]
+    fn one_writes_it_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(NAME);
+        let hold = Hold::on(&path).unwrap();
+        assert_eq!(Hold::on(&path).err().map(|error| error.kind()), Some(io::ErrorKind::ResourceBusy));
+        drop(hold);
+        Hold::on(&path).unwrap().write(counts()).unwrap();
     }
 
     #[test]
@@ -147,7 +191,7 @@ mod tests {
             assert_eq!(fs::read_to_string(aside).unwrap(), text);
             assert!(!path.exists());
         }
-        write(&path, counts()).unwrap();
+        Hold::on(&path).unwrap().write(counts()).unwrap();
         let whole = fs::read(&path).unwrap();
         for end in 0..whole.len() {
             fs::write(&path, &whole[..end]).unwrap();

@@ -1,13 +1,13 @@
--- Counts claims, all or none. KEYS: a hash of each meter, slot -> count. ARGV: the time, then for each claim its amount,
+-- Counts claims, all or none. KEYS: the server's life, then a hash of each meter, slot -> count. ARGV: the time, then for each claim its amount,
 -- its bound, the length of a slot, and how many slots before the current one count.
--- Answers {0, time, left, resets, left, resets, ...} or {index of the refused claim, time, left, resets, wait}.
-local now = clock(ARGV[1])
+-- Answers {0, time, life, left, resets, left, resets, ...} or {index of the refused claim, time, life, left, resets, wait}.
+local now, alive = clock(ARGV[1]), life(KEYS[1])
 local meters, counted = {}, {}
 local refused, wait_max
 
 local function leaves(meter, slot) return slot_start(slot + meter.depth + 1, meter.length) - now end
 
-for index, key in ipairs(KEYS) do
+for index, key in ipairs({unpack(KEYS, 2)}) do
   local at = 2 + (index - 1) * 4
   local meter = {
     key = key, amount = ARGV[at], bound = tonumber(ARGV[at + 1]),
@@ -48,10 +48,10 @@ end
 if refused then
   local meter = meters[refused]
   local resets = meter.newest and leaves(meter, meter.newest) or 0
-  return {refused, now, math.max(meter.bound - meter.used, 0), resets, wait_max}
+  return {refused, now, alive, math.max(meter.bound - meter.used, 0), resets, wait_max}
 end
 
-local answer = {0, now}
+local answer = {0, now, alive}
 for _, meter in ipairs(meters) do
   if #meter.dead > 0 then redis.call('HDEL', meter.key, unpack(meter.dead)) end
   if tonumber(meter.amount) > 0 then

@@ -1,5 +1,6 @@
 //! One connection for everything, kept open: watched while it is there, opened again with growing pauses when it is lost.
 
+use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,7 +13,7 @@ use redis::{
     AsyncConnectionConfig, Client, FromRedisValue, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind,
     RedisError, RedisResult, Script, ScriptInvocation, Value,
 };
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,8 @@ const RESPONSE_TIME_MAX: Duration = Duration::from_millis(100);
 /// So much longer it may take to hand on an answer that is there: a process that was given no processor for a while finds
 /// the time over and the answer at the same moment.
 const HANDOVER_TIME_MAX: Duration = Duration::from_millis(5);
+/// How long an answer is waited for that holds nobody up any more.
+const LATE_TIME_MAX: Duration = Duration::from_secs(300);
 /// How long connecting may take, TLS and the first answers included.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
 /// So many steps in a row without a good answer, and the connection counts as lost: one may be an accident.
@@ -141,35 +144,39 @@ impl Connection {
     ///
     /// Why there is no answer.
     pub(crate) async fn run<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, Unavailable> {
-        let link = self.link.load_full().filter(|link| !link.broken.is_cancelled());
-        let link = link.ok_or(Unavailable::Lost)?;
-        link.run(call).await.map_err(|fault| {
+        let link = self.link()?;
+        self.judge(link.run(call).await)
+    }
+
+    /// Runs a script to its end: an answer that nobody waits for any more, because it comes too late or because the future
+    /// was dropped, is given to `read` all the same, and what that makes of it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no answer yet.
+    pub(super) async fn run_to_end<T, U>(
+        &self,
+        call: ScriptInvocation<'static>,
+        read: impl FnOnce(RedisResult<T>) -> RedisResult<U> + Send + 'static,
+    ) -> Result<U, Unavailable>
+    where
+        T: FromRedisValue + Send + 'static,
+        U: Send + 'static,
+    {
+        let link = self.link()?;
+        self.judge(link.run_to_end(call, read).await)
+    }
+
+    fn link(&self) -> Result<Arc<Link>, Unavailable> {
+        self.link.load_full().filter(|link| !link.broken.is_cancelled()).ok_or(Unavailable::Lost)
+    }
+
+    fn judge<T>(&self, answered: Result<T, String>) -> Result<T, Unavailable> {
+        answered.map_err(|fault| {
             self.failures.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(fault, "a step on the shared state was not answered");
             Unavailable::NoAnswer
         })
-    }
-
-    /// The same, but waits for as long as the server is lost. What was sent and not answered is not sent again.
-    ///
-    /// # Errors
-    ///
-    /// The server did not answer well.
-    pub(super) async fn run_when_connected<T: FromRedisValue>(
-        &self,
-        call: &ScriptInvocation<'_>,
-    ) -> Result<T, Unavailable> {
-        let mut changes = self.condition.subscribe();
-        loop {
-            // The sender is this connection's own, so that neither wait can fail.
-            let _ = changes.wait_for(|condition| *condition == Condition::Connected).await;
-            match self.run(call).await {
-                Err(Unavailable::Lost) => {
-                    let _ = changes.changed().await;
-                }
-                done => return done,
-            }
-        }
     }
 
     /// How it has fared.
@@ -302,29 +309,59 @@ impl Connection {
 impl Link {
     async fn run<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, String> {
         let mut commands = self.commands.clone();
-        let mut answer = pin!(call.invoke_async(&mut commands));
-        let mut answered = tokio::time::timeout(RESPONSE_TIME_MAX, answer.as_mut()).await;
-        if answered.is_err() {
-            answered = tokio::time::timeout(HANDOVER_TIME_MAX, answer).await;
-        }
+        self.judge(in_time(call.invoke_async(&mut commands)).await)
+    }
+
+    async fn run_to_end<T, U>(
+        &self,
+        call: ScriptInvocation<'static>,
+        read: impl FnOnce(RedisResult<T>) -> RedisResult<U> + Send + 'static,
+    ) -> Result<U, String>
+    where
+        T: FromRedisValue + Send + 'static,
+        U: Send + 'static,
+    {
+        let mut commands = self.commands.clone();
+        let (sender, answer) = oneshot::channel();
+        tokio::spawn(async move {
+            let answered = tokio::time::timeout(LATE_TIME_MAX, call.invoke_async(&mut commands)).await;
+            let answered = answered.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
+            // It comes back where nobody waits for it, and goes with the channel where somebody has just left.
+            drop(sender.send(read(answered)));
+        });
+        // A task that is gone gives no answer.
+        self.judge(in_time(answer).await.and_then(Result::ok))
+    }
+
+    /// Notes whether there was a good answer.
+    fn judge<T>(&self, answered: Option<RedisResult<T>>) -> Result<T, String> {
         let fault = match answered {
-            Ok(Ok(value)) => {
+            Some(Ok(value)) => {
                 self.misses.store(0, Ordering::Relaxed);
                 return Ok(value);
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 if error.is_unrecoverable_error() {
                     self.broken.cancel();
                 }
                 error.to_string()
             }
-            Err(_) => format!("no answer within {RESPONSE_TIME_MAX:?}"),
+            None => format!("no answer within {RESPONSE_TIME_MAX:?}"),
         };
         if self.misses.fetch_add(1, Ordering::Relaxed) + 1 >= MISSES_MAX {
             self.broken.cancel();
         }
         Err(fault)
     }
+}
+
+/// An answer; none if it does not come in time.
+async fn in_time<F: Future>(answer: F) -> Option<F::Output> {
+    let mut answer = pin!(answer);
+    if let Ok(answered) = tokio::time::timeout(RESPONSE_TIME_MAX, answer.as_mut()).await {
+        return Some(answered);
+    }
+    tokio::time::timeout(HANDOVER_TIME_MAX, answer).await.ok()
 }
 
 /// Passes on what the server says by itself.

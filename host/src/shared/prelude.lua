@@ -5,6 +5,16 @@ local function clock(given)
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
+-- Which life of the server this is, as a number: one that has lost what was counted begins another.
+local function life(key)
+  local known = redis.call('GET', key)
+  if known then return tonumber(known) end
+  local time = redis.call('TIME')
+  local born = tonumber(time[1]) * 1000000 + tonumber(time[2])
+  redis.call('SET', key, string.format('%.0f', born))
+  return born
+end
+
 -- A given time passes as a test wants it: by the server's, keys would go too early.
 local function expire(key, ms)
   if ARGV[1] == '' then redis.call('PEXPIRE', key, ms) end

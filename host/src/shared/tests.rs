@@ -20,6 +20,7 @@ use self::server::RedisServer;
 use crate::calendar;
 use crate::config::State;
 use crate::config::secret::Secret;
+use crate::limit::ledger::{Ledger, now_ms};
 use crate::limit::meter::{Claim, Keeper, Meter, Refused, Span, Standing, Taken};
 use crate::shared::Shared;
 use crate::shared::connection::{Condition, Connection, Unavailable};
@@ -165,7 +166,7 @@ impl Model {
             *self.live(meter, now_ms).entry(slot(meter.span, now_ms).1).or_default() += amount;
         }
         let standings = claims.iter().map(|claim| self.standing(&claim.meter, now_ms)).collect();
-        Ok(Taken { at_ms: now_ms, keeper: Keeper::Shared, standings })
+        Ok(Taken { at_ms: now_ms, keeper: Keeper::Local, standings })
     }
 }
 
@@ -190,6 +191,7 @@ async fn claims_are_counted_as_one_process_counts_them() {
                 })
                 .collect();
             let answer = shared.counts.claim_at(&claims, Some(now_ms)).await.unwrap();
+            let answer = answer.map(|taken| Taken { keeper: Keeper::Local, ..taken });
             assert_eq!(answer, model.claim(&claims, now_ms), "{claims:?} at {now_ms}");
         }
     })
@@ -222,16 +224,16 @@ async fn a_correction_changes_what_was_counted_and_never_below_nothing() {
         asked.map(|taken| taken.standings[0].left)
     };
     for (amount, left) in [(30, Ok(70)), (90, Ok(20))] {
-        one.counts.correct(&first, taken.at_ms, amount);
+        one.counts.correct(&first, taken.keeper, taken.at_ms, amount);
         one.counts.flush().await;
         assert_eq!(ask().await, left);
     }
     let all = claim("a", Span::Month, 100, 1000);
-    two.counts.correct(&all, taken.at_ms, 0);
+    two.counts.correct(&all, taken.keeper, taken.at_ms, 0);
     two.counts.flush().await;
     assert_eq!(ask().await, Ok(100));
     // Months ago: it does not count any more, and is not counted again.
-    one.counts.correct(&first, taken.at_ms - 40 * DAY_MS, 99);
+    one.counts.correct(&first, taken.keeper, taken.at_ms - 40 * DAY_MS, 99);
     one.counts.flush().await;
     assert_eq!(ask().await, Ok(100));
 }
@@ -277,8 +279,7 @@ async fn a_lost_server_costs_nothing_and_comes_back() {
     }
     assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
     // What is used meanwhile is told when it is back.
-    let at_ms = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
-    shared.counts.correct(&claim("a", MINUTE, 10, 0), u64::try_from(at_ms).unwrap(), 4);
+    shared.counts.correct(&one[0], Keeper::Local, now_ms(), 4);
     server.restart();
     until(&shared.connection, Condition::Connected).await;
     tokio::time::timeout(PATIENCE, shared.counts.flush()).await.unwrap();
@@ -295,7 +296,7 @@ async fn a_server_that_hangs_is_lost_soon() {
     server.hang();
     let one = [claim("a", MINUTE, 1000, 1)];
     let asked = Instant::now();
-    let mut unanswered = 0;
+    let mut unanswered = 0_u64;
     while shared.counts.claim(&one).await != Err(Unavailable::Lost) {
         unanswered += 1;
     }
@@ -305,6 +306,101 @@ async fn a_server_that_hangs_is_lost_soon() {
     server.go_on();
     until(&shared.connection, Condition::Connected).await;
     shared.counts.claim(&one).await.unwrap().unwrap();
+}
+
+/// What is left of a meter, when all that is to be told has been.
+async fn left(shared: &Shared, meter: &Meter) -> u64 {
+    tokio::time::timeout(PATIENCE, shared.counts.flush()).await.unwrap();
+    let asked = shared.counts.claim(&[Claim { meter: meter.clone(), amount: 0 }]).await.unwrap();
+    asked.map_or(0, |taken| taken.standings[0].left)
+}
+
+#[tokio::test]
+async fn what_is_granted_too_late_or_to_nobody_is_given_back() {
+    let Some(server) = Server::start() else { return };
+    let shared = gateway(&server).await;
+    let one = claim("a", Span::Day, 1000, 100);
+    let all = std::slice::from_ref(&one);
+    assert!(shared.counts.claim(all).await.unwrap().is_ok());
+    server.hang();
+    assert_eq!(shared.counts.claim(all).await, Err(Unavailable::NoAnswer));
+    // It leaves while it waits, as a client does.
+    let left_early = tokio::time::timeout(Duration::from_millis(10), shared.counts.claim(all)).await;
+    assert!(left_early.is_err());
+    server.go_on();
+    let since = Instant::now();
+    while left(&shared, &one.meter).await != 900 {
+        assert!(since.elapsed() < PATIENCE, "{}", left(&shared, &one.meter).await);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(shared.counts.dropped(), 0);
+}
+
+#[tokio::test]
+async fn a_correction_leaves_alone_what_others_counted_after_a_loss() {
+    let Some(mut server) = Server::start() else { return };
+    let (one, two) = (gateway(&server).await, gateway(&server).await);
+    let large = claim("a", Span::Month, 1000, 400);
+    let taken = one.counts.claim(std::slice::from_ref(&large)).await.unwrap().unwrap();
+    server.kill();
+    for shared in [&one, &two] {
+        until(&shared.connection, Condition::Lost).await;
+    }
+    server.restart();
+    for shared in [&one, &two] {
+        until(&shared.connection, Condition::Connected).await;
+    }
+    let small = claim("a", Span::Month, 1000, 7);
+    two.counts.claim(std::slice::from_ref(&small)).await.unwrap().unwrap();
+    one.counts.correct(&large, taken.keeper, taken.at_ms, 5);
+    assert_eq!(left(&one, &large.meter).await, 1000 - 7 - 5);
+}
+
+#[tokio::test]
+async fn nothing_is_granted_twice_after_an_outage() {
+    let Some(mut server) = Server::start() else { return };
+    let (one, two) = (gateway(&server).await, gateway(&server).await);
+    let ledger = Ledger::new(Some(one.clone()));
+    let budget = |amount| [claim("a", Span::Day, 100, amount)];
+    let window = |amount| [claim("b", MINUTE, 100, amount)];
+    ledger.claim(&budget(20)).await.unwrap();
+    server.kill();
+    until(&one.connection, Condition::Lost).await;
+    for claims in [budget(50), window(60)] {
+        let taken = ledger.claim(&claims).await.unwrap();
+        assert_eq!(taken.keeper, Keeper::Local);
+        ledger.correct(&claims[0], taken.keeper, taken.at_ms, 40);
+    }
+    server.restart();
+    for shared in [&one, &two] {
+        until(&shared.connection, Condition::Connected).await;
+    }
+    // The server has nothing from before: what was granted without it is told, what it had granted is known here.
+    assert_eq!(left(&one, &window(0)[0].meter).await, 60);
+    assert_eq!(left(&one, &budget(0)[0].meter).await, 60);
+    assert_eq!(two.counts.claim(&budget(61)).await.unwrap().unwrap_err().standing.left, 60);
+    let refused = ledger.claim(&budget(41)).await.unwrap_err();
+    assert_eq!((refused.index, refused.standing.left), (0, 40));
+    assert!(matches!(ledger.claim(&budget(40)).await.unwrap().keeper, Keeper::Shared(_)));
+}
+
+#[tokio::test]
+async fn an_outage_of_many_requests_is_told_whole() {
+    let Some(mut server) = Server::start() else { return };
+    let shared = gateway(&server).await;
+    server.kill();
+    until(&shared.connection, Condition::Lost).await;
+    let one = claim("a", Span::Month, 1 << 40, 1);
+    for number in 0..30_000 {
+        shared.counts.correct(&one, Keeper::Local, now_ms(), 1);
+        if number % 1000 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    server.restart();
+    until(&shared.connection, Condition::Connected).await;
+    assert_eq!(left(&shared, &one.meter).await, (1 << 40) - 30_000);
+    assert_eq!(shared.counts.dropped(), 0);
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ enum Shape {
     JsonObject,
     /// Items of `retry.on`.
     Failures,
-    /// `memory`, or the URL of a Redis or Valkey server.
+    /// `memory`, or the URL of a Redis server.
     State,
     Anything,
 }

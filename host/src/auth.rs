@@ -9,6 +9,7 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 
+use crate::config::Tenant;
 use crate::config::secret::Secret;
 use crate::error::{Error, ErrorKind, Result};
 use crate::headers;
@@ -35,13 +36,24 @@ pub(crate) struct Caller {
     pub(crate) tenant: Option<Arc<str>>,
     /// What the configuration says of it, if it came with a key of the gateway's own.
     pub(crate) account: Option<Arc<Account>>,
+    /// The upstreams that may answer it, if it has no account, as its tenant's; none listed means all.
+    pub(crate) upstreams: Vec<Arc<str>>,
+    /// How limits name it where they tell callers apart by a header, which may be gone by now.
+    pub(crate) mark: Option<String>,
 }
 
 impl Caller {
     /// The caller that an account is for; what it presented has done its work.
     pub(crate) fn of(account: Arc<Account>) -> Self {
         let (key, tenant) = (Some(account.name.clone()), account.tenant.clone());
-        Self { credential: None, key, tenant, account: Some(account) }
+        Self { key, tenant, account: Some(account), ..Self::default() }
+    }
+
+    /// The caller that a plugin names, of one of these tenants or another one; what it presented is not for an upstream.
+    pub(crate) fn named(key: Option<Arc<str>>, tenant: Option<Arc<str>>, tenants: &[Tenant]) -> Self {
+        let known = tenants.iter().find(|known| tenant.as_ref() == Some(&known.name));
+        let upstreams = known.map(|known| known.upstreams.clone()).unwrap_or_default();
+        Self { key, tenant, upstreams, ..Self::default() }
     }
 
     /// Refuses an endpoint that the key is not for.
@@ -77,12 +89,17 @@ impl Caller {
 
     /// Whether an upstream of this name may answer it.
     pub(crate) fn may_use_upstream(&self, name: &str) -> bool {
-        self.account.as_ref().is_none_or(|account| account.may_use_upstream(name))
+        let pinned = self.pinned();
+        pinned.is_empty() || pinned.iter().any(|upstream| **upstream == *name)
     }
 
     /// Whether not every upstream may answer it.
     pub(crate) fn is_pinned(&self) -> bool {
-        self.account.as_ref().is_some_and(|account| !account.upstreams.is_empty())
+        !self.pinned().is_empty()
+    }
+
+    fn pinned(&self) -> &[Arc<str>] {
+        self.account.as_ref().map_or(&self.upstreams, |account| &account.upstreams)
     }
 
     /// Whether it may use paths that nobody knows, where callers have to say who they are.

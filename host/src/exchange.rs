@@ -18,9 +18,11 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::{Audit, Place};
+use crate::auth::Caller;
 use crate::chat::{StopReason, Usage};
 use crate::config::secret::Secret;
 use crate::error::{Blame, Error, ErrorKind};
+use crate::limit::party::Origin;
 use crate::limit::permit::{End, Permit};
 use crate::limit::queue::{self, Queue};
 use crate::log::Log;
@@ -98,7 +100,7 @@ pub(crate) struct Exchange {
     pub(crate) cost: Option<u64>,
     /// Its place in the audit's queue, if it was admitted to one.
     pub(crate) place: Option<Place>,
-    /// Its place in the gateway, held to its end; none before it has one.
+    /// Its place in the gateway, held to its end; none before it has one, and while it waits for a place at an upstream.
     pub(crate) in_flight: Option<queue::Place>,
     /// The client's id if it sent a sane one, else a new one.
     pub(crate) id: HeaderValue,
@@ -393,6 +395,11 @@ impl Exchange {
             started: Instant::now(),
             activity: activity.clone(),
         }
+    }
+
+    /// Whose it is, as limits and the queue tell callers apart.
+    pub(crate) fn origin<'a>(&'a self, caller: &'a Caller) -> Origin<'a> {
+        Origin { caller, name: self.caller.as_deref(), client: self.client }
     }
 
     /// A number nobody can foresee, for draws and jitter.

@@ -22,13 +22,12 @@ use crate::auth::{self, Account, Caller, Recognised};
 use crate::budget::{Budget, Share};
 use crate::client_address::client_address;
 use crate::compression;
-use crate::config::{ErrorCompat, Server};
+use crate::config::{ErrorCompat, Server, Tenant};
 use crate::cors;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::{Activity, Aside, Exchange, REQUEST_ID};
 use crate::headers;
 use crate::health;
-use crate::limit::party::Origin;
 use crate::limit::{Asked, Limits, party};
 use crate::metrics;
 use crate::models;
@@ -63,6 +62,10 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// What is set aside for a body before it is there, in bytes; a client's word for more is not taken. It holds a long prompt;
 /// more would let clients that announce much and send nothing fill the memory.
 const BODY_RESERVED_MAX: u64 = 128 << 10;
+
+/// How much of a body that is held in memory has to arrive within each [`UPLOAD_IDLE_MAX`], in bytes: 35 kbit/s. Who sends a
+/// byte now and then would otherwise hold what is here already for as long as it likes.
+const UPLOAD_STEP: u64 = 256 << 10;
 
 /// The gateway: what every connection shares.
 pub(crate) struct Gateway {
@@ -173,16 +176,22 @@ impl Gateway {
         if self.activity.log.keeps_tokens() {
             exchange.token = auth::credential(&head);
         }
-        let caller = match snapshot.gate.recognise(&head, exchange.started_at) {
+        let mark = party::mark(&snapshot.config.limits.by, &head.headers);
+        let mut caller = match snapshot.gate.recognise(&head, exchange.started_at) {
             Recognised::Account(account) => admit(account, &mut head, exchange)?,
             recognised if chain.has(Hook::Authenticate) => {
-                Box::pin(authenticate(&mut chain, endpoint, &mut head, client, recognised, exchange)).await?
+                let tenants = &snapshot.config.tenants;
+                Box::pin(authenticate(&mut chain, endpoint, &mut head, tenants, recognised, exchange)).await?
             }
             Recognised::Nobody(error) => return Err(error),
             Recognised::Anybody => auth::identify(&mut head),
         };
+        caller.mark = mark;
         endpoint.map_or(Ok(()), |endpoint| caller.check_endpoint(endpoint))?;
         // What most requests pass by is boxed: a future is as large as the largest thing it may have to wait for.
+        if party::has_any(&snapshot.config, &caller) {
+            Box::pin(self.claim(snapshot, &caller, Asked::Entry, exchange)).await?;
+        }
         let mut job = match Endpoint::of(head.uri.path()) {
             None => {
                 let may_pass = !snapshot.gate.is_guarded() || caller.may_pass_through();
@@ -191,9 +200,6 @@ impl Gateway {
             }
             Some((endpoint @ (Endpoint::Models | Endpoint::Model), id)) => {
                 allow_method(endpoint.methods(), &head.method)?;
-                if party::has_any(&snapshot.config, &caller) {
-                    Box::pin(self.claim(snapshot, &caller, &head.headers, Asked::Nothing, exchange)).await?;
-                }
                 // Somebody who is nobody shall not make the gateway read its files.
                 let may_reload = !snapshot.has_keys() || exchange.caller.is_some();
                 return Box::pin(self.list_models(caller, may_reload, id)).await;
@@ -211,8 +217,9 @@ impl Gateway {
         }
         if party::has_any(&snapshot.config, &job.caller) {
             let model = exchange.model.clone().unwrap_or_else(|| job.model.clone());
-            let asked = asked(&job, &model);
-            Box::pin(self.claim(snapshot, &job.caller, &job.headers, asked, exchange)).await?;
+            if let Some(asked) = asked(&job, &model) {
+                Box::pin(self.claim(snapshot, &job.caller, asked, exchange)).await?;
+            }
         }
         self.admit(&job, snapshot, exchange).await?;
         if exchange.is_stream && snapshot.config.server.keepalive_early {
@@ -252,13 +259,13 @@ impl Gateway {
         Ok(Some(Answer::Own(status, headers, body)))
     }
 
-    /// Takes a place in the gateway, which the exchange holds to its end.
+    /// Takes a place in the gateway, which the exchange holds to its end unless it has to wait for an upstream.
     async fn admit(&self, job: &Job, snapshot: &Snapshot, exchange: &mut Exchange) -> Result<()> {
         let (queue, limits) = (&self.activity.queue, &snapshot.config.limits);
         exchange.in_flight = queue.enter();
         if exchange.in_flight.is_none() {
             let began = Instant::now();
-            let caller = queue.caller(&limits.by, &job.who(exchange.client));
+            let caller = queue.caller(&exchange.origin(&job.caller).as_one(&limits.by));
             let place = Box::pin(queue.admit(caller, limits)).await;
             exchange.waited += began.elapsed();
             exchange.in_flight = Some(place?);
@@ -266,21 +273,23 @@ impl Gateway {
         Ok(())
     }
 
-    /// Claims what the request is expected to use of what its caller may.
+    /// Claims what the request asks for of what its caller may use.
     async fn claim(
         &self,
         snapshot: &Snapshot,
         caller: &Caller,
-        headers: &HeaderMap,
         asked: Asked<'_>,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        let origin = Origin { caller, name: exchange.caller.as_deref(), client: exchange.client, headers };
-        let (permit, admitted) = self.limits.admit(&snapshot.config, &origin, &asked).await;
+        let origin = exchange.origin(caller);
+        let (mut permit, admitted) = self.limits.admit(&snapshot.config, &origin, &asked).await;
         if permit.counts_tokens() && exchange.recording.is_none() {
             // The tokens of an answer that is cut off can be estimated only from what is kept of it.
             let recording = Recording::begin(&HeaderMap::new(), &[], None);
             exchange.recording = Some(Box::new(recording));
+        }
+        if let Some(mut before) = exchange.permit.take() {
+            permit.follow(&mut before);
         }
         exchange.permit = Some(permit);
         admitted
@@ -405,25 +414,24 @@ async fn authenticate(
     chain: &mut Chain,
     endpoint: Option<Endpoint>,
     head: &mut request::Parts,
-    client: IpAddr,
+    tenants: &[Tenant],
     recognised: Recognised,
     exchange: &mut Exchange,
 ) -> Result<Caller> {
-    let principal = chain.authenticate(endpoint, head, client).await;
+    let principal = chain.authenticate(endpoint, head, exchange.client).await;
     chain.note_in(exchange);
     let principal = principal?;
     if let (None, Recognised::Nobody(error)) = (&principal, recognised) {
         return Err(error);
     }
-    let mut caller = auth::identify(head);
-    if let Some(Principal { name, tenant, key }) = principal {
-        exchange.caller = Some(name);
-        exchange.tenant.clone_from(&tenant);
-        exchange.key.clone_from(&key);
-        // It is a key of this gateway and not the upstream's.
-        caller = Caller { credential: None, key, tenant, account: None };
-    }
-    Ok(caller)
+    let caller = auth::identify(head);
+    let Some(Principal { name, tenant, key }) = principal else { return Ok(caller) };
+    exchange.caller = Some(name);
+    exchange.tenant.clone_from(&tenant);
+    exchange.key.clone_from(&key);
+    // It is a key of this gateway: neither the upstream's nor for the log.
+    exchange.token = None;
+    Ok(Caller::named(key, tenant, tenants))
 }
 
 impl Plugins {
@@ -457,7 +465,14 @@ impl Plugins {
                 job.take_back(view);
                 Ok(None)
             }
-            Flow::Respond(answer) => self.synthetic(view, answer, exchange).await.map(Some),
+            Flow::Respond(answer) => {
+                // A plugin may know the answer, but not that the key is for this model.
+                if job.endpoint.is_some() {
+                    let edited = view.request.as_ref().map(openai::Request::model);
+                    job.caller.check_model(edited.unwrap_or(&job.model))?;
+                }
+                self.synthetic(view, answer, exchange).await.map(Some)
+            }
             Flow::MoveOn(_) => Ok(None),
         }
     }
@@ -628,6 +643,28 @@ struct BodyReader {
     buffered_bytes_max: u64,
     len_announced: Option<u64>,
     len: u64,
+    pace: Pace,
+}
+
+/// How fast a body has to arrive: each [`UPLOAD_STEP`] of it within [`UPLOAD_IDLE_MAX`].
+struct Pace {
+    /// By when the next step has to be taken.
+    due: Instant,
+    /// The length with which it is.
+    step_at: u64,
+}
+
+impl Pace {
+    fn begin(len: u64) -> Self {
+        Self { due: Instant::now() + UPLOAD_IDLE_MAX, step_at: len + UPLOAD_STEP }
+    }
+
+    /// So much is there now.
+    fn note(&mut self, len: u64) {
+        if len >= self.step_at {
+            *self = Self::begin(len);
+        }
+    }
 }
 
 impl BodyReader {
@@ -640,6 +677,7 @@ impl BodyReader {
             buffered_bytes_max: server.buffered_bytes_max,
             len_announced,
             len: 0,
+            pace: Pace::begin(0),
         };
         if len_announced.is_some_and(|len| len > reader.bytes_max) {
             Err(reader.too_large())
@@ -651,10 +689,11 @@ impl BodyReader {
     async fn read(&mut self) -> Result<Option<Bytes>> {
         loop {
             let Some(body) = &mut self.body else { return Ok(None) };
-            let frame = tokio::time::timeout(UPLOAD_IDLE_MAX, body.frame()).await;
+            let frame = tokio::time::timeout_at(self.pace.due, body.frame()).await;
             let Some(frame) = frame.map_err(|_| too_slow())? else { return Ok(None) };
             let Ok(data) = frame.map_err(broken_off)?.into_data() else { continue };
             self.len += data.len() as u64;
+            self.pace.note(self.len);
             if self.len > self.bytes_max {
                 return Err(self.too_large());
             }
@@ -770,14 +809,14 @@ fn unknown_path_job(
     })
 }
 
-/// What a request asks for, as far as limits are concerned; the model is the client's.
-fn asked<'a>(job: &'a Job, model: &'a str) -> Asked<'a> {
-    let Some(endpoint) = job.endpoint else { return Asked::Nothing };
+/// What a request asks for that has tokens, which a path that is passed on has not; the model is the client's.
+fn asked<'a>(job: &'a Job, model: &'a str) -> Option<Asked<'a>> {
+    let endpoint = job.endpoint?;
     let request = match &job.payload {
         Payload::Json(request) => Some(request),
         Payload::Form { .. } | Payload::Opaque { .. } => None,
     };
-    Asked::Answer { endpoint, model, request }
+    Some(Asked::Answer { endpoint, model, request })
 }
 
 /// Whether some server might read a path as leading upwards, however it is encoded.
@@ -938,6 +977,25 @@ mod tests {
             panic!("a defect")
         };
         assert_eq!(caught::<()>(pin!(work)).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_has_to_arrive_at_a_pace() {
+        let mut pace = Pace::begin(0);
+        let first = pace.due;
+        tokio::time::advance(UPLOAD_IDLE_MAX / 2).await;
+        for len in [1, 2, UPLOAD_STEP - 1] {
+            pace.note(len);
+            assert_eq!(pace.due, first, "{len} bytes are no reason to wait longer");
+        }
+        pace.note(5 * UPLOAD_STEP);
+        let second = pace.due;
+        assert_eq!(second, first + UPLOAD_IDLE_MAX / 2);
+        tokio::time::advance(UPLOAD_IDLE_MAX / 2).await;
+        pace.note(6 * UPLOAD_STEP - 1);
+        assert_eq!(pace.due, second, "what came early does not count twice");
+        pace.note(6 * UPLOAD_STEP);
+        assert!(pace.due > second);
     }
 
     #[test]

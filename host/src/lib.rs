@@ -10,11 +10,12 @@
 //!           respond, top to bottom:
 //!             cors, health     what is answered without an upstream
 //!             auth             the gateway's keys, tokens and plugins say who is calling; the credential leaves the headers
+//!             claim            the request itself, and its place among its caller's, are claimed of the caller's limits
 //!             wire::Endpoint   path -> endpoint; an unknown path goes to the default upstream or is a 404
 //!             models           the merged list of models
 //!             read_job         the body, within the limits; wire reads it once: routing view and places to edit
 //!             on-request       the plugins that match, in order: they edit, answer or refuse
-//!             claim            what the request is expected to use is claimed of its caller's limits
+//!             claim            the tokens that it is expected to use, and what they cost, are claimed too
 //!             admit            a place in the gateway, which the exchange holds to its end, or a fair wait for one
 //!             dispatch         route ranks the candidates, plugins may reorder them; one attempt after another until one
 //!                              has answered, each shown to the plugins before and after
@@ -116,7 +117,7 @@
 //!
 //! **A place is counted without a lock, and waited for with one.** Who finds a place pays two atomic steps; only who finds
 //! none stands in the line, under one lock for the gateway and all upstreams, so that a request can wait for several
-//! upstreams and take the first. Callers take turns, and in a full line the one with the most makes room for others.
+//! upstreams and take the first; while it does, its place in the gateway is for others. Callers take turns, and in a full line the one with the most makes room for others.
 //!
 //! **A stream's answer is put together for the record as it goes**, in steps of 16 KiB: a copy of the bytes is all that the
 //! stream itself pays for each event, and a thousand long streams do not hold their events twice.

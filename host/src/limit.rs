@@ -9,8 +9,9 @@
 //! store       the file that keeps the counts over a restart
 //! ```
 //!
-//! A request claims what it is expected to use, all of it or nothing, before an upstream is asked: one request each, its
-//! prompt's tokens as estimated and the answer's as it bounds them. When its exchange ends, the claims on tokens and money
+//! A request claims itself and its place before its body is read, so that an upload is bounded as everything else. Before an
+//! upstream is asked it claims the tokens that it is expected to use, all of them or none: its prompt's as estimated and
+//! the answer's as it bounds them. Who is refused these has made a request all the same. When its exchange ends, the claims on tokens and money
 //! are replaced by what was really used. The counts outlive every configuration: a meter is known by its name, and its
 //! bound comes with each claim.
 
@@ -78,9 +79,9 @@ struct Saving {
 
 /// What a request asks for.
 pub(crate) enum Asked<'a> {
-    /// What has no tokens: a list of models, a path that is passed on.
-    Nothing,
-    /// An answer of this model by the name the client gave, to what is read of the request.
+    /// To be let in, before more of it is read than its head: it counts as one request, and as one that runs.
+    Entry,
+    /// An answer of this model by the name the client gave, to what is read of the request: it counts by its tokens.
     Answer { endpoint: Endpoint, model: &'a str, request: Option<&'a Request> },
 }
 
@@ -147,9 +148,11 @@ impl Limits {
             .collect();
         let (claims, kinds): (Vec<Claim>, Vec<(Scope, What)>) =
             wanted.into_iter().map(|wanted| (wanted.claim, (wanted.scope, wanted.what))).unzip();
-        if let Err(error) =
-            self.enter(parties, permit).and_then(|()| self.check_size(&claims, &kinds, permit))
-        {
+        let entered = match asked {
+            Asked::Entry => self.enter(parties, permit),
+            Asked::Answer { .. } => self.check_size(&claims, &kinds, permit),
+        };
+        if let Err(error) = entered {
             self.show(&claims, &kinds, permit);
             return Err(error);
         }
@@ -402,10 +405,10 @@ fn wanted(party: &Party<'_>, asked: &Asked<'_>, expected: Usage, price: Option<&
         all.push(Wanted { scope: party.scope, what, claim });
     };
     let quota = party.quota;
-    if let Some(rate) = quota.requests {
-        want(What::Requests, Span::Window(rate.window), rate.count, 1);
-    }
-    if matches!(asked, Asked::Nothing) {
+    if matches!(asked, Asked::Entry) {
+        if let Some(rate) = quota.requests {
+            want(What::Requests, Span::Window(rate.window), rate.count, 1);
+        }
         return all;
     }
     if let Some(rate) = quota.tokens {
@@ -433,7 +436,7 @@ fn counts_tokens(party: &Party<'_>) -> bool {
 /// The first price that fits the model.
 fn price<'c>(config: &'c Config, asked: &Asked<'_>) -> Option<&'c Price> {
     match asked {
-        Asked::Nothing => None,
+        Asked::Entry => None,
         Asked::Answer { model, .. } => config.prices.iter().find(|price| price.models.matches(model)),
     }
 }
@@ -501,7 +504,6 @@ mod tests {
     use std::net::IpAddr;
 
     use bytes::Bytes;
-    use http::HeaderMap;
 
     use super::*;
     use crate::auth::Caller;
@@ -524,13 +526,18 @@ mod tests {
     }
 
     async fn admit(limits: &Arc<Limits>, config: &Config, members: &str) -> (Box<Permit>, Result<()>) {
-        let (caller, headers) = (Caller::default(), HeaderMap::new());
-        let origin =
-            Origin { caller: &caller, name: None, client: IpAddr::from([192, 0, 2, 1]), headers: &headers };
+        let caller = Caller::default();
+        let origin = Origin { caller: &caller, name: None, client: IpAddr::from([192, 0, 2, 1]) };
+        let (mut entered, is_let_in) = limits.admit(config, &origin, &Asked::Entry).await;
+        if is_let_in.is_err() {
+            return (entered, is_let_in);
+        }
         let request = request(members);
         let asked =
             Asked::Answer { endpoint: Endpoint::ChatCompletions, model: "m", request: Some(&request) };
-        limits.admit(config, &origin, &asked).await
+        let (mut permit, admitted) = limits.admit(config, &origin, &asked).await;
+        permit.follow(&mut entered);
+        (permit, admitted)
     }
 
     /// What is used: of requests, of tokens in the window, of tokens and of money in the day.
@@ -568,7 +575,7 @@ prices: { m: { input: 1, output: 2 } }\n";
         let (shown, refused) = admit(&limits, &wide, "").await;
         let error = refused.unwrap_err();
         assert_eq!(error.kind, ErrorKind::BudgetUsedUp, "the one with the longest wait is told");
-        assert_eq!(shown.shown.map(|standing| standing.map(|standing| standing.left)), [Some(8), Some(0)]);
+        assert_eq!(shown.shown.map(|standing| standing.map(|standing| standing.left)), [Some(7), Some(0)]);
         permit.settle(End::default());
         let narrow = config("limits: { tokens: 1/1m }\n");
         let (_, refused) = admit(&limits, &narrow, "").await;

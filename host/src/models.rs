@@ -12,7 +12,7 @@ use http::{HeaderMap, Method};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::auth::{Account, Caller};
+use crate::auth::Caller;
 use crate::budget::Budget;
 use crate::config::ModelMatch;
 use crate::error::{Error, ErrorKind, Result, Timer};
@@ -51,9 +51,15 @@ type Fetched = Result<Listed, Arc<str>>;
 
 #[derive(Clone)]
 struct Listed {
-    models: Arc<[Model]>,
+    offers: Arc<[Offer]>,
     /// Whether every upstream said what it has.
     is_complete: bool,
+}
+
+/// One model of one upstream. Several upstreams may have the same; which of them a caller may use decides what it sees.
+struct Offer {
+    upstream: Arc<str>,
+    model: Model,
 }
 
 impl Entry {
@@ -112,38 +118,29 @@ impl ModelsCache {
 ///
 /// `UpstreamUnreachable` when no upstream gave a list, `ModelNotFound` for an id that is not in it.
 pub(crate) async fn answer(snapshot: Arc<Snapshot>, caller: Caller, id: &str) -> Result<Bytes> {
-    let account = caller.account.clone();
-    let models = aggregated(snapshot.clone(), caller).await?;
-    let may_use =
-        |model: &&Model| account.as_ref().is_none_or(|account| is_for(account, &snapshot, &model.id));
+    let offers = aggregated(snapshot, &caller).await?;
+    let may_use = |offer: &&Offer| {
+        caller.may_use_upstream(&offer.upstream) && caller.may_use_model(&offer.model.id)
+    };
+    let mut models = offers.iter().filter(may_use).map(|offer| &offer.model);
     if id.is_empty() {
-        return Ok(match &account {
-            None => list::encode_list(&models),
-            Some(_) => list::encode_list(&models.iter().filter(may_use).cloned().collect::<Vec<_>>()),
-        });
+        let mut seen = HashSet::new();
+        return Ok(list::encode_list(models.filter(|model| seen.insert(&*model.id))));
     }
     let id = &*percent::decoded(id);
-    let found = models.iter().filter(may_use).find(|model| model.id == id);
     let missing = || Error::new(ErrorKind::ModelNotFound, format!("The model `{id}` does not exist."));
-    found.map(|model| model.raw.clone()).ok_or_else(missing)
+    models.find(|model| model.id == id).map(|model| model.raw.clone()).ok_or_else(missing)
 }
 
-/// Whether a key may use a model of the list, and one of its upstreams takes it.
-fn is_for(account: &Account, snapshot: &Snapshot, model: &str) -> bool {
-    let takes = |upstream: &Arc<Upstream>| {
-        account.may_use_upstream(&upstream.settings.name) && upstream.settings.accepts(model)
-    };
-    account.may_use_model(model) && (account.upstreams.is_empty() || snapshot.upstreams.iter().any(takes))
-}
-
-async fn aggregated(snapshot: Arc<Snapshot>, caller: Caller) -> Result<Arc<[Model]>> {
+async fn aggregated(snapshot: Arc<Snapshot>, caller: &Caller) -> Result<Arc<[Offer]>> {
     let key = caller.credential.as_ref().map_or(0, |key| snapshot.models.hasher.hash_one(key.expose()));
     let (mut entry, sender) = snapshot.models.entry(key);
     if let Some(sender) = sender {
+        let caller = Arc::new(caller.clone());
         // A task of its own: the one who asked first may leave without taking the list from the others. It is
         // bounded by FETCH_TIME_MAX, so a drain need not wait for it.
         tokio::spawn(async move {
-            let fetched = fetch_all(&snapshot, Arc::new(caller)).await;
+            let fetched = fetch_all(&snapshot, caller).await;
             if fetched.is_err() || snapshot.models.ttl.is_zero() {
                 snapshot.models.lists().remove(&key);
             }
@@ -152,7 +149,7 @@ async fn aggregated(snapshot: Arc<Snapshot>, caller: Caller) -> Result<Arc<[Mode
     }
     let fetched = entry.list.wait_for(Option::is_some).await.ok().and_then(|list| list.clone());
     match fetched {
-        Some(Ok(listed)) => Ok(listed.models),
+        Some(Ok(listed)) => Ok(listed.offers),
         Some(Err(message)) => Err(Error::new(ErrorKind::UpstreamUnreachable, &*message)),
         None => Err(Error::new(ErrorKind::Internal, "the list of models could not be fetched")),
     }
@@ -166,8 +163,7 @@ async fn fetch_all(snapshot: &Snapshot, caller: Arc<Caller>) -> Fetched {
             (upstream, tokio::spawn(async move { fetch(&task, &caller, has_keys).await }))
         })
         .collect();
-    let mut models = Vec::new();
-    let mut seen = HashSet::new();
+    let mut offers = Vec::new();
     let mut is_any_known = fetching.is_empty();
     let mut is_complete = true;
     for (upstream, task) in fetching {
@@ -180,16 +176,13 @@ async fn fetch_all(snapshot: &Snapshot, caller: Arc<Caller>) -> Fetched {
             Vec::new()
         });
         let routable = listed.into_iter().filter(|model| upstream.settings.accepts(&model.id));
-        for model in routable.chain(configured(upstream)) {
-            if seen.insert(model.id.clone()) {
-                models.push(model);
-            }
-        }
+        let all = routable.chain(configured(upstream));
+        offers.extend(all.map(|model| Offer { upstream: upstream.settings.name.clone(), model }));
     }
     if !is_any_known {
         return Err(Arc::from("no upstream gave a list of models"));
     }
-    Ok(Listed { models: models.into(), is_complete })
+    Ok(Listed { offers: offers.into(), is_complete })
 }
 
 /// The models whose full names the configuration tells: exact matches and the client's names of aliases.
@@ -264,7 +257,7 @@ mod tests {
     #[test]
     fn a_list_that_an_upstream_is_missing_from_is_asked_for_again_soon() {
         let ttl = |is_complete, ttl_s| {
-            let listed = Listed { models: Arc::new([]), is_complete };
+            let listed = Listed { offers: Arc::new([]), is_complete };
             listed.ttl(Duration::from_secs(ttl_s)).as_secs()
         };
         assert_eq!(ttl(true, 600), 600);

@@ -7,7 +7,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use witgate_tests::audit::wait;
 use witgate_tests::gateway::Launch;
-use witgate_tests::{Answer, Gateway, Reply, Request, Upstream, eventually};
+use witgate_tests::{Answer, Gateway, Received, Reply, Request, Upstream, eventually};
 
 /// What the gateways of these tests hash their keys with.
 const SECRET: &str = "the secret of these tests";
@@ -411,4 +411,94 @@ fn no_key_is_in_what_the_gateway_keeps_logs_or_tells() {
     assert_eq!(found, ["sk-good in a control"]);
     // The names are there to be told.
     assert!(gateway.send_admin(&Request::get("/admin/config")).text().contains("elsewhere"));
+}
+
+/// A plugin that knows `sk-plugged`, of the tenant `t`.
+fn door() -> String {
+    let sha256: String = Sha256::digest("sk-plugged").iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        "plugins:\n  - name: door\n    source: builtin:key-auth\n    config:\n      unknown: pass\n      missing: pass\n      \
+         keys: [{{ name: plugged, tenant: t, sha256: '{sha256}' }}]\n"
+    )
+}
+
+// parity: 134
+#[test]
+fn who_a_plugin_says_is_of_a_tenant_is_answered_by_its_upstreams() {
+    let models = |request: &Received, ids: &[&str]| match request.target.ends_with("/models") {
+        true => Reply::models(ids),
+        false => Reply::echo(request),
+    };
+    let one = Upstream::new(move |request| models(request, &["a"]));
+    let two = Upstream::new(move |request| models(request, &["b"]));
+    let config = config(&[key("a", "")], &[("one", &one, ""), ("two", &two, "")]);
+    let gateway =
+        Gateway::start(&format!("{config}tenants: [{{ name: t, upstreams: [two] }}]\n{}", door()));
+    for number in 0..10 {
+        gateway.send(&chat(&format!("m{number}"), "sk-plugged")).expect(200);
+    }
+    assert_eq!((one.count(), two.count()), (0, 10));
+    let list = gateway.send(&Request::get("/v1/models").header("x-api-key", "sk-plugged")).expect(200);
+    assert_eq!(ids(&list), ["b"]);
+}
+
+#[test]
+fn a_key_is_shown_nothing_of_upstreams_that_it_may_not_use() {
+    let one = Upstream::always(Reply::models(&["secret", "both", "one"]));
+    let two = Upstream::always(Reply::models(&["two", "both"]));
+    let keys = [key("all", ""), key("two", ", upstreams: [two]")];
+    let upstreams = [("one", &one, ""), ("two", &two, ", models: { both: other, nick: two }")];
+    let gateway = Gateway::start(&config(&keys, &upstreams));
+    let get = |path: &str, key: &str| gateway.send(&Request::get(path).header("x-api-key", key));
+    assert_eq!(
+        ids(&get("/v1/models", "sk-all").expect(200)),
+        ["secret", "both", "one", "two", "nick"],
+        "each once"
+    );
+    assert_eq!(ids(&get("/v1/models", "sk-two").expect(200)), ["two", "both", "nick"]);
+    get("/v1/models/secret", "sk-two").expect(404);
+    get("/v1/models/one", "sk-two").expect(404);
+    get("/v1/models/both", "sk-two").expect(200);
+    get("/v1/models/secret", "sk-all").expect(200);
+}
+
+// parity: 147
+#[test]
+fn a_key_that_a_plugin_knows_is_not_logged_either() {
+    let upstream = Upstream::new(Reply::echo);
+    let config = config(&[key("a", "")], &[("one", &upstream, ", default: true")]);
+    let gateway = Launch::default()
+        .variable("LOG_FULL_TOKEN_ON_ERROR", "true")
+        .start(&format!("{config}{}", door()));
+    let files = |key: &str| Request::get("/v1/files").header("x-api-key", key);
+    refused(gateway.send(&files("sk-plugged")), 403, "that the key may use");
+    refused(gateway.send(&files("sk-nobodys")), 401, "not known");
+    // What nobody knows is told, as it was asked for; the line of the other one is there by then.
+    eventually("the line of a failure", || gateway.stderr().contains("sk-nobodys").then_some(()));
+    assert!(!gateway.stderr().contains("sk-plugged"), "{}", gateway.stderr());
+}
+
+#[test]
+fn a_plugins_own_answer_is_for_who_may_ask_for_it() {
+    let upstream = Upstream::new(Reply::echo);
+    let keys = [
+        key("narrow", ", models: [small]"),
+        key("seldom", ", limits: { requests: 1/1h }"),
+        key("any", ""),
+    ];
+    let grants = "{ kv: 64KiB, metrics: 4, secrets: { token: hidden }, http: ['http://127.0.0.1:9'], env: { COLOUR: red } }";
+    let gateway = Gateway::start(&format!(
+        "{}plugins:\n  - {{ name: probe, source: {}, allow: {grants} }}\n",
+        config(&keys, &[("one", &upstream, "")]),
+        env!("PROBE_WASM")
+    ));
+    let ask = |model: &str, key: &str| {
+        gateway.send(&chat(model, key).header("x-probe", "on-request status 201"))
+    };
+    ask("large", "sk-any").expect(201);
+    ask("small", "sk-narrow").expect(201);
+    refused(ask("large", "sk-narrow"), 403, "the model `large`");
+    ask("small", "sk-seldom").expect(201);
+    assert_eq!(ask("small", "sk-seldom").status(), 429);
+    assert_eq!(upstream.count(), 0);
 }

@@ -187,8 +187,60 @@ fn what_no_upstream_answered_costs_no_tokens() {
     gateway.send(&Request::chat("hi")).expect(500);
     gateway.send(&Request::post("/v1/chat/completions", "{")).expect(400);
     wait_used(&gateway, "ip:127.0.0.1", "tokens", 0.0);
-    // What cannot be read was never admitted.
-    assert_eq!(used(&gateway, "ip:127.0.0.1", "requests"), Some(1.0));
+    // What cannot be read was a request all the same.
+    assert_eq!(used(&gateway, "ip:127.0.0.1", "requests"), Some(2.0));
+}
+
+#[test]
+fn an_upload_counts_before_it_is_there() {
+    let upstream = Upstream::always(Reply::chat("hello"));
+    let gateway = gateway(&upstream, "limits: { in_flight: 1, requests: 2/1h, by: 'header:user' }");
+    let by = |user: &str| Request::chat("hi").header("user", user);
+    let upload = by("ada").bytes();
+    let (part, rest) = upload.split_at(upload.len() - 1);
+    let mut uploading = Connection::open(gateway.address());
+    uploading.write(part);
+    eventually("the upload to count", || {
+        let limits = gateway.send_admin(&Request::get("/admin/limits")).expect(200).json();
+        let parties = limits["parties"].as_array().expect("there is a list").clone();
+        parties
+            .iter()
+            .any(|party| party["party"] == "header:ada" && party["in_flight"] == 1)
+            .then_some(())
+    });
+    // One more may not even begin, and nobody else is held up.
+    let mut second = Connection::open(gateway.address());
+    second.write(part);
+    check_refused(&second.answer(), "requests", "rate_limit_exceeded");
+    gateway.send(&by("bob")).expect(200);
+    uploading.write(rest);
+    uploading.answer().expect(200);
+    assert_eq!(upstream.count(), 2);
+}
+
+#[test]
+fn who_may_make_no_more_requests_need_not_upload_them() {
+    let upstream = Upstream::always(Reply::chat("hello"));
+    let gateway = gateway(&upstream, "limits: { requests: 1/1h }");
+    gateway.send(&Request::chat("hi")).expect(200);
+    let request = Request::chat("hi").bytes();
+    let mut connection = Connection::open(gateway.address());
+    connection.write(&request[..request.len() - 1]);
+    check_refused(&connection.answer(), "requests", "rate_limit_exceeded");
+}
+
+#[test]
+fn callers_are_told_apart_by_headers_that_go_no_further() {
+    let upstream = Upstream::always(Reply::chat("hello"));
+    for name in ["x-forwarded-user", "x-api-key", "authorization", "cookie", "cf-connecting-ip"] {
+        let gateway = gateway(&upstream, &format!("limits: {{ requests: 2/1h, by: 'header:{name}' }}"));
+        let status = |value: &str, request: Request| gateway.send(&request.header(name, value)).status();
+        for (value, expected) in [("a", 200), ("b", 200), ("a", 200), ("a", 429), ("b", 200), ("c", 200)] {
+            assert_eq!(status(value, Request::chat("hi")), expected, "{name}: {value}");
+        }
+        assert_eq!(status("b", Request::get("/v1/models")), 429, "lists count for the same: {name}");
+        assert_eq!(upstream.last().header(name), None);
+    }
 }
 
 #[test]

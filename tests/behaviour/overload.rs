@@ -158,6 +158,93 @@ fn a_caller_who_fills_the_queue_keeps_nobody_out() {
 
 // parity: 131
 #[test]
+fn a_network_of_ipv6_is_one_caller_in_the_queue_too() {
+    let gate = Gate::new();
+    let upstream = gated(&gate);
+    let text = config("total: { in_flight: 1 }, queue: 4, queue_timeout: 1h", &[(&upstream, "")]);
+    let text = text.replace(&format!("by: \"header:{CALLER}\""), "by: ip");
+    let gateway = Gateway::start(&format!("server: {{ trusted_proxies: [127.0.0.1] }}\n{text}"));
+    let from = |client: &str| Request::chat(client).header("x-forwarded-for", client);
+    let mut first = gateway.ask(&from("2001:db8::1"));
+    upstream.wait_requests(1);
+    let mut heavy: Vec<Connection> = (1..=4)
+        .map(|number| {
+            let client = gateway.ask(&from(&format!("2001:db8::{number}")));
+            wait_queue(&gateway, 1, number, 0);
+            client
+        })
+        .collect();
+    let mut light = gateway.ask(&from("2001:db8:0:1::1"));
+    let mut last = heavy.pop().expect("four wait");
+    check_refused(&last.answer(), FULL);
+    gate.open();
+    for client in [&mut first, &mut light].into_iter().chain(&mut heavy) {
+        client.answer().expect(200);
+    }
+    let order = ["2001:db8::1", "2001:db8::1", "2001:db8:0:1::1", "2001:db8::2", "2001:db8::3"];
+    assert_eq!(texts(&upstream), order);
+}
+
+// parity: 131
+#[test]
+fn a_full_upstream_leaves_the_gateway_to_the_others() {
+    let gate = Gate::new();
+    let (full, free) = (gated(&gate), Upstream::new(Reply::echo));
+    let only = |model: &str| format!(", model_match: {{ type: exact, value: [{model}] }}");
+    let limits = "total: { in_flight: 2 }, queue: 9, queue_timeout: 1h";
+    let upstreams = [(&full, &*format!("{}, max_in_flight: 1", only("full"))), (&free, &*only("free"))];
+    let gateway = start(limits, &upstreams);
+    let ask = |model: &str| {
+        let body = serde_json::json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
+        gateway.ask(&Request::post("/v1/chat/completions", body.to_string()).header(CALLER, model))
+    };
+    let mut clients: Vec<Connection> = (0..5).map(|_| ask("full")).collect();
+    full.wait_requests(1);
+    wait_queue(&gateway, 1, 4, 0);
+    ask("free").answer().expect(200);
+    assert_eq!((full.count(), free.count()), (1, 1));
+    gate.open();
+    for client in &mut clients {
+        client.answer().expect(200);
+    }
+    wait_queue(&gateway, 0, 0, 0);
+}
+
+// parity: 131
+#[test]
+fn who_has_waited_for_an_upstream_needs_a_place_in_the_gateway_again() {
+    let gates = [Gate::new(), Gate::new()];
+    let upstreams = gates.each_ref().map(gated);
+    let only = |model: &str| format!(", model_match: {{ type: exact, value: [{model}] }}");
+    let settings = [format!("{}, max_in_flight: 1", only("a")), only("b")];
+    let limits = "total: { in_flight: 2 }, queue: 9, queue_timeout: 1h";
+    let gateway = start(limits, &[(&upstreams[0], &settings[0]), (&upstreams[1], &settings[1])]);
+    let ask = |model: &str, caller: &str| {
+        let body = serde_json::json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
+        gateway.ask(&Request::post("/v1/chat/completions", body.to_string()).header(CALLER, caller))
+    };
+    let mut first = ask("a", "x");
+    upstreams[0].wait_requests(1);
+    let mut waiting = ask("a", "x");
+    wait_queue(&gateway, 1, 1, 0);
+    let mut others = [ask("b", "y"), ask("b", "z")];
+    upstreams[1].wait_requests(1);
+    wait_queue(&gateway, 2, 2, 0);
+    gates[0].open();
+    first.answer().expect(200);
+    // One place is free in the gateway and one at the upstream: two of those that wait have what they need.
+    upstreams[1].wait_requests(2);
+    wait_queue(&gateway, 2, 1, 0);
+    assert_eq!(upstreams[0].count(), 1, "the gateway is full");
+    gates[1].open();
+    for client in others.iter_mut().chain([&mut waiting]) {
+        client.answer().expect(200);
+    }
+    wait_queue(&gateway, 0, 0, 0);
+}
+
+// parity: 131
+#[test]
 fn who_waits_too_long_is_told_so() {
     let upstream = Upstream::always(Reply::silence());
     let gateway = start("queue: 4, queue_timeout: 100ms", &[(&upstream, ", max_in_flight: 1")]);
@@ -217,8 +304,8 @@ fn no_place_is_lost_when_a_thousand_clients_leave_at_random() {
     wait_queue(&gateway, 0, 0, 0);
     let before = upstream.count();
     let mut clients: Vec<Connection> = (0..6).map(|_| gateway.ask(&Request::chat("held"))).collect();
-    // All places are there: 4 at the upstream, and 2 more in the gateway that wait for those.
-    wait_queue(&gateway, 6, 2, 0);
+    // All places are there: 4 at the upstream; who waits for those has none in the gateway.
+    wait_queue(&gateway, 4, 2, 0);
     upstream.wait_requests(before + 4);
     let upstreams = gateway.send_admin(&Request::get("/admin/upstreams")).expect(200).json();
     let shown = &upstreams["upstreams"][0];
@@ -271,7 +358,7 @@ fn a_place_waited_for_that_fails_leaves_the_other_upstreams() {
     second.answer().expect(200);
     bad.wait_requests(2);
     // It waits for the one that is left.
-    wait_queue(&gateway, 2, 1, 0);
+    wait_queue(&gateway, 1, 1, 0);
     gates[0].open();
     first.answer().expect(200);
     assert_eq!(third[0].answer().expect(200).header("x-witgate-upstream"), Some("up0"));
@@ -318,8 +405,8 @@ fn a_reload_moves_the_bounds_under_those_who_wait() {
         gateway.send_admin(&Request::post("/admin/reload", "{}")).expect(200);
     };
     let mut clients: Vec<Connection> = (0..4).map(|_| gateway.ask(&Request::chat("hi"))).collect();
-    // One runs, one waits for the upstream, two for the gateway.
-    wait_queue(&gateway, 2, 3, 0);
+    // One runs, three wait for the upstream and have no place in the gateway.
+    wait_queue(&gateway, 1, 3, 0);
     reload(2, 2);
     upstream.wait_requests(2);
     wait_queue(&gateway, 2, 2, 0);

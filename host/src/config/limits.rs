@@ -75,7 +75,8 @@ pub enum LimitBy {
 pub struct Tenant {
     /// As keys name it.
     pub name: Arc<str>,
-    /// The upstreams that may answer those of its keys that name none; none listed means all.
+    /// The upstreams that may answer those of its keys that name none, and who plugins say belongs to it; none listed means
+    /// all.
     pub upstreams: Vec<Arc<str>>,
     /// What its keys together may use.
     pub quota: Quota,

@@ -66,8 +66,6 @@ pub(crate) struct Origin<'a> {
     pub(crate) name: Option<&'a str>,
     /// Where it comes from.
     pub(crate) client: IpAddr,
-    /// Its headers.
-    pub(crate) headers: &'a HeaderMap,
 }
 
 impl Origin<'_> {
@@ -106,7 +104,11 @@ impl Origin<'_> {
         Some((format!("key:{}", account.name), account.quota.as_ref()?))
     }
 
-    /// Who counts as one caller.
+    /// Who counts as one caller, for limits and in the queue: a key with limits of its own by itself, others as `by` says.
+    pub(crate) fn as_one(&self, by: &LimitBy) -> String {
+        self.own_quota().map_or_else(|| self.name_by(by), |(name, _)| name)
+    }
+
     fn name_by(&self, by: &LimitBy) -> String {
         match by {
             LimitBy::Key => self.by_key(),
@@ -115,7 +117,7 @@ impl Origin<'_> {
                 None => self.by_key(),
             },
             LimitBy::Ip => by_address(self.client),
-            LimitBy::Header(name) => by_header(name, self.headers.get(name)),
+            LimitBy::Header(name) => self.caller.mark.clone().unwrap_or_else(|| by_header(name, None)),
         }
     }
 
@@ -142,6 +144,14 @@ fn by_address(client: IpAddr) -> String {
             let [a, b, c, d, ..] = address.segments();
             format!("ip:{a:x}:{b:x}:{c:x}:{d:x}::/64")
         }
+    }
+}
+
+/// How a request's sender is named where callers are told apart by a header; taken before anything leaves the headers.
+pub(crate) fn mark(by: &LimitBy, headers: &HeaderMap) -> Option<String> {
+    match by {
+        LimitBy::Header(name) => Some(by_header(name, headers.get(name))),
+        LimitBy::Key | LimitBy::Tenant | LimitBy::Ip => None,
     }
 }
 
@@ -211,7 +221,8 @@ mod tests {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
             .collect();
-        let origin = Origin { caller, name: None, client: client.parse().unwrap(), headers: &headers };
+        let caller = &Caller { mark: mark(&config.limits.by, &headers), ..caller.clone() };
+        let origin = Origin { caller, name: None, client: client.parse().unwrap() };
         let parties = origin.parties(config).map(|party| {
             let rate = party.quota.requests.map_or(0, |rate| rate.count);
             format!("{} {} {rate}", party.scope.label(), party.name)
@@ -253,6 +264,24 @@ tenants: [{ name: t, limits: { requests: 7/1s } }, { name: open }]\n";
         let expected = "tenant tenant:t 7, total total 9";
         check(&by_tenant, &caller(Some("a"), Some("t"), Quota::default()), "::1", &[], expected);
         check(&config(""), &Caller::default(), "::1", &[], "");
+    }
+
+    #[test]
+    fn limits_and_the_queue_agree_on_who_is_one() {
+        let as_one = |by: &LimitBy, caller: &Caller, name: Option<&str>, client: &str| {
+            Origin { caller, name, client: client.parse().unwrap() }.as_one(by)
+        };
+        let (nobody, key) = (Caller::default(), LimitBy::Key);
+        assert_eq!(as_one(&key, &nobody, None, "2001:db8::1"), as_one(&key, &nobody, None, "2001:db8::2:1"));
+        assert_ne!(as_one(&key, &nobody, None, "2001:db8::1"), as_one(&key, &nobody, None, "2001:db8:1::1"));
+        assert_eq!(as_one(&key, &nobody, Some("ada"), "::1"), "caller:ada");
+        let own = config("limits: { requests: 3/1s }\n").limits.each;
+        for (caller, expected) in [
+            (caller(Some("a"), Some("t"), own), "key:a"),
+            (caller(Some("a"), Some("t"), Quota::default()), "ip:192.0.2.1"),
+        ] {
+            assert_eq!(as_one(&LimitBy::Ip, &caller, None, "192.0.2.1"), expected);
+        }
     }
 
     #[test]

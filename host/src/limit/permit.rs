@@ -108,6 +108,14 @@ impl Permit {
         cost
     }
 
+    /// Takes over what the request was given before: its places, and how the limits stood that are not shown yet.
+    pub(crate) fn follow(&mut self, before: &mut Self) {
+        self.seats.append(&mut before.seats);
+        for (shown, known) in self.shown.iter_mut().zip(before.shown) {
+            *shown = shown.or(known);
+        }
+    }
+
     /// Whether what the request really used has to be known.
     pub(crate) fn counts_tokens(&self) -> bool {
         !self.claims.is_empty()

@@ -6,17 +6,15 @@
 mod line;
 
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hash, Hasher};
-use std::net::IpAddr;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 
-use http::HeaderMap;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{LimitBy, Limits};
+use crate::config::Limits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limit::queue::line::{Line, Ticket};
 use crate::metrics::histogram::{self, Histogram, Tally};
@@ -83,18 +81,6 @@ enum Ending {
 enum Refusal {
     Full,
     Late,
-}
-
-/// Who is calling, as far as it is known.
-pub(crate) struct Who<'a> {
-    /// The name of its key.
-    pub(crate) key: Option<&'a str>,
-    /// Its tenant.
-    pub(crate) tenant: Option<&'a str>,
-    /// Its address.
-    pub(crate) client: IpAddr,
-    /// The headers of its request.
-    pub(crate) headers: &'a HeaderMap,
 }
 
 /// What is counted of those that want a place and find none.
@@ -234,24 +220,9 @@ impl Queue {
             .map(|ending| (ending.label(), self.counts[before as usize].waits[ending as usize].tally()))
     }
 
-    /// Who counts as one caller; whoever has not what is asked for counts by what it has.
-    pub(crate) fn caller(&self, by: &LimitBy, who: &Who<'_>) -> Caller {
-        let mut hasher = self.hashes.build_hasher();
-        let (key, tenant) = (who.key.map(|key| ("key", key)), who.tenant.map(|tenant| ("tenant", tenant)));
-        let named = match by {
-            LimitBy::Key => key,
-            LimitBy::Tenant => tenant.or(key),
-            LimitBy::Ip => None,
-            LimitBy::Header(name) => {
-                who.headers.get(name).map(http::HeaderValue::as_bytes).hash(&mut hasher);
-                return Caller(hasher.finish());
-            }
-        };
-        match named {
-            Some(named) => named.hash(&mut hasher),
-            None => who.client.hash(&mut hasher),
-        }
-        Caller(hasher.finish())
+    /// What stands in the line for a party, by its name.
+    pub(crate) fn caller(&self, party: &str) -> Caller {
+        Caller(self.hashes.hash_one(party))
     }
 
     /// A place in the gateway, unless all are taken or somebody waits for one.

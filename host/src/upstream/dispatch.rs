@@ -362,12 +362,24 @@ impl Attempts<'_> {
     /// Waits for a place at any of the upstreams that have none; says which of them it is at.
     async fn wait(&mut self, full: &[Step]) -> Result<(usize, InFlight)> {
         let began = Instant::now();
-        let places = full.iter().map(|step| self.snapshot.upstreams[step.upstream].state.places.clone());
-        let (queue, limits) = (self.exchange.activity().queue.clone(), &self.snapshot.config.limits);
-        let caller = queue.caller(&limits.by, &self.job.who(self.exchange.client));
-        let place = queue.wait(Before::Upstream, places.collect(), caller, limits).await;
+        let place = self.stand_in_line(full).await;
         self.exchange.waited += began.elapsed();
         place
+    }
+
+    /// Who waits here runs nothing: its place in the gateway is for others until it has one at an upstream. Nobody waits
+    /// with a place in the gateway in hand, so whoever waits for that with one at an upstream waits only for who runs.
+    async fn stand_in_line(&mut self, full: &[Step]) -> Result<(usize, InFlight)> {
+        let places = full.iter().map(|step| self.snapshot.upstreams[step.upstream].state.places.clone());
+        let (queue, limits) = (self.exchange.activity().queue.clone(), &self.snapshot.config.limits);
+        let caller = queue.caller(&self.exchange.origin(&self.job.caller).as_one(&limits.by));
+        self.exchange.in_flight = None;
+        let place = queue.wait(Before::Upstream, places.collect(), caller, limits).await?;
+        self.exchange.in_flight = match queue.enter() {
+            None => Some(queue.admit(caller, limits).await?),
+            entered => entered,
+        };
+        Ok(place)
     }
 
     async fn on_route(&mut self, facts: Arc<Facts>, steps: Steps) -> Result<Steps> {

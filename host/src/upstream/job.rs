@@ -1,7 +1,6 @@
 //! What is to be sent, to whichever upstream takes it, and as each of them gets it.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,7 +12,6 @@ use http::{Method, Request, Uri};
 use crate::auth::Caller;
 use crate::budget::Share;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limit::queue::Who;
 use crate::plugin::call::Facts;
 use crate::plugin::chain::View;
 use crate::upstream::{RequestBody, Rest, Upstream};
@@ -74,12 +72,6 @@ impl Job {
             self.model = Arc::from(request.model());
             self.payload = Payload::Json(request);
         }
-    }
-
-    /// Who asks, as the queue tells callers apart; `client` is where from.
-    pub(crate) fn who(&self, client: IpAddr) -> Who<'_> {
-        let Caller { key, tenant, .. } = &self.caller;
-        Who { key: key.as_deref(), tenant: tenant.as_deref(), client, headers: &self.headers }
     }
 
     /// Whether everything that has to be sent is still there.

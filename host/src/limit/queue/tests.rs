@@ -2,8 +2,6 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
-use http::HeaderValue;
-use http::header::USER_AGENT;
 use proptest::prelude::*;
 
 use super::*;
@@ -182,35 +180,6 @@ async fn a_lower_bound_takes_nothing_away_and_lets_nobody_in() {
     assert!(poll(&mut waiting).is_none(), "as many are taken as there are");
     held.clear();
     assert!(poll(&mut waiting).unwrap().is_ok());
-}
-
-#[test]
-fn callers_are_told_apart_by_what_is_asked_for() {
-    let queue = Queue::new();
-    let mut agent = HeaderMap::new();
-    agent.insert(USER_AGENT, HeaderValue::from_static("a"));
-    let none = HeaderMap::new();
-    let who =
-        |key, tenant, client: u8, headers| Who { key, tenant, client: [127, 0, 0, client].into(), headers };
-    let is_same = |by: &LimitBy, one: &Who<'_>, two: &Who<'_>| queue.caller(by, one) == queue.caller(by, two);
-    assert!(is_same(&LimitBy::Key, &who(Some("k"), None, 1, &none), &who(Some("k"), None, 2, &agent)));
-    assert!(!is_same(&LimitBy::Key, &who(Some("k"), None, 1, &none), &who(Some("l"), None, 1, &none)));
-    assert!(!is_same(&LimitBy::Key, &who(None, None, 1, &none), &who(None, None, 2, &none)));
-    assert!(is_same(
-        &LimitBy::Tenant,
-        &who(Some("k"), Some("t"), 1, &none),
-        &who(Some("l"), Some("t"), 2, &none)
-    ));
-    assert!(!is_same(
-        &LimitBy::Tenant,
-        &who(Some("k"), Some("k"), 1, &none),
-        &who(Some("k"), None, 1, &none)
-    ));
-    assert!(is_same(&LimitBy::Ip, &who(Some("k"), None, 1, &none), &who(Some("l"), None, 1, &agent)));
-    let by_agent = LimitBy::Header(USER_AGENT);
-    assert!(is_same(&by_agent, &who(None, None, 1, &agent), &who(Some("k"), None, 2, &agent)));
-    assert!(is_same(&by_agent, &who(None, None, 1, &none), &who(None, None, 2, &none)));
-    assert!(!is_same(&by_agent, &who(None, None, 1, &none), &who(None, None, 1, &agent)));
 }
 
 // parity: 131

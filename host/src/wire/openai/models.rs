@@ -71,9 +71,9 @@ fn entry(scanner: &mut Scanner<'_>, body: &Bytes, models: &mut Vec<Model>) -> Re
 }
 
 /// Writes a list.
-pub fn encode_list(models: &[Model]) -> Bytes {
+pub fn encode_list<'m>(models: impl IntoIterator<Item = &'m Model>) -> Bytes {
     let mut list = br#"{"object":"list","data":["#.to_vec();
-    for (index, model) in models.iter().enumerate() {
+    for (index, model) in models.into_iter().enumerate() {
         if index > 0 {
             list.push(b',');
         }

@@ -119,9 +119,8 @@ impl ModelsCache {
 /// `UpstreamUnreachable` when no upstream gave a list, `ModelNotFound` for an id that is not in it.
 pub(crate) async fn answer(snapshot: Arc<Snapshot>, caller: Caller, id: &str) -> Result<Bytes> {
     let offers = aggregated(snapshot, &caller).await?;
-    let may_use = |offer: &&Offer| {
-        caller.may_use_upstream(&offer.upstream) && caller.may_use_model(&offer.model.id)
-    };
+    let may_use =
+        |offer: &&Offer| caller.may_use_upstream(&offer.upstream) && caller.may_use_model(&offer.model.id);
     let mut models = offers.iter().filter(may_use).map(|offer| &offer.model);
     if id.is_empty() {
         let mut seen = HashSet::new();

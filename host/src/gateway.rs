@@ -655,14 +655,14 @@ struct Pace {
 }
 
 impl Pace {
-    fn begin(len: u64) -> Self {
-        Self { due: Instant::now() + UPLOAD_IDLE_MAX, step_at: len + UPLOAD_STEP }
+    fn begin(len: u64, now: Instant) -> Self {
+        Self { due: now + UPLOAD_IDLE_MAX, step_at: len + UPLOAD_STEP }
     }
 
     /// So much is there now.
-    fn note(&mut self, len: u64) {
+    fn note(&mut self, len: u64, now: Instant) {
         if len >= self.step_at {
-            *self = Self::begin(len);
+            *self = Self::begin(len, now);
         }
     }
 }
@@ -677,7 +677,7 @@ impl BodyReader {
             buffered_bytes_max: server.buffered_bytes_max,
             len_announced,
             len: 0,
-            pace: Pace::begin(0),
+            pace: Pace::begin(0, Instant::now()),
         };
         if len_announced.is_some_and(|len| len > reader.bytes_max) {
             Err(reader.too_large())
@@ -693,7 +693,7 @@ impl BodyReader {
             let Some(frame) = frame.map_err(|_| too_slow())? else { return Ok(None) };
             let Ok(data) = frame.map_err(broken_off)?.into_data() else { continue };
             self.len += data.len() as u64;
-            self.pace.note(self.len);
+            self.pace.note(self.len, Instant::now());
             if self.len > self.bytes_max {
                 return Err(self.too_large());
             }
@@ -979,23 +979,21 @@ mod tests {
         assert_eq!(caught::<()>(pin!(work)).await, None);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_body_has_to_arrive_at_a_pace() {
-        let mut pace = Pace::begin(0);
-        let first = pace.due;
-        tokio::time::advance(UPLOAD_IDLE_MAX / 2).await;
+    #[test]
+    fn a_body_has_to_arrive_at_a_pace() {
+        let began = Instant::now();
+        let (half, end) = (began + UPLOAD_IDLE_MAX / 2, began + UPLOAD_IDLE_MAX);
+        let mut pace = Pace::begin(0, began);
         for len in [1, 2, UPLOAD_STEP - 1] {
-            pace.note(len);
-            assert_eq!(pace.due, first, "{len} bytes are no reason to wait longer");
+            pace.note(len, half);
+            assert_eq!(pace.due, end, "{len} bytes are no reason to wait longer");
         }
-        pace.note(5 * UPLOAD_STEP);
-        let second = pace.due;
-        assert_eq!(second, first + UPLOAD_IDLE_MAX / 2);
-        tokio::time::advance(UPLOAD_IDLE_MAX / 2).await;
-        pace.note(6 * UPLOAD_STEP - 1);
-        assert_eq!(pace.due, second, "what came early does not count twice");
-        pace.note(6 * UPLOAD_STEP);
-        assert!(pace.due > second);
+        pace.note(5 * UPLOAD_STEP, half);
+        assert_eq!(pace.due, half + UPLOAD_IDLE_MAX);
+        pace.note(6 * UPLOAD_STEP - 1, end);
+        assert_eq!(pace.due, half + UPLOAD_IDLE_MAX, "what came early does not count twice");
+        pace.note(6 * UPLOAD_STEP, end);
+        assert_eq!(pace.due, end + UPLOAD_IDLE_MAX);
     }
 
     #[test]

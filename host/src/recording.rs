@@ -102,6 +102,9 @@ impl Recording {
 
     /// Gets ready for an endpoint's answer with these headers.
     pub(crate) fn begin_answer(&mut self, endpoint: Option<Endpoint>, headers: &HeaderMap) {
+        if !self.keeps_bodies && !endpoint.is_some_and(Endpoint::has_text) {
+            return;
+        }
         let content_type =
             headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
         self.answer = match (Kind::of(headers), endpoint) {
@@ -351,6 +354,8 @@ mod tests {
         let request = r#"{"messages":[{"role":"user","content":"12345678"}]}"#;
         recording.note_request(&Bytes::from_static(request.as_bytes()));
         recording.describe_request("a/b", None);
+        recording.begin_answer(None, &HeaderMap::new());
+        assert!(matches!(recording.answer, Answer::None), "what has no tokens is not held");
         let stream =
             HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"))]);
         recording.begin_answer(Some(Endpoint::ChatCompletions), &stream);

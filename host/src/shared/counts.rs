@@ -313,15 +313,9 @@ async fn send_corrections(
             }
             () = connected, if !unsent.corrections.is_empty() => {
                 let batch = unsent.batch();
-                match send(&connection, &batch).await {
-                    Ok(()) => {}
-                    Err(Unavailable::Lost) => {
-                        unsent.corrections.extend(batch);
-                        let _ = changes.changed().await;
-                    }
-                    Err(Unavailable::NoAnswer) => {
-                        dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
-                    }
+                if send(&connection, &batch, dropped.clone()).await == Err(Unavailable::Lost) {
+                    unsent.corrections.extend(batch);
+                    let _ = changes.changed().await;
                 }
             }
         }
@@ -329,8 +323,12 @@ async fn send_corrections(
     }
 }
 
-/// Sends corrections as one step.
-async fn send(connection: &Connection, batch: &[(Place, Correction)]) -> Result<(), Unavailable> {
+/// Sends corrections as one step; they are dropped if they are not answered well even late.
+async fn send(
+    connection: &Connection,
+    batch: &[(Place, Correction)],
+    dropped: Arc<AtomicU64>,
+) -> Result<u64, Unavailable> {
     let exact = |count: u64| i64::try_from(count.min(EXACT_MAX)).unwrap_or(i64::MAX);
     let mut call = CORRECT.prepare_invoke();
     call.key(LIFE_KEY).arg(script::time(None));
@@ -340,5 +338,11 @@ async fn send(connection: &Connection, batch: &[(Place, Correction)]) -> Result<
         call.key(key(id)).arg(*at_ms).arg(life.unwrap_or(0)).arg(used - claimed).arg(used);
         call.arg(length).arg(depth);
     }
-    connection.run::<u64>(&call).await.map(drop)
+    let count = batch.len() as u64;
+    let read = move |answer: RedisResult<u64>| {
+        answer.inspect_err(|_| {
+            dropped.fetch_add(count, Ordering::Relaxed);
+        })
+    };
+    connection.run_to_end(call, read).await
 }

@@ -2,10 +2,13 @@
 //!
 //! An exchange that ends hands its facts to a queue and is done; one thread writes them in batches. Whether there is
 //! room in the queue is asked before an exchange is dispatched (`on_full: block`), so that ending one never waits.
-//! What is queued is lost only if the process is killed; whatever happens to the file or the server, rows are kept and tried again.
+//! What is queued is lost only if the process is killed: whatever happens to the file or the server, rows are kept and
+//! tried again, and what is not written at the end is put aside for the next start.
 
+mod backlog;
 mod cells;
 mod database;
+mod end;
 mod files;
 mod insert;
 mod period;
@@ -32,6 +35,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::audit::end::End;
 use crate::audit::queue::{Item, Queue};
 use crate::audit::record::Record;
 use crate::audit::store::Store;
@@ -47,6 +51,9 @@ const ADMIT_MAX: Duration = Duration::from_secs(5);
 
 /// How long the writer may take to give up a file that is not the one of the settings any more.
 const GIVEN_UP_WITHIN: Duration = Duration::from_millis(500);
+
+/// How long the writer may take at the end to put aside what it cannot write.
+const PUT_ASIDE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How often it is said that rows are dropped.
 const DROPS_TOLD_EVERY: Duration = Duration::from_secs(1);
@@ -126,7 +133,7 @@ impl Audit {
         if !settings.is_enabled {
             return Ok(audit);
         }
-        let store = open(settings)?;
+        let store = open(settings, audit.shared.queue.end())?;
         audit.spawn(store, clock)?;
         Ok(audit)
     }
@@ -176,7 +183,7 @@ impl Audit {
         // It may be the one that was used before: the writer is about to give it up.
         let start = Instant::now();
         loop {
-            match open(settings) {
+            match open(settings, self.shared.queue.end()) {
                 Err(_) if settings.postgres.is_none() && start.elapsed() < GIVEN_UP_WITHIN => {
                     thread::sleep(GIVEN_UP_WITHIN / 50)
                 }
@@ -261,14 +268,17 @@ impl Audit {
         }
     }
 
-    /// Has everything written and the file closed, at the end of the process. Returns how many rows were left behind after
-    /// `time_max`.
+    /// Has everything written and the file closed, at the end of the process; what is not written after `time_max` is put
+    /// into a file for the next start. Returns how many rows could not be put there, either.
     pub(crate) async fn flush(&self, time_max: Duration) -> u64 {
         let queue = &self.shared.queue;
         queue.finish();
         if *self.is_running.lock().unwrap_or_else(PoisonError::into_inner) {
             // Whether it was in time shows in what is left.
-            let _ = tokio::time::timeout(time_max, queue.flushed()).await;
+            if tokio::time::timeout(time_max, queue.flushed()).await.is_err() {
+                queue.end().call_last();
+                let _ = tokio::time::timeout(PUT_ASIDE_TIME_MAX, queue.flushed()).await;
+            }
         }
         queue.depth().rows
     }
@@ -296,11 +306,11 @@ impl Audit {
 }
 
 /// Opens what the settings name. A connection is driven on a thread of its own: this one may be a runtime's.
-fn open(settings: &config::Audit) -> Result<Store, String> {
+fn open(settings: &config::Audit, end: &End) -> Result<Store, String> {
     if settings.postgres.is_none() {
-        return Store::open(settings);
+        return Store::open(settings, end);
     }
-    let opened = thread::scope(|scope| scope.spawn(|| Store::open(settings)).join());
+    let opened = thread::scope(|scope| scope.spawn(|| Store::open(settings, end)).join());
     opened.unwrap_or_else(|_| Err("the audit's database cannot be opened: that panicked".to_owned()))
 }
 

@@ -125,6 +125,26 @@ fn a_row_says_all_that_is_known() {
 }
 
 #[test]
+fn failover_shows_in_the_attempts() {
+    let Some(server) = Postgres::start() else { return };
+    let broken = Upstream::always(Reply::error(503, "down"));
+    let well = Upstream::always(Reply::chat("up"));
+    let gateway = Gateway::start(&format!(
+        "audit: {{ postgres: '{}' }}\nupstreams:\n  - {{ name: one, base_url: {} }}\n  - {{ name: two, base_url: {} }}\nrouting: {{ strategy: failover }}\n",
+        server.url(),
+        broken.url(),
+        well.url()
+    ));
+    gateway.send(&ask("m", false)).expect(200);
+    let rows = server.wait(1);
+    let attempts = server.rows("SELECT exchange, number, upstream, status FROM attempts ORDER BY number");
+    let expected = [(1, "one", 503), (2, "two", 200)].map(|(number, upstream, status)| {
+        json!({"exchange": rows[0]["id"], "number": number, "upstream": upstream, "status": status})
+    });
+    assert_eq!(attempts, expected);
+}
+
+#[test]
 fn the_view_tells_tools_and_pictures() {
     let Some(server) = Postgres::start() else { return };
     let gateway = Gateway::start(&echo(&server.url(), ""));

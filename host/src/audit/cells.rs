@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::audit::period;
@@ -15,8 +16,13 @@ pub(super) const EXCHANGE_LEN: usize = 36;
 /// The columns of the table `attempts`.
 pub(super) const ATTEMPT_LEN: usize = 9;
 
+/// Where the columns stand that tell an exchange from another one of the same number.
+const REQUEST_ID: usize = 1;
+const DURATION: usize = 25;
+
 /// What stands in one column.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub(super) enum Cell<'record> {
     /// Nothing.
     Null,
@@ -25,13 +31,126 @@ pub(super) enum Cell<'record> {
     /// A whole number.
     Integer(i64),
     /// A number.
-    Real(f64),
+    Real(#[serde(with = "exact")] f64),
     /// A text.
     Text(Cow<'record, str>),
 }
 
+/// The columns of an exchange that was not written when its gateway ended, and of its attempts.
+pub(super) struct Leftover {
+    number: i64,
+    exchange: [Cell<'static>; EXCHANGE_LEN],
+    attempts: Vec<[Cell<'static>; ATTEMPT_LEN]>,
+}
+
+/// What becomes a row.
+#[derive(Clone, Copy)]
+pub(super) enum Row<'item> {
+    /// Of an exchange that has ended.
+    Fresh(&'item Record),
+    /// Of an earlier process.
+    Leftover(&'item Leftover),
+}
+
+impl Leftover {
+    /// None if these are no rows.
+    pub(super) fn new(exchange: Vec<Cell<'static>>, attempts: Vec<Vec<Cell<'static>>>) -> Option<Self> {
+        let exchange: [Cell<'static>; EXCHANGE_LEN] = exchange.try_into().ok()?;
+        let Cell::Integer(number) = exchange[0] else { return None };
+        let attempts = attempts.into_iter().map(|attempt| attempt.try_into().ok()).collect::<Option<_>>()?;
+        Some(Self { number, exchange, attempts })
+    }
+
+    /// The number of the exchange.
+    pub(super) fn number(&self) -> i64 {
+        self.number
+    }
+
+    /// The memory it takes, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        let cells = self.exchange.iter().chain(self.attempts.iter().flatten());
+        cells.map(|cell| size_of::<Cell<'_>>() + cell.text().map_or(0, str::len)).sum::<usize>() as u64
+    }
+}
+
+impl<'item> Row<'item> {
+    /// The number of the exchange.
+    pub(super) fn number(self) -> i64 {
+        match self {
+            Self::Fresh(record) => record.number,
+            Self::Leftover(leftover) => leftover.number,
+        }
+    }
+
+    /// What tells an exchange from another one of the same number: the id of its request, and how long it took in
+    /// milliseconds.
+    pub(super) fn identity(self) -> (&'item str, f64) {
+        match self {
+            Self::Fresh(record) => (record.request_id.to_str().unwrap_or("-"), ms(record.duration)),
+            Self::Leftover(leftover) => {
+                let Cell::Real(duration) = leftover.exchange[DURATION] else { return ("-", 0.0) };
+                (leftover.exchange[REQUEST_ID].text().unwrap_or("-"), duration)
+            }
+        }
+    }
+
+    /// The values of the exchange, in the order of the table's columns.
+    pub(super) fn exchange(self) -> [Cell<'item>; EXCHANGE_LEN] {
+        match self {
+            Self::Fresh(record) => exchange(record),
+            Self::Leftover(leftover) => leftover.exchange.each_ref().map(Cell::borrowed),
+        }
+    }
+
+    /// The values of its attempts.
+    pub(super) fn attempts(self) -> impl Iterator<Item = [Cell<'item>; ATTEMPT_LEN]> {
+        let (record, leftover) = match self {
+            Self::Fresh(record) => (Some(record), None),
+            Self::Leftover(leftover) => (None, Some(leftover)),
+        };
+        let fresh = record.into_iter().flat_map(|record| {
+            let tried = record.attempts.iter().zip(1..);
+            tried.map(|(tried, number)| attempt(record.number, number, tried))
+        });
+        let leftover = leftover.into_iter().flat_map(|leftover| &leftover.attempts);
+        fresh.chain(leftover.map(|cells| cells.each_ref().map(Cell::borrowed)))
+    }
+}
+
+impl Cell<'_> {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn borrowed(&self) -> Cell<'_> {
+        match self {
+            Self::Null => Cell::Null,
+            Self::Flag(flag) => Cell::Flag(*flag),
+            Self::Integer(number) => Cell::Integer(*number),
+            Self::Real(number) => Cell::Real(*number),
+            Self::Text(text) => Cell::Text(Cow::Borrowed(text)),
+        }
+    }
+}
+
+/// Numbers to the last bit, which decimal digits are not read back to; in a list, so that they are no whole numbers.
+mod exact {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        [number.to_bits()].serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'text, D: Deserializer<'text>>(deserializer: D) -> Result<f64, D::Error> {
+        <[u64; 1]>::deserialize(deserializer).map(|[bits]| f64::from_bits(bits))
+    }
+}
+
 /// The values of an exchange, in the order of the table's columns.
-pub(super) fn exchange(record: &Record) -> [Cell<'_>; EXCHANGE_LEN] {
+fn exchange(record: &Record) -> [Cell<'_>; EXCHANGE_LEN] {
     let started = period::started(record.number);
     let last = record.attempts.last();
     let fault = record.fault.as_ref();
@@ -81,7 +200,7 @@ pub(super) fn exchange(record: &Record) -> [Cell<'_>; EXCHANGE_LEN] {
 }
 
 /// The values of the attempt of this number, which count from 1, in the order of the table's columns.
-pub(super) fn attempt(exchange: i64, number: i64, tried: &Tried) -> [Cell<'_>; ATTEMPT_LEN] {
+fn attempt(exchange: i64, number: i64, tried: &Tried) -> [Cell<'_>; ATTEMPT_LEN] {
     let fault = tried.fault.as_ref();
     [
         exchange.into(),
@@ -213,7 +332,7 @@ fn plugins(record: &Record) -> String {
 }
 
 /// A time in milliseconds.
-pub(super) fn ms(time: Duration) -> f64 {
+fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 

@@ -12,9 +12,11 @@ mod session;
 
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::audit::database::Failure;
+use crate::audit::end::End;
 use crate::audit::postgres::insert::{Moved, Statements};
 use crate::audit::postgres::session::Session;
 use crate::audit::queue::Entry;
@@ -29,9 +31,16 @@ const BATCH_BYTES: u64 = 8 << 20;
 const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 
+/// How soon a connection that the server has closed is known to be: what fails later is trouble.
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
+
+/// The server gives up a lock by itself before the gateway does, which may not be able to tell it to.
+const LOCK_TIME: &str = "SET lock_timeout = '25s'";
+
 /// A database that takes the rows.
 pub(super) struct Postgres {
     place: config::Postgres,
+    end: End,
     open: Option<Open>,
     moved: Moved,
 }
@@ -44,8 +53,8 @@ struct Open {
 
 impl Postgres {
     /// One that is not connected yet.
-    pub(super) fn new(place: &config::Postgres) -> Self {
-        Self { place: place.clone(), open: None, moved: Moved::default() }
+    pub(super) fn new(place: &config::Postgres, end: &End) -> Self {
+        Self { place: place.clone(), end: end.clone(), open: None, moved: Moved::default() }
     }
 
     /// Where it is.
@@ -64,7 +73,7 @@ impl Postgres {
     fn opened(&mut self) -> Result<&mut Open, Failure> {
         let open = match self.open.take() {
             Some(open) if !open.session.is_closed() => open,
-            _ => Open::new(&self.place)?,
+            _ => Open::new(&self.place, &self.end)?,
         };
         Ok(self.open.insert(open))
     }
@@ -85,9 +94,9 @@ impl Postgres {
 
     /// The server may have closed a connection that was not in use: that shows only now, and is nobody's trouble.
     fn write_batch(&mut self, batch: &[Entry]) -> Result<(), Failure> {
-        let had_connection = self.open.is_some();
+        let (had_connection, begun) = (self.open.is_some(), Instant::now());
         match self.try_batch(batch) {
-            Err(Failure::Blocked(reason)) if had_connection => {
+            Err(Failure::Blocked(reason)) if had_connection && begun.elapsed() < CLOSED_WITHIN => {
                 debug!(reason, "the connection to the audit's database is made anew");
                 self.try_batch(batch)
             }
@@ -134,8 +143,9 @@ impl Postgres {
 }
 
 impl Open {
-    fn new(place: &config::Postgres) -> Result<Self, Failure> {
-        let mut session = Session::open(place)?;
+    fn new(place: &config::Postgres, end: &End) -> Result<Self, Failure> {
+        let mut session = Session::open(place, end)?;
+        session.run(WRITE_TIME_MAX, async |client| client.batch_execute(LOCK_TIME).await)?;
         session.run(WRITE_TIME_MAX, async |client| schema::prepare(client).await)?;
         let statements = session.run(WRITE_TIME_MAX, async |client| Statements::prepare(client).await)?;
         Ok(Self { session, statements })

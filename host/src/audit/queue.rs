@@ -1,13 +1,15 @@
 //! What waits to be written: how much of it there may be, who waits for room, and how the writer is woken.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::audit::cells::{Leftover, Row};
+use crate::audit::end::End;
 use crate::audit::record::Record;
 use crate::config;
 
@@ -32,8 +34,8 @@ pub(super) struct Queue {
     room: Notify,
     /// The writer has nothing left and has closed its files.
     flushed: Notify,
-    /// Set while the writer must not wait for more rows.
-    is_over: AtomicBool,
+    /// Once it has begun the writer does not wait for more rows.
+    end: End,
 }
 
 #[derive(Default)]
@@ -60,7 +62,9 @@ pub(crate) struct Place {
 /// Something to be written, and the place it takes.
 pub(super) struct Entry {
     pub(super) item: Item,
-    place: Place,
+    /// None for what an earlier process left: the writer takes no more of that than it has in hand.
+    place: Option<Place>,
+    bytes: u64,
     arrived: Instant,
 }
 
@@ -68,6 +72,8 @@ pub(super) struct Entry {
 pub(super) enum Item {
     /// An exchange that is over.
     Row(Box<Record>),
+    /// One that could not be written when its gateway ended.
+    Leftover(Box<Leftover>),
     /// Labels that were given to one later.
     Labels {
         /// Its number.
@@ -98,7 +104,7 @@ impl Queue {
             arrival: Condvar::new(),
             room: Notify::new(),
             flushed: Notify::new(),
-            is_over: AtomicBool::new(false),
+            end: End::default(),
         })
     }
 
@@ -139,14 +145,11 @@ impl Queue {
 
     /// Puts an entry at the end.
     pub(super) fn push(&self, item: Item, mut place: Place) {
-        place.weigh(match &item {
-            Item::Row(record) => record.bytes(),
-            Item::Labels { labels, .. } => {
-                labels.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
-            }
-        });
+        let bytes = item.bytes();
+        place.weigh(bytes);
+        let entry = Entry { item, place: Some(place), bytes, arrived: Instant::now() };
         let mut waiting = self.waiting();
-        waiting.entries.push_back(Entry { item, place, arrived: Instant::now() });
+        waiting.entries.push_back(entry);
         waiting.is_flushed = false;
         let is_batch = waiting.entries.len() == BATCH_ROWS;
         let wakes = std::mem::take(&mut waiting.is_asleep) || is_batch;
@@ -216,13 +219,13 @@ impl Queue {
 
     /// Has the writer write what there is without waiting for more, and close its files when there is nothing left.
     pub(super) fn finish(&self) {
-        self.is_over.store(true, Ordering::Relaxed);
+        self.end.begin();
         self.nudge();
     }
 
     /// Has the writer write what there is, once, and end.
     pub(super) fn abandon(&self) {
-        self.is_over.store(true, Ordering::Relaxed);
+        self.end.begin();
         self.waiting().is_abandoned = true;
         self.nudge();
     }
@@ -235,7 +238,12 @@ impl Queue {
 
     /// Whether all is to be flushed.
     pub(super) fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Relaxed)
+        self.end.has_begun()
+    }
+
+    /// The end of the gateway, for who has to hurry then.
+    pub(super) fn end(&self) -> &End {
+        &self.end
     }
 
     /// Whether nobody will put anything here.
@@ -287,12 +295,23 @@ impl Drop for Place {
 impl Entry {
     /// What it takes in memory, in bytes.
     pub(super) fn bytes(&self) -> u64 {
-        self.place.bytes
+        self.bytes
     }
 
     /// Whether it is an exchange.
     pub(super) fn is_row(&self) -> bool {
-        matches!(self.item, Item::Row(_))
+        self.item.row().is_some()
+    }
+
+    /// What an earlier process left.
+    pub(super) fn of_backlog(item: Item) -> Self {
+        let bytes = item.bytes();
+        Self { item, place: None, bytes, arrived: Instant::now() }
+    }
+
+    /// Whether an earlier process left it.
+    pub(super) fn is_of_backlog(&self) -> bool {
+        self.place.is_none()
     }
 }
 
@@ -301,7 +320,27 @@ impl Item {
     pub(super) fn number(&self) -> i64 {
         match self {
             Self::Row(record) => record.number,
+            Self::Leftover(leftover) => leftover.number(),
             Self::Labels { number, .. } => *number,
+        }
+    }
+
+    /// What becomes a row, if that is it.
+    pub(super) fn row(&self) -> Option<Row<'_>> {
+        match self {
+            Self::Row(record) => Some(Row::Fresh(record)),
+            Self::Leftover(leftover) => Some(Row::Leftover(leftover)),
+            Self::Labels { .. } => None,
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Row(record) => record.bytes(),
+            Self::Leftover(leftover) => leftover.bytes(),
+            Self::Labels { labels, .. } => {
+                labels.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
+            }
         }
     }
 }

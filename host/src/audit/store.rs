@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use tracing::warn;
 
 use crate::audit::database::Failure;
+use crate::audit::end::End;
 use crate::audit::files::{Files, LATE_MAX};
 use crate::audit::period::Period;
 use crate::audit::postgres::Postgres;
@@ -49,8 +50,8 @@ impl Store {
     ///
     /// # Errors
     /// Why it cannot and what to change, in words. A server that does not answer may do so later.
-    pub(super) fn open(settings: &config::Audit) -> Result<Self, String> {
-        let mut store = Self::of(settings);
+    pub(super) fn open(settings: &config::Audit, end: &End) -> Result<Self, String> {
+        let mut store = Self::of(settings, end);
         match &mut store {
             Self::Files(files) => open_files(files, settings)?,
             Self::Postgres(postgres) => open_postgres(postgres)?,
@@ -58,28 +59,28 @@ impl Store {
         Ok(store)
     }
 
-    fn of(settings: &config::Audit) -> Self {
+    fn of(settings: &config::Audit, end: &End) -> Self {
         match &settings.postgres {
-            Some(place) => Self::Postgres(Box::new(Postgres::new(place))),
+            Some(place) => Self::Postgres(Box::new(Postgres::new(place, end))),
             None => Self::default(),
         }
     }
 
     /// Becomes what the settings name.
-    fn follow(&mut self, settings: &config::Audit) {
+    fn follow(&mut self, settings: &config::Audit, end: &End) {
         let is_it = match self {
             Self::Files(_) => settings.postgres.is_none(),
             Self::Postgres(postgres) => settings.postgres.as_ref() == Some(postgres.place()),
         };
         if !is_it {
             self.close();
-            *self = Self::of(settings);
+            *self = Self::of(settings, end);
         }
     }
 
     /// Which rows may be written at once with one of this number.
-    pub(super) fn period(&mut self, settings: &config::Audit, number: i64) -> Period {
-        self.follow(settings);
+    pub(super) fn period(&mut self, settings: &config::Audit, end: &End, number: i64) -> Period {
+        self.follow(settings, end);
         match self {
             Self::Files(_) => Period::of(number, settings.rotate),
             Self::Postgres(_) => Period::of(number, Rotation::Never),
@@ -108,8 +109,13 @@ impl Store {
     ///
     /// # Errors
     /// Any but `Row`.
-    pub(super) fn keep_bounds(&mut self, settings: &config::Audit, now: SystemTime) -> Result<bool, Failure> {
-        self.follow(settings);
+    pub(super) fn keep_bounds(
+        &mut self,
+        settings: &config::Audit,
+        end: &End,
+        now: SystemTime,
+    ) -> Result<bool, Failure> {
+        self.follow(settings, end);
         match self {
             Self::Files(files) => {
                 files.absorb_logs(settings);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::UNIX_EPOCH;
@@ -859,7 +860,8 @@ fn a_file_damaged_in_the_middle_is_put_aside() {
 fn a_bad_row_does_not_hold_up_the_others() {
     let subject = Subject::new();
     let first = number_at("2026-11-01");
-    subject.put(record(first + 300));
+    // Another exchange of the same number.
+    subject.put(Record { duration: Duration::from_millis(1), ..record(first + 300) });
     subject.flush();
     for number in 0..600 {
         subject.put(record(first + number));
@@ -878,13 +880,84 @@ fn it_survives_a_panic() {
     assert_eq!(count(subject.file()), 1);
 }
 
+/// The files of rows that were put aside.
+fn put_aside(folder: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.to_str().unwrap().contains(".unwritten-")).collect()
+}
+
 #[test]
-fn what_cannot_be_written_in_time_is_counted() {
+fn what_cannot_be_written_by_the_end_is_taken_up_by_the_next_start_once() {
+    let subject = Subject::new();
+    let label = |name: &str| vec![(name.to_owned(), "x".to_owned())];
+    subject.put_at(&["2026-11-01"]);
+    subject.wait("the first row", |state| state.written == 1);
+    let other = Connection::open(subject.file()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let request = Some(recording(b"\"hi\n\"", Answer::None));
+    let duration = Duration::from_nanos(1_234_567_891);
+    let second = number_at("2026-11-02");
+    subject.put(Record { recording: request, duration, ..record(second) });
+    subject.audit.add_labels(second, label("late"));
+    subject.audit.add_labels(number_at("2026-11-01"), label("later"));
+    subject.put_at(&["2026-10-03"]);
+    assert_eq!(subject.runtime.block_on(subject.audit.flush(Duration::from_millis(50))), 0);
+    drop(other);
+    let Subject { mut folder, audit, .. } = subject;
+    drop(audit);
+    let data = folder.path().join("data");
+    let [file] = &put_aside(&data)[..] else { panic!("{:?}", put_aside(&data)) };
+    assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, 0o600);
+    let lines = fs::read(file).unwrap();
+    for _ in 0..2 {
+        // The second time as if the process had been killed before it removed the file.
+        fs::write(file, &lines).unwrap();
+        let subject = Subject::in_folder(folder, "1970-01-01", |_| {});
+        subject.wait("the file to go", |_| put_aside(&data).is_empty());
+        subject.flush();
+        assert_eq!(subject.files(), [("record.db".to_owned(), 2), ("record_202610.db".to_owned(), 1)]);
+        assert_eq!(query::<i64>(subject.file(), "SELECT count(*) FROM attempts"), 2);
+        let row = "FROM exchanges WHERE request LIKE '%hi%'";
+        assert_eq!(query::<String>(subject.file(), &format!("SELECT request {row}")), "\"hi\n\"");
+        assert_eq!(query::<f64>(subject.file(), &format!("SELECT duration_ms {row}")), 1234.567891);
+        assert_eq!(query::<String>(subject.file(), &format!("SELECT labels {row}")), r#"{"late":"x"}"#);
+        let first = "SELECT labels FROM exchanges WHERE labels LIKE '%later%'";
+        assert_eq!(query::<String>(subject.file(), first), r#"{"later":"x"}"#);
+        assert_eq!(subject.audit.state().lost, 0);
+        let Subject { folder: again, audit, .. } = subject;
+        drop(audit);
+        folder = again;
+    }
+}
+
+#[test]
+fn lines_that_cannot_be_understood_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(
+        data.join("record.unwritten-7.jsonl"),
+        "{\"row\":\n{\"labels\":{\"number\":1,\"labels\":[]}}\n",
+    )
+    .unwrap();
+    let subject = Subject::in_folder(folder, "1970-01-01", |_| {});
+    let damaged = data.join("record.unwritten-7.jsonl.damaged");
+    subject.wait("the file to be put away", |_| put_aside(&data) == [damaged.clone()]);
+    subject.put_at(&["2026-11-01"]);
+    subject.flush();
+    assert_eq!(count(subject.file()), 1);
+}
+
+#[test]
+fn what_cannot_be_put_aside_either_is_counted() {
     let subject = Subject::new();
     subject.put_at(&["2026-11-01"]);
     subject.wait("the first row", |state| state.written == 1);
     let other = Connection::open(subject.file()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let number = number_at("2026-11-02");
+    let part = subject.beside(&format!("record.unwritten-{number}.jsonl.part"));
+    fs::create_dir(&part).unwrap();
     subject.put_at(&["2026-11-02", "2026-11-03"]);
     assert_eq!(subject.runtime.block_on(subject.audit.flush(Duration::from_millis(50))), 2);
     drop(other);

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::audit::Shared;
+use crate::audit::backlog::{self, Backlog};
 use crate::audit::database::Failure;
 use crate::audit::queue::{BATCH_ROWS, Entry, Item};
 use crate::audit::retention;
@@ -29,11 +30,14 @@ const CHORES_RETRY: Duration = Duration::from_secs(60);
 pub(super) struct Writer {
     shared: Arc<Shared>,
     store: Store,
+    backlog: Backlog,
     /// What is being written, in the order of its numbers.
     batch: Vec<Entry>,
     /// How many of it to try at once: fewer while a bad row is looked for.
     rows_max: usize,
     trouble: Option<Trouble>,
+    /// Whether it was said that rows cannot be put aside.
+    is_loss_told: bool,
     chores_due: Instant,
     bytes_until_chores: u64,
     clock: fn() -> SystemTime,
@@ -50,9 +54,11 @@ impl Writer {
         Self {
             shared,
             store,
+            backlog: Backlog::default(),
             batch: Vec::with_capacity(BATCH_ROWS),
             rows_max: BATCH_ROWS,
             trouble: None,
+            is_loss_told: false,
             chores_due: Instant::now(),
             bytes_until_chores: 0,
             clock,
@@ -77,18 +83,23 @@ impl Writer {
         if self.batch.is_empty() {
             let rest = self.rest();
             queue.take(&mut self.batch, rest);
+            settle(&mut self.batch);
+            if !queue.is_over() {
+                self.backlog.take(&mut self.batch);
+                queue.left(self.batch.len());
+            }
             self.batch.sort_by_key(|entry| entry.item.number());
-            self.settle();
         }
-        match self.write() {
-            Ok(()) => self.end_trouble(),
-            Err(failure) => {
+        if !(queue.end().is_last() && self.put_aside()) {
+            if let Err(failure) = self.write() {
                 let pause = self.begin_trouble(&failure);
                 queue.pause(pause);
                 return !queue.is_abandoned();
             }
+            self.end_trouble();
+            self.backlog.note_written();
         }
-        if Instant::now() >= self.chores_due {
+        if Instant::now() >= self.chores_due && !queue.end().is_last() {
             self.chores();
         }
         self.store.tidy(&shared.settings.load());
@@ -102,31 +113,18 @@ impl Writer {
 
     /// How long there is nothing to do unless something comes.
     fn rest(&self) -> Duration {
+        if !self.backlog.is_empty() {
+            return Duration::ZERO;
+        }
         let chores = self.chores_due.saturating_duration_since(Instant::now());
         chores.min(self.store.rest_max())
-    }
-
-    /// Does what was left to this thread to do for each row.
-    fn settle(&mut self) {
-        for entry in &mut self.batch {
-            if let Item::Row(record) = &mut entry.item
-                && catch_unwind(AssertUnwindSafe(|| record.settle())).is_err()
-            {
-                let id = record.request_id.to_str().unwrap_or("-");
-                error!(
-                    id,
-                    number = record.number,
-                    "the answer of a row of the audit panicked and is missing"
-                );
-            }
-        }
     }
 
     /// Writes the batch; what is left of it then is to be tried again.
     fn write(&mut self) -> Result<(), Failure> {
         let settings = self.shared.settings.load_full();
         while let Some(first) = self.batch.first() {
-            let period = self.store.period(&settings, first.item.number());
+            let period = self.store.period(&settings, self.shared.queue.end(), first.item.number());
             let is_of_it = |entry: &&Entry| period.contains(entry.item.number());
             let count = self.batch.iter().take(self.rows_max).take_while(is_of_it).count().max(1);
             let (batch, store, now) = (&self.batch[..count], &mut self.store, (self.clock)());
@@ -163,13 +161,45 @@ impl Writer {
     /// The first of the batch cannot be written, whatever the state of the file.
     fn give_up(&mut self, reason: &str) {
         let entry = self.batch.remove(0);
-        let id = match &entry.item {
-            Item::Row(record) => record.request_id.to_str().unwrap_or("-"),
-            Item::Labels { .. } => "-",
-        };
+        let id = entry.item.row().map_or("-", |row| row.identity().0);
         error!(id, number = entry.item.number(), reason, "a row of the audit cannot be written and is lost");
         self.shared.counters.lost.fetch_add(1, Relaxed);
         self.shared.queue.left(self.batch.len());
+    }
+
+    /// Puts everything that is not written into a file for the next start. Says whether that is done.
+    fn put_aside(&mut self) -> bool {
+        let shared = self.shared.clone();
+        loop {
+            let known = self.batch.len();
+            shared.queue.take(&mut self.batch, Duration::ZERO);
+            if self.batch.len() == known {
+                break;
+            }
+            settle(&mut self.batch[known..]);
+        }
+        shared.queue.left(self.batch.len());
+        match backlog::put_aside(&shared.settings.load().path, &self.batch) {
+            Ok(file) => {
+                if let Some(file) = file {
+                    let is_new = |entry: &&Entry| entry.is_row() && !entry.is_of_backlog();
+                    let rows = self.batch.iter().filter(is_new).count();
+                    let file = file.display().to_string();
+                    warn!(rows, file, "the audit could not be written; the next start takes these rows up");
+                }
+                self.batch.clear();
+                // What came from there stays there.
+                self.backlog.forget();
+                shared.queue.left(0);
+                true
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_loss_told, true) {
+                    error!(reason = %error, "rows of the audit cannot be put aside for the next start, either");
+                }
+                false
+            }
+        }
     }
 
     /// Notes why nothing can be written, and says how long to wait before the next try.
@@ -201,8 +231,9 @@ impl Writer {
             self.chores_due = Instant::now() + CHORES_INTERVAL;
             return;
         }
+        self.backlog.look(&settings.path);
         let now = (self.clock)();
-        let done = self.store.keep_bounds(&settings, now);
+        let done = self.store.keep_bounds(&settings, self.shared.queue.end(), now);
         self.note_files();
         let wait = match done {
             Ok(true) => Duration::ZERO,
@@ -229,9 +260,22 @@ impl Writer {
         error!(rows = lost, "the audit's writer panicked; it goes on without the rows it had in hand");
         self.shared.counters.lost.fetch_add(lost, Relaxed);
         self.batch.clear();
+        self.backlog.forget();
         self.shared.queue.left(0);
         self.store.forget();
         self.chores_due = Instant::now() + CHORES_RETRY;
         info!("the audit's writer goes on");
+    }
+}
+
+/// Does what was left to this thread to do for each row.
+fn settle(entries: &mut [Entry]) {
+    for entry in entries {
+        if let Item::Row(record) = &mut entry.item
+            && catch_unwind(AssertUnwindSafe(|| record.settle())).is_err()
+        {
+            let id = record.request_id.to_str().unwrap_or("-");
+            error!(id, number = record.number, "the answer of a row of the audit panicked and is missing");
+        }
     }
 }

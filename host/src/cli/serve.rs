@@ -39,7 +39,7 @@ const LEFT_TIME_MAX: Duration = Duration::from_secs(2);
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long the collector may take for the last spans.
 const TRACES_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long the audit may take for what is still queued.
+/// How long the audit may take for what is still queued, before it is put aside for the next start.
 const RECORD_TIME_MAX: Duration = Duration::from_secs(15);
 /// How long the server that gateways share may take for what was used last.
 const SHARED_TIME_MAX: Duration = Duration::from_millis(500);
@@ -158,6 +158,7 @@ async fn serve(input: Input, config: Config, log: &Log) -> Result<(), String> {
     let rows = gateway.activity.audit.flush(RECORD_TIME_MAX).await;
     if rows > 0 {
         tracing::error!(rows, "not every exchange could be recorded in time; these rows are lost");
+        return Err(format!("stopped; {rows} rows of the audit are lost"));
     }
     tracing::info!("stopped");
     Ok(())

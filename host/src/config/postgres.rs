@@ -52,6 +52,12 @@ impl Postgres {
         if !is_url {
             return Err(fault("`postgres` is no URL of a PostgreSQL database", SHAPE));
         }
+        if !has_clear_user(url) {
+            return Err(fault(
+                "`postgres` has a character in its user or password that means something else",
+                ESCAPES,
+            ));
+        }
         let (place, parameters) = split_parameters(url);
         let (mut tls, mut ca, mut others) = (PostgresTls::Preferred, None, Vec::new());
         for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
@@ -67,6 +73,12 @@ impl Postgres {
                 Some(("sslrootcert", path)) => ca = Some(folder.join(&*percent::decoded(path))),
                 _ => others.push(parameter),
             }
+        }
+        if ca.is_some() && tls != PostgresTls::Verified {
+            return Err(fault(
+                "`sslrootcert` of `postgres` verifies nothing with this `sslmode`",
+                "add `sslmode=verify-full`, or leave `sslrootcert` out",
+            ));
         }
         let url = format!("{place}?{}", others.join("&"));
         let mut connection: tokio_postgres::Config =
@@ -114,6 +126,15 @@ impl PostgresTls {
             _ => None,
         }
     }
+}
+
+/// Whether it is certain what the password is. The first `@` ends it for PostgreSQL's clients: a second one may have been
+/// meant to, and what stands before the first one may be no user at all.
+fn has_clear_user(url: &str) -> bool {
+    let Some((before, after)) = url.split_once('@') else { return true };
+    let user = before.split_once("://").map_or(before, |(_, user)| user);
+    let name = user.split_once(':').map_or(user, |(name, _)| name);
+    !after.contains('@') && !name.contains(['/', '?', '&', '='])
 }
 
 /// The URL without its parameters, and the parameters. What stands before the first `@` is the user and the password.
@@ -183,7 +204,8 @@ mod tests {
 
     #[test]
     fn authorities_are_beside_the_configuration() {
-        let place = Postgres::parse("postgres://h/db?sslrootcert=my%20ca.pem", Path::new("/etc")).unwrap();
+        let url = "postgres://h/db?sslmode=verify-full&sslrootcert=my%20ca.pem";
+        let place = Postgres::parse(url, Path::new("/etc")).unwrap();
         assert_eq!(place.ca(), Some(Path::new("/etc/my ca.pem")));
     }
 
@@ -201,9 +223,19 @@ mod tests {
         refused("postgres://h/db?unknown=1", "cannot be understood");
         refused("postgres://h/db?sslmode=allow", "`sslmode`");
         refused("postgres:///db", "no host");
+        refused("postgres://gate:p@ssw0rd-tail@127.0.0.1:45432/audit", "means something else");
+        refused("postgres://127.0.0.1/db?user=gate&password=hunter2@x", "means something else");
+        refused("postgres://h/db?sslrootcert=ca.pem", "verifies nothing");
+        refused("postgres://h/db?sslmode=disable&sslrootcert=ca.pem", "verifies nothing");
     }
 
     proptest! {
+        #[test]
+        fn a_password_with_a_bare_at_sign_is_refused(rest in "[a-z:@/?&=%,0-9]{0,40}") {
+            let url = format!("postgres://u:a@SECRET@{rest}");
+            prop_assert!(Postgres::parse(&url, Path::new("")).is_err());
+        }
+
         #[test]
         fn nothing_panics_and_no_password_is_shown(rest in "[a-z:@/?&=%,0-9]{0,40}") {
             if let Ok(place) = Postgres::parse(&format!("postgres://u:SECRET@{rest}"), Path::new("")) {

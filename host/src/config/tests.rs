@@ -980,15 +980,15 @@ c.yaml:4:20: `postgres` is no URL of a PostgreSQL database
 ",
     );
     refused_after_upstream(
-        "audit: { postgres: \"postgres://h/db?sslrootcert=no.pem\", size_max: 1GiB }",
+        "audit: { postgres: \"postgres://h/db?sslmode=require&sslrootcert=no.pem\", size_max: 1GiB }",
         r#"
 c.yaml:4:20: `sslrootcert` of `postgres`: there is no file `no.pem`
-  | audit: { postgres: ************************************, size_max: 1GiB }
-  |                    ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  | audit: { postgres: ****************************************************, size_max: 1GiB }
+  |                    ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
   = paths are relative to the folder of the configuration file
-c.yaml:4:68: `size_max` is not supported together with `postgres`
-  | audit: { postgres: ************************************, size_max: 1GiB }
-  |                                                                    ^^^^
+c.yaml:4:84: `size_max` is not supported together with `postgres`
+  | audit: { postgres: ****************************************************, size_max: 1GiB }
+  |                                                                                    ^^^^
   = remove it, and bound the record with `retention`
 "#,
     );

@@ -40,6 +40,47 @@ fn a_file_that_is_locked_is_waited_for() {
     eventually("all rows", || (count(&file(&gateway)) == 11).then_some(()));
 }
 
+/// The files of rows that could not be written, beside a gateway's audit.
+fn put_aside(gateway: &Gateway) -> Vec<String> {
+    let files = fs::read_dir(gateway.folder().join("witgate-data")).expect("it is there");
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.contains(".unwritten-")).collect()
+}
+
+#[test]
+fn rows_of_a_file_that_is_locked_to_the_end_are_written_by_the_next_start() {
+    let mut gateway = Gateway::start(ECHO);
+    let lock = lock(&gateway);
+    for _ in 0..10 {
+        gateway.send(&ask("m", false)).expect(200);
+    }
+    gateway.signal("TERM");
+    assert!(gateway.wait_exit().success(), "nothing is lost");
+    assert_eq!(put_aside(&gateway).len(), 1);
+    drop(lock);
+    let next = Gateway::start(&format!("audit: {{ path: {} }}\n{ECHO}", file(&gateway).display()));
+    eventually("all rows", || (count(&file(&gateway)) == 11).then_some(()));
+    eventually("the file to go", || put_aside(&gateway).is_empty().then_some(()));
+    let attempts =
+        rows(&file(&gateway), "SELECT count(*) AS n FROM attempts JOIN exchanges ON exchange = id");
+    assert_eq!(attempts[0]["n"], 11);
+    drop(next);
+}
+
+#[test]
+fn a_gateway_that_loses_rows_at_its_end_says_so() {
+    let mut gateway = Gateway::start(ECHO);
+    gateway.send(&ask("m", false)).expect(200);
+    eventually("a row", || (count(&file(&gateway)) == 1).then_some(()));
+    let folder = gateway.folder().join("witgate-data");
+    fs::remove_dir_all(&folder).expect("it is there");
+    fs::write(&folder, "").expect("the temporary folder is writable");
+    gateway.send(&ask("m", false)).expect(200);
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait_exit().code(), Some(1));
+    assert!(gateway.stderr().contains("1 rows of the audit are lost"), "{}", gateway.stderr());
+}
+
 /// Runs until no more can be written, and gives room then.
 fn check_full_disk(on_full: &str) -> Gateway {
     // A limit on the size of files is what a full disk is to one process. Blocks of 512 bytes.

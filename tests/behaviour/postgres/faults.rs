@@ -60,6 +60,88 @@ fn a_server_that_crashes_under_load_has_every_row_once() {
     assert_eq!(server.rows(attempts)[0]["n"], answered.len());
 }
 
+/// A folder for what cannot be written, and the configuration of a gateway that uses it.
+fn with_folder(url: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    let path = folder.path().join("record.db");
+    let config = echo(url, &format!(", path: {}", path.display()));
+    (folder, config)
+}
+
+/// The files of rows that could not be written.
+fn put_aside(folder: &tempfile::TempDir) -> usize {
+    let files = std::fs::read_dir(folder.path()).expect("it is there");
+    files.filter(|file| file.as_ref().unwrap().file_name().to_str().unwrap().contains(".unwritten-")).count()
+}
+
+#[test]
+fn rows_for_a_server_that_is_down_at_the_end_are_written_by_the_next_start() {
+    let Some(mut server) = Postgres::start() else { return };
+    let (folder, config) = with_folder(&server.url());
+    let mut gateway = Gateway::start(&config);
+    burst(&gateway, 1, 5);
+    server.wait(5);
+    server.crash();
+    burst(&gateway, 2, 300);
+    gateway.signal("TERM");
+    assert!(gateway.wait_exit().success(), "nothing is lost");
+    assert_eq!(put_aside(&folder), 1);
+    server.resume();
+    assert_eq!(server.count(), 5);
+    let gateway = Gateway::start(&config);
+    gateway.send(&ask("m", false)).expect(200);
+    server.wait(606);
+    eventually("the file to go", || (put_aside(&folder) == 0).then_some(()));
+    let attempts = "SELECT count(*) AS n FROM attempts JOIN exchanges ON exchange = id";
+    assert_eq!((server.count(), &server.rows(attempts)[0]["n"]), (606, &json!(606)));
+}
+
+#[test]
+fn a_connection_that_hangs_at_the_end_is_made_anew() {
+    let Some(server) = Postgres::start() else { return };
+    let (folder, config) = with_folder(&server.url());
+    let mut gateway = Gateway::start(&config);
+    burst(&gateway, 1, 1);
+    server.wait(1);
+    let rows = server.rows("SELECT pid FROM pg_stat_activity WHERE application_name = 'witgate'");
+    let signal = |word: &str| {
+        let status = std::process::Command::new("kill").args([word, &rows[0]["pid"].to_string()]).status();
+        assert!(status.expect("`kill` can be run").success());
+    };
+    signal("-STOP");
+    burst(&gateway, 1, 2);
+    gateway.signal("TERM");
+    let status = gateway.wait_exit();
+    assert_eq!((server.count(), put_aside(&folder)), (3, 0));
+    assert!(status.success());
+    signal("-CONT");
+    eventually("the connections to be closed", || {
+        server
+            .rows("SELECT 1 FROM pg_stat_activity WHERE application_name = 'witgate'")
+            .is_empty()
+            .then_some(())
+    });
+    assert_eq!(server.count(), 3, "what it was asked for first does not double them");
+}
+
+#[test]
+fn a_table_that_is_locked_for_long_is_trouble_and_ties_up_one_connection() {
+    let Some(server) = Postgres::start() else { return };
+    let gateway = Gateway::start(&echo(&server.url(), ""));
+    burst(&gateway, 1, 1);
+    server.wait(1);
+    let lock = server.lock("exchanges");
+    burst(&gateway, 1, 3);
+    eventually("trouble", || stat(&gateway, "retrying").is_string().then_some(()));
+    assert!(stat(&gateway, "lag_ms").as_f64() < Some(40e3), "it is told after one try");
+    let waiting =
+        "SELECT 1 FROM pg_stat_activity WHERE application_name = 'witgate' AND wait_event_type = 'Lock'";
+    assert!(server.rows(waiting).len() <= 1);
+    drop(lock);
+    server.wait(4);
+    assert_eq!(server.count(), 4);
+}
+
 #[test]
 fn a_gateway_starts_while_its_server_is_down() {
     let Some(mut server) = Postgres::start() else { return };

@@ -7,10 +7,9 @@ use serde_json::{Map, Value};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
 
-use crate::audit::cells::{self, Cell};
+use crate::audit::cells::{self, Cell, Row};
 use crate::audit::database::Failure;
 use crate::audit::queue::{Entry, Item};
-use crate::audit::record::Record;
 
 /// The longest text that is kept, in bytes: the server takes messages of less than 1 GiB.
 const TEXT_BYTES_MAX: usize = 128 << 20;
@@ -84,11 +83,7 @@ impl Statements {
     }
 
     async fn write_rows(&self, client: &Client, entries: &[Entry], moved: &mut Moved) -> Result<(), Failure> {
-        let records = entries.iter().filter_map(|entry| match &entry.item {
-            Item::Row(record) => Some(&**record),
-            Item::Labels { .. } => None,
-        });
-        let mut records: Vec<&Record> = records.collect();
+        let mut records: Vec<Row<'_>> = entries.iter().filter_map(|entry| entry.item.row()).collect();
         for _ in 0..TRIES_MAX {
             if records.is_empty() {
                 return Ok(());
@@ -109,19 +104,19 @@ impl Statements {
     async fn settle_conflicts(
         &self,
         client: &Client,
-        records: &mut Vec<&Record>,
+        records: &mut Vec<Row<'_>>,
         moved: &mut Moved,
     ) -> Result<(), Error> {
-        let numbers: Vec<i64> = records.iter().map(|record| moved.number(record.number)).collect();
+        let numbers: Vec<i64> = records.iter().map(|record| moved.number(record.number())).collect();
         let mut stored: HashMap<i64, (String, f64)> = HashMap::with_capacity(numbers.len());
         for row in client.query(&self.stored, &[&numbers]).await? {
             stored.insert(row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?));
         }
         records.retain(|record| {
-            let there = stored.get(&moved.number(record.number));
-            let is_there = there.is_some_and(|(id, ms)| (id.as_str(), *ms) == identity(record));
+            let there = stored.get(&moved.number(record.number()));
+            let is_there = there.is_some_and(|(id, ms)| (id.as_str(), *ms) == record.identity());
             if there.is_some() && !is_there {
-                moved.change(record.number);
+                moved.change(record.number());
             }
             !is_there
         });
@@ -144,11 +139,6 @@ impl Statements {
         client.execute(&self.labels, &[&numbers, &labels]).await?;
         Ok(())
     }
-}
-
-/// What tells an exchange from one of another gateway that has the same number.
-fn identity(record: &Record) -> (&str, f64) {
-    (record.request_id.to_str().unwrap_or("-"), cells::ms(record.duration))
 }
 
 impl Moved {
@@ -190,14 +180,14 @@ fn arrays(kinds: &[Kind], first: usize) -> String {
 }
 
 /// The parameters of that statement: an array for each column.
-fn values<'record>(records: &[&'record Record], moved: &Moved) -> Vec<Values<'record>> {
+fn values<'record>(records: &[Row<'record>], moved: &Moved) -> Vec<Values<'record>> {
     let mut exchanges: Vec<Values<'_>> =
         EXCHANGE.iter().map(|kind| Values::new(*kind, records.len())).collect();
     let mut attempts: Vec<Values<'_>> =
         ATTEMPT.iter().map(|kind| Values::new(*kind, records.len())).collect();
     for record in records {
-        let number = moved.number(record.number);
-        let mut cells = cells::exchange(record);
+        let number = moved.number(record.number());
+        let mut cells = record.exchange();
         cells[0] = number.into();
         for (body, is_cut) in BODIES {
             if is_too_long(&cells[body]) {
@@ -205,8 +195,9 @@ fn values<'record>(records: &[&'record Record], moved: &Moved) -> Vec<Values<'re
             }
         }
         push(&mut exchanges, cells);
-        for (place, tried) in record.attempts.iter().enumerate() {
-            push(&mut attempts, cells::attempt(number, place as i64 + 1, tried));
+        for mut cells in record.attempts() {
+            cells[0] = number.into();
+            push(&mut attempts, cells);
         }
     }
     exchanges.append(&mut attempts);

@@ -11,6 +11,7 @@ use tokio_postgres::{Client, Error};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::database::Failure;
+use crate::audit::end::End;
 use crate::audit::postgres::schema::{self, Owner, VERSION};
 use crate::audit::postgres::session::Session;
 use crate::audit::query::{Attempt, Extent, Filter, Row};
@@ -105,7 +106,7 @@ impl Reader {
         let mut kept = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let mut session = match kept.take() {
             Some(session) if !session.is_closed() => session,
-            _ => Session::open(&self.place)?,
+            _ => Session::open(&self.place, &End::default())?,
         };
         let found = session.run_until(stop, async |client| {
             client.batch_execute(READ_ONLY).await?;

@@ -8,13 +8,15 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Error, NoTls, Socket};
+use tokio_postgres::{CancelToken, Client, Error, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::database::Failure;
+use crate::audit::end::End;
 use crate::config::{Postgres, PostgresTls, UpstreamTls};
 use crate::tls::Trust;
 
@@ -47,6 +49,7 @@ pub(super) struct Session {
     /// Ends with the connection.
     driver: JoinHandle<()>,
     tls: Option<MakeRustlsConnect>,
+    end: End,
     motor: Motor,
 }
 
@@ -54,11 +57,11 @@ pub(super) struct Session {
 struct Motor(Option<Runtime>);
 
 impl Session {
-    /// Connects.
+    /// Connects; it and what is asked for then takes less time while the gateway ends.
     ///
     /// # Errors
     /// `Foreign` if the server says no for good, else `Blocked`.
-    pub(super) fn open(place: &Postgres) -> Result<Self, Failure> {
+    pub(super) fn open(place: &Postgres, end: &End) -> Result<Self, Failure> {
         let tls = tls(place).map_err(Failure::Foreign)?;
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -71,10 +74,14 @@ impl Session {
                     None => connect(place, NoTls, &runtime).await,
                 }
             };
-            tokio::time::timeout(CONNECT_TIME_MAX, connecting).await
+            let begun = Instant::now();
+            tokio::select! {
+                connected = connecting => connected.map_err(refusal),
+                () = end.patience(CONNECT_TIME_MAX) => Err(too_late(begun)),
+            }
         });
-        let (client, driver) = connected.map_err(|_| too_late(CONNECT_TIME_MAX))?.map_err(refusal)?;
-        Ok(Self { client, driver, tls, motor: Motor(Some(runtime)) })
+        let (client, driver) = connected?;
+        Ok(Self { client, driver, tls, end: end.clone(), motor: Motor(Some(runtime)) })
     }
 
     /// Whether it is known to be of no use any more.
@@ -82,7 +89,8 @@ impl Session {
         self.client.is_closed()
     }
 
-    /// Asks for something. What takes too long may go on at the server: the session is of no use then.
+    /// Asks for something. What takes too long is broken off, and the server is told to leave it, but may have done it:
+    /// the session is of no use then.
     ///
     /// # Errors
     /// What the server says, or `Blocked` after `time_max`.
@@ -91,9 +99,17 @@ impl Session {
         time_max: Duration,
         work: impl AsyncFnOnce(&mut Client) -> Result<T, E>,
     ) -> Result<T, Failure> {
-        let Self { client, motor, .. } = self;
-        let done = motor.runtime().block_on(async { tokio::time::timeout(time_max, work(client)).await });
-        done.map_err(|_| too_late(time_max))?.map_err(E::into)
+        let Self { client, motor, tls, end, .. } = self;
+        let (cancel, begun) = (client.cancel_token(), Instant::now());
+        motor.runtime().block_on(async {
+            tokio::select! {
+                done = work(client) => done.map_err(E::into),
+                () = end.patience(time_max) => {
+                    break_off(&cancel, tls.as_ref()).await;
+                    Err(too_late(begun))
+                }
+            }
+        })
     }
 
     /// Asks for something until `stop` is cancelled; none then, and the server is told to leave it.
@@ -113,14 +129,7 @@ impl Session {
             tokio::select! {
                 done = work(client) => done.map(Some).map_err(E::into),
                 () = stop.cancelled() => {
-                    let told = async {
-                        match tls {
-                            Some(tls) => cancel.cancel_query(tls.clone()).await,
-                            None => cancel.cancel_query(NoTls).await,
-                        }
-                    };
-                    // Whether it was heard or not, nobody waits for the answer.
-                    let _ = tokio::time::timeout(CLOSE_TIME_MAX, told).await;
+                    break_off(&cancel, tls.as_ref()).await;
                     Ok(None)
                 }
             }
@@ -164,6 +173,18 @@ where
     Ok((client, driver))
 }
 
+/// Tells the server to leave what it was asked for.
+async fn break_off(cancel: &CancelToken, tls: Option<&MakeRustlsConnect>) {
+    let told = async {
+        match tls {
+            Some(tls) => cancel.cancel_query(tls.clone()).await,
+            None => cancel.cancel_query(NoTls).await,
+        }
+    };
+    // Whether it was heard or not, nobody waits for the answer.
+    let _ = tokio::time::timeout(CLOSE_TIME_MAX, told).await;
+}
+
 /// What TLS needs; none where none is wanted.
 fn tls(place: &Postgres) -> Result<Option<MakeRustlsConnect>, String> {
     let is_insecure = match place.tls() {
@@ -177,8 +198,8 @@ fn tls(place: &Postgres) -> Result<Option<MakeRustlsConnect>, String> {
     Ok(Some(MakeRustlsConnect::new(config)))
 }
 
-fn too_late(time_max: Duration) -> Failure {
-    Failure::Blocked(format!("PostgreSQL did not answer within {} s", time_max.as_secs()))
+fn too_late(begun: Instant) -> Failure {
+    Failure::Blocked(format!("PostgreSQL did not answer within {} s", begun.elapsed().as_secs()))
 }
 
 /// Why there is no connection.

@@ -23,6 +23,7 @@ use crate::headers;
 use crate::plugin::stages::{End, Stages};
 use crate::upstream::InFlight;
 use crate::upstream::commit::Begun;
+use crate::upstream::leave::Verdict;
 use crate::upstream::reply::{Reply, ReplyContent, Source};
 use crate::wire::openai;
 use crate::wire::openai::stream::{Ending, Filter, Opening};
@@ -32,6 +33,9 @@ use crate::wire::sse;
 const JOIN_BYTES_MAX: usize = 16 << 10;
 /// What a silent stream's client is sent; a comment, which every reader passes over.
 const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+
+/// After a longer pause of the client's an upstream is not blamed for a stream that breaks off: it may have lost patience.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// The body of a response.
 pub(crate) struct Body {
@@ -76,6 +80,10 @@ struct Streaming {
     /// When its first content must be there, if it had none when it began.
     content_by: Option<Instant>,
     last_read: Instant,
+    /// Whether it is the upstream that was waited for since then, and not the client.
+    is_waiting: bool,
+    /// Who is told if the upstream breaks it off; none where nobody is.
+    verdict: Option<Verdict>,
     last_sent: Instant,
     timer: Pin<Box<Sleep>>,
     is_over: bool,
@@ -165,15 +173,15 @@ impl Body {
         idle: Duration,
         manner: Manner,
     ) -> Self {
-        let (source, first, filter, end, content_by) = match content {
+        let (source, first, filter, end, content_by, verdict) = match content {
             ReplyContent::Whole(answer) => return Self::whole(answer.segments),
             ReplyContent::Held(bytes) => return Self::whole(vec![bytes]),
             ReplyContent::Events(begun) => {
-                let Begun { source, filter, held, end, content_by } = *begun;
-                (source, held, Some(filter), end, content_by)
+                let Begun { source, filter, held, end, content_by, verdict } = *begun;
+                (source, held, Some(filter), end, content_by, verdict)
             }
             ReplyContent::Opaque { source, first } => {
-                (source, Vec::from_iter((!first.is_empty()).then_some(first)), None, None, None)
+                (source, Vec::from_iter((!first.is_empty()).then_some(first)), None, None, None, None)
             }
         };
         let (ready, raw) = if stages.is_some() { (Vec::new(), first) } else { (first, Vec::new()) };
@@ -191,6 +199,8 @@ impl Body {
             deadline,
             content_by,
             last_read: now,
+            is_waiting: false,
+            verdict,
             last_sent: now,
             timer: Box::pin(sleep_until(now)),
             is_over: false,
@@ -392,11 +402,13 @@ impl Streaming {
         mut exchange: Option<&mut Exchange>,
     ) -> Poll<Option<Result<Bytes>>> {
         if exchange.as_ref().is_some_and(|exchange| exchange.is_cut_off()) && !self.is_over {
+            self.verdict = None;
             self.fail(Error::new(ErrorKind::StreamBroken(None), "the gateway is stopping"));
         }
         loop {
             match self.step(context, exchange.as_deref_mut()) {
                 Step::Data(bytes) => {
+                    self.is_waiting = false;
                     let sent_before = self.last_sent;
                     self.last_sent = if self.plugins.are_there() {
                         Instant::now()
@@ -440,10 +452,22 @@ impl Streaming {
                 }
                 Step::Wait => match self.poll_timers(context) {
                     Poll::Ready(()) => {}
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => {
+                        self.is_waiting = true;
+                        return Poll::Pending;
+                    }
                 },
             }
         }
+    }
+
+    /// Notes that something came from upstream, or its end.
+    fn note_read(&mut self) {
+        let now = Instant::now();
+        if !self.is_waiting && now - self.last_read > PAUSE_MAX {
+            self.verdict = None;
+        }
+        self.last_read = now;
     }
 
     /// Notes in the exchange how it ended.
@@ -479,10 +503,13 @@ impl Streaming {
             let before = (self.ready.len(), self.raw.len());
             match self.source.poll_data(context) {
                 Poll::Ready(Some(Ok(bytes))) => {
-                    self.last_read = Instant::now();
+                    self.note_read();
                     self.take(bytes);
                 }
-                Poll::Ready(Some(Err(error))) => self.fail(broken(error)),
+                Poll::Ready(Some(Err(error))) => {
+                    self.note_read();
+                    self.fail(broken(error));
+                }
                 Poll::Ready(None) => self.finish(),
                 Poll::Pending => break,
             }
@@ -517,7 +544,11 @@ impl Streaming {
             if filter.finish(if has_plugins { &mut self.raw } else { &mut self.ready }) == Ending::Complete {
                 return;
             }
+            // An error that the upstream told may be about what the client wants.
             if filter.seen().error.is_none() {
+                if let Some(verdict) = self.verdict.take() {
+                    verdict.broken();
+                }
                 let event = openai::error_event(&error, self.manner.compat);
                 if has_plugins {
                     self.last_words = Some(event);
@@ -559,6 +590,8 @@ impl Streaming {
         } else if is_due(content_by) {
             self.fail(Timer::FirstToken.broken());
         } else if is_due(deadline) {
+            // How long it takes is up to the client, too.
+            self.verdict = None;
             self.fail(Timer::Total.broken());
         } else if is_due(comment_at) {
             self.ready.push(Bytes::from_static(KEEP_ALIVE));

@@ -11,7 +11,7 @@ mod hedge;
 mod inflate;
 pub(crate) mod job;
 mod keys;
-mod leave;
+pub(crate) mod leave;
 mod local;
 mod pool;
 pub(crate) mod reply;

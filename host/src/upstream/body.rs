@@ -47,6 +47,8 @@ struct State {
     bytes_left: u64,
     /// When a piece of it was passed on last.
     moved: Instant,
+    /// Whether the upstream would take more of it than the client has sent.
+    is_awaited: bool,
     fault: Option<Error>,
 }
 
@@ -75,8 +77,13 @@ impl RequestBody {
 impl Rest {
     /// Wraps what is still to come, of which `bytes_max` are let through.
     pub(crate) fn new(incoming: Incoming, bytes_max: u64) -> Self {
-        let state =
-            State { incoming: Some(incoming), bytes_left: bytes_max, moved: Instant::now(), fault: None };
+        let state = State {
+            incoming: Some(incoming),
+            bytes_left: bytes_max,
+            moved: Instant::now(),
+            is_awaited: false,
+            fault: None,
+        };
         Self { upload: Arc::new(Upload { state: Mutex::new(state), over: Notify::new() }) }
     }
 
@@ -88,6 +95,11 @@ impl Rest {
     /// What the client did wrong while it was sending, once.
     pub(crate) fn take_fault(&self) -> Option<Error> {
         self.state().fault.take()
+    }
+
+    /// Whether it is the client that is waited for.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.state().is_awaited
     }
 
     /// Waits until all of it has been passed on, or the upstream has stopped taking it.
@@ -174,7 +186,9 @@ impl RequestBody {
         let Some(arriving) = &mut self.arriving else {
             return Poll::Ready(Some(Err("the request body was already sent elsewhere".into())));
         };
-        match ready!(arriving.poll(context)) {
+        let polled = arriving.poll(context);
+        rest.state().is_awaited = polled.is_pending();
+        match ready!(polled) {
             Some(Ok(frame)) => {
                 rest.state().moved = Instant::now();
                 Poll::Ready(Some(Ok(frame)))

@@ -16,9 +16,9 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use crate::config;
-use crate::upstream::breaker::machine::{Machine, Ticket};
+use crate::upstream::breaker::machine::Machine;
 
-pub(crate) use crate::upstream::breaker::machine::Condition;
+pub(crate) use crate::upstream::breaker::machine::{Condition, Ticket};
 
 /// What the gateway tells others of an upstream's breaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +81,17 @@ impl Breaker {
             }
         };
         Ok(Pass { breaker: self, ticket })
+    }
+
+    /// Leave for who has nobody else to ask: given though the upstream rests, but not if it failed. What comes of it
+    /// changes nothing.
+    pub(crate) fn ask_nevertheless(&self) -> Option<Pass<'_>> {
+        self.lock().is_resting().then_some(Pass { breaker: self, ticket: Ticket::VOID })
+    }
+
+    /// The leave of a stream that had [begun](Pass::begun), at its end.
+    pub(crate) fn resume(&self, ticket: Ticket) -> Pass<'_> {
+        Pass { breaker: self, ticket }
     }
 
     /// Takes the word of somebody who shares the upstream, such as another gateway, that it is down for so long; at most
@@ -163,6 +174,17 @@ impl Pass<'_> {
             tracing::info!(upstream = &**upstream, "the breaker closes");
             self.breaker.tell(upstream, None);
         }
+    }
+
+    /// The upstream began a stream, of which nobody knows yet how it ends; that is told to what is resumed with the
+    /// ticket. A probe has its answer with the beginning: a stream may go on for hours.
+    pub(crate) fn begun(self, upstream: &Arc<str>) -> Option<Ticket> {
+        let ticket = self.ticket;
+        if ticket.is_probe() {
+            self.succeeded(upstream);
+            return None;
+        }
+        (ticket != Ticket::VOID).then_some(ticket)
     }
 
     /// The upstream failed.

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Commit, Timeouts};
 use crate::error::{Error, ErrorKind, Result, Timer};
+use crate::upstream::leave::Verdict;
 use crate::upstream::reply::{Source, invalid};
 use crate::wire::openai::failure::Failure;
 use crate::wire::openai::stream::{Filter, Opening, Rules};
@@ -28,6 +29,8 @@ pub(crate) struct Begun {
     pub(crate) end: Option<Result<()>>,
     /// When its first content must be there, if it was handed over without any.
     pub(crate) content_by: Option<Instant>,
+    /// Who is told how it ends.
+    pub(crate) verdict: Option<Verdict>,
 }
 
 /// What a stream turned out to be.
@@ -73,6 +76,7 @@ pub(super) async fn open(source: Source, rules: Rules, bounds: Bounds<'_>) -> Re
         held: Vec::new(),
         end: None,
         content_by: clock.content_by,
+        verdict: None,
     });
     let mut bytes = 0;
     while begun.filter.seen().events < events_max && bytes < bytes_max {

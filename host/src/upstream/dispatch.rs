@@ -4,6 +4,7 @@
 //! visited and a bound on hops. What the client sees when all fail is the last answer an upstream really gave; only
 //! if none gave any is it an error of the gateway.
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::auth;
 use crate::chat::Prompt;
-use crate::config::{Commit, ModelMatch, RetryOn, Timeouts};
+use crate::config::{Commit, ModelMatch, Retry, RetryOn, Timeouts};
 use crate::error::{Blame, Error, ErrorKind, Result, Timer};
 use crate::exchange::{Attempt, Exchange};
 use crate::limit::queue::{Before, RETRY_AFTER};
@@ -31,6 +32,7 @@ use crate::upstream::job::{Job, Payload};
 use crate::upstream::leave::{Leave, nobody_until};
 use crate::upstream::pool::Timers;
 use crate::upstream::reply::{Reply, ReplyContent, read};
+use crate::upstream::retries::Pot;
 use crate::upstream::{Condition, InFlight, RequestBody, Upstream};
 use crate::wire::document::Document;
 use crate::wire::openai::messages;
@@ -70,6 +72,8 @@ struct Attempts<'a> {
     /// None where there is no plugin.
     facts: Option<&'a Arc<Facts>>,
     exchange: &'a mut Exchange,
+    /// Where its attempts are counted.
+    pot: Pot,
     /// When the first of the upstreams that were passed over may be asked again.
     resting: Option<Instant>,
 }
@@ -90,9 +94,12 @@ pub(crate) async fn dispatch(
     exchange: &mut Exchange,
 ) -> Result<Dispatched> {
     let retry = &snapshot.config.retry;
-    let mut attempts = Attempts { job, snapshot, chain, facts, exchange, resting: None };
+    let mut attempts = Attempts { job, snapshot, chain, facts, exchange, pot: Pot::default(), resting: None };
     let first = match first_target(attempts.job, snapshot) {
-        Ok(first) => first,
+        Ok((first, pot)) => {
+            attempts.pot = pot;
+            first
+        }
         Err(error) => match attempts.start_failed(error).await? {
             Turn::To(target) => target,
             Turn::Answer(answer) => return Ok(Dispatched::Synthetic(answer)),
@@ -176,7 +183,7 @@ pub(crate) async fn dispatch(
                 Err(error) => return attempts.settle(last.or(Some(Failure::Error(error)))).await,
             };
             visited.retain(|known| *known != step);
-            steps = Steps { model: step.model, order: Order::One(Some(step.upstream)) };
+            steps = Steps::new(step.model, Order::One(Some(step.upstream)));
             waited = Some(place);
             continue;
         };
@@ -208,6 +215,8 @@ enum Target {
 /// The places to try for one target, best first.
 pub(super) struct Steps {
     model: Arc<str>,
+    /// Those that were taken and given back.
+    given_back: VecDeque<Step>,
     order: Order,
 }
 
@@ -257,12 +266,23 @@ impl Target {
 
     fn steps(self, job: &Job, snapshot: &Snapshot, exchange: &Exchange) -> Steps {
         match self {
-            Self::Upstream(upstream, model) => Steps { model, order: Order::One(Some(upstream)) },
+            Self::Upstream(upstream, model) => Steps::new(model, Order::One(Some(upstream))),
             Self::Model(model) => {
                 let order = Order::Ranked(ranking(&model, job, snapshot, exchange));
-                Steps { model, order }
+                Steps::new(model, order)
             }
         }
+    }
+}
+
+impl Steps {
+    fn new(model: Arc<str>, order: Order) -> Self {
+        Self { model, given_back: VecDeque::new(), order }
+    }
+
+    /// Makes it the next one again.
+    pub(super) fn give_back(&mut self, step: Step) {
+        self.given_back.push_front(step);
     }
 }
 
@@ -270,6 +290,9 @@ impl Iterator for Steps {
     type Item = Step;
 
     fn next(&mut self) -> Option<Step> {
+        if let Some(step) = self.given_back.pop_front() {
+            return Some(step);
+        }
         let upstream = match &mut self.order {
             Order::Ranked(ranking) => ranking.next(),
             Order::One(upstream) => upstream.take(),
@@ -279,8 +302,8 @@ impl Iterator for Steps {
     }
 }
 
-/// Where the request goes first; for an unknown path that is the default upstream.
-fn first_target(job: &Job, snapshot: &Snapshot) -> Result<Target> {
+/// Where the request goes first, and where its attempts are counted; for an unknown path that is the default upstream.
+fn first_target(job: &Job, snapshot: &Snapshot) -> Result<(Target, Pot)> {
     if job.endpoint.is_none() {
         let is_default = |up: &Arc<Upstream>| up.settings.is_default && up.settings.is_enabled;
         let default = snapshot.upstreams.iter().position(is_default);
@@ -288,7 +311,7 @@ fn first_target(job: &Job, snapshot: &Snapshot) -> Result<Target> {
         if !job.caller.may_use_upstream(&snapshot.upstreams[upstream].settings.name) {
             return Err(auth::forbidden("the key may not use the upstream of this path"));
         }
-        return Ok(Target::Upstream(upstream, job.model.clone()));
+        return Ok((Target::Upstream(upstream, job.model.clone()), Pot::of(&[upstream])));
     }
     job.caller.check_model(&job.model)?;
     let candidates = snapshot.routes.candidates(&job.model);
@@ -304,7 +327,7 @@ fn first_target(job: &Job, snapshot: &Snapshot) -> Result<Target> {
             format!("The model `{}` does not exist.", job.model),
         ));
     }
-    Ok(Target::Model(job.model.clone()))
+    Ok((Target::Model(job.model.clone()), Pot::of(&candidates)))
 }
 
 /// The candidates for a model, best first.
@@ -329,7 +352,7 @@ fn ranking(model: &Arc<str>, job: &Job, snapshot: &Snapshot, exchange: &Exchange
 impl Attempts<'_> {
     /// Leave to ask an upstream; none if it is left alone for now.
     fn leave<'up>(&mut self, upstream: &'up Upstream) -> Option<Leave<'up>> {
-        let later = match upstream.leave() {
+        let later = match upstream.leave(|| !has_others(self.snapshot, self.job, upstream)) {
             Ok(leave) => return Some(leave),
             Err(later) => later,
         };
@@ -337,15 +360,16 @@ impl Attempts<'_> {
         None
     }
 
-    /// Whether the same request may be sent again.
-    fn may_repeat(&self) -> bool {
+    /// Whether the same request can be sent once more.
+    fn can_repeat(&self) -> bool {
         let attempts_max = self.snapshot.config.retry.attempts_max as usize;
-        self.exchange.attempts.len() < attempts_max && self.job.is_whole() && self.may_go_on()
+        self.exchange.attempts.len() < attempts_max && self.job.is_whole()
     }
 
     /// Whether the gateway may make one more attempt: the first of an exchange, or one within `retry.budget`.
     fn may_go_on(&self) -> bool {
-        self.snapshot.retries.allow(self.exchange.attempts.is_empty(), self.snapshot.config.retry.budget)
+        let is_first = self.exchange.attempts.is_empty();
+        self.snapshot.retries.allow(self.pot, is_first, self.snapshot.config.retry.budget)
     }
 
     /// The places to try for a target, in the order the plugins want.
@@ -395,7 +419,7 @@ impl Attempts<'_> {
             let message = "the plugins leave no upstream for this request";
             return Err(Error::new(ErrorKind::Forbidden, message));
         }
-        Ok(Steps { model, order: Order::Listed(order.into_iter()) })
+        Ok(Steps::new(model, Order::Listed(order.into_iter())))
     }
 
     /// Nobody takes the request: a plugin may know better.
@@ -483,8 +507,7 @@ impl Attempts<'_> {
         let retry = &self.snapshot.config.retry;
         let terms = Terms::of(self.snapshot);
         let hedge = Some(upstream.settings.hedge).filter(|hedge| !hedge.is_zero() && self.job.is_in_memory());
-        let mut pause = retry.backoff;
-        let mut further = retry.same_upstream;
+        let mut repeated = 0;
         loop {
             let own = leave.credential();
             let prepared = match self.facts.filter(|_| self.chain.has(Hook::OnUpstreamRequest)) {
@@ -507,30 +530,32 @@ impl Attempts<'_> {
                         chain: self.chain,
                         facts: self.facts,
                         exchange: self.exchange,
+                        pot: self.pot,
                         rivals: &mut rivals,
                     };
-                    Box::pin(race.run(Lane { upstream, note, leave, working }, delay)).await
+                    let lane = Lane { upstream, model: model.clone(), is_first: true, note, leave, working };
+                    Box::pin(race.run(lane, delay)).await
                 }
             };
             self.exchange.waited += note.started.elapsed();
-            let (outcome, used) = match raced {
+            let (mut outcome, used) = match raced {
                 Raced::Alone(outcome, used) => (outcome, used),
                 Raced::Decided(judged) => {
                     let reply = judged?;
                     return self.accept(reply, model).await;
                 }
             };
-            let next_key = used.learn(&outcome, || has_others(self.snapshot, self.job));
+            let next_key = used.learn(&mut outcome, || may_rest(self.snapshot, self.job, upstream));
             let mut judged = judge(self.exchange, &retry.on, upstream, note, outcome).await;
             if let Some(next) = next_key {
                 // Its place is needed, if there are few.
-                if let Ok(reply) = judged {
-                    judged = Ok(reply.held().await.map_err(Failure::Error)?);
-                }
+                judged = held(judged).await;
                 // A refused key is the operator's fault and not the caller's; nothing was done with the request.
-                if let Some(again) = upstream.enter()
-                    && self.may_repeat()
+                if self.can_repeat()
+                    && let Some(again) = upstream.enter()
+                    && self.may_go_on()
                 {
+                    rivals.lose(judged);
                     (leave, place) = (next, again);
                     continue;
                 }
@@ -544,19 +569,16 @@ impl Attempts<'_> {
                 error.kind,
                 ErrorKind::UpstreamUnreachable | ErrorKind::UpstreamTimeout(Timer::Connect)
             );
-            let is_wanted = is_unsent && further > 0 && retry.on.covers_error(&error.kind);
-            if !is_wanted || !self.may_repeat() {
+            let is_wanted = is_unsent && repeated < retry.same_upstream && retry.on.covers_error(&error.kind);
+            if !is_wanted || !self.can_repeat() {
                 return Err(Failure::Error(error));
             }
-            further -= 1;
-            // Full jitter: clients that failed together do not come back together.
-            let jitter = (self.exchange.draw() >> 11) as f64 / (1_u64 << 53) as f64;
-            let pause_now = pause.mul_f64(jitter);
-            tokio::time::sleep(pause_now).await;
-            self.exchange.waited += pause_now;
-            pause = (pause * 2).min(retry.backoff_max);
-            match (upstream.leave(), upstream.enter()) {
-                (Ok(next), Some(again)) => (leave, place) = (next, again),
+            let pause = pause(retry, repeated, self.exchange.draw());
+            repeated += 1;
+            tokio::time::sleep(pause).await;
+            self.exchange.waited += pause;
+            match (self.leave(upstream), upstream.enter()) {
+                (Some(next), Some(again)) if self.may_go_on() => (leave, place) = (next, again),
                 _ => return Err(Failure::Error(error)),
             }
         }
@@ -615,9 +637,39 @@ impl Attempts<'_> {
     }
 }
 
-/// Whether somebody else could answer, too.
-pub(super) fn has_others(snapshot: &Snapshot, job: &Job) -> bool {
-    snapshot.routes.candidates(&job.model).len() > 1
+/// The pause before a further try at the same upstream, after so many.
+///
+/// Full jitter, from 64 random bits: clients that failed together do not come back together.
+fn pause(retry: &Retry, repeated: u32, draw: u64) -> Duration {
+    let doubled = retry.backoff.saturating_mul(1_u32.checked_shl(repeated).unwrap_or(u32::MAX));
+    doubled.min(retry.backoff_max).mul_f64((draw >> 11) as f64 / (1_u64 << 53) as f64)
+}
+
+/// Whether somebody else than this upstream could answer this caller, too.
+fn has_others(snapshot: &Snapshot, job: &Job, upstream: &Upstream) -> bool {
+    // What nobody knows is for one upstream only.
+    if job.endpoint.is_none() {
+        return false;
+    }
+    let may_do = |index: &usize| {
+        let other = &*snapshot.upstreams[*index];
+        !std::ptr::eq(other, upstream) && job.caller.may_use_upstream(&other.settings.name)
+    };
+    let takes = |model: &str| snapshot.routes.candidates(model).iter().any(may_do);
+    let may_hop = snapshot.config.retry.hops_max > 0;
+    let mut further = upstream.settings.fallback.iter().filter(|_| may_hop);
+    takes(&job.model)
+        || further.any(|name| match Target::of(name, job, snapshot) {
+            Some(Target::Model(model)) => takes(&model),
+            Some(Target::Upstream(other, _)) => may_do(&other),
+            None => false,
+        })
+}
+
+/// Whether an upstream may be left alone because it asks for that: nobody has to do without it, and it was not one
+/// caller's key that it had too much of.
+pub(super) fn may_rest(snapshot: &Snapshot, job: &Job, upstream: &Upstream) -> bool {
+    !job.lends_its_key(upstream, snapshot.has_keys()) && has_others(snapshot, job, upstream)
 }
 
 /// What plugins are told of an attempt that is about to begin.
@@ -727,6 +779,11 @@ pub(super) async fn judge(
     Err(Failure::Error(error))
 }
 
+/// The same, with a short body in memory, so that its place is free.
+pub(super) async fn held(judged: Result<Reply, Failure>) -> Result<Reply, Failure> {
+    judged?.held().await.map_err(Failure::Error)
+}
+
 /// An upstream as plugins are shown it.
 fn candidate(upstream: &Upstream, model: &Arc<str>) -> Candidate {
     let settings = &upstream.settings;
@@ -811,9 +868,9 @@ pub(super) async fn attempt(
     });
     match deadline {
         None => work.await,
-        Some(deadline) => {
-            tokio::time::timeout_at(deadline, work).await.unwrap_or_else(|_| Err(Timer::Total.error()))
-        }
+        Some(deadline) => tokio::time::timeout_at(deadline, work)
+            .await
+            .unwrap_or_else(|_| Err(job.slowness().unwrap_or_else(|| Timer::Total.error()))),
     }
 }
 
@@ -863,6 +920,28 @@ impl RetryOn {
             ErrorKind::UpstreamInvalid => self.malformed,
             ErrorKind::UpstreamEmpty => self.empty,
             _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // parity: 116
+    #[test]
+    fn pauses_double_up_to_their_bound_and_differ() {
+        let [backoff, backoff_max] = [100, 1_000].map(Duration::from_millis);
+        let retry = Retry { backoff, backoff_max, ..crate::config::defaults::Defaults::default().retry };
+        for (repeated, longest) in
+            [(0, 100), (1, 200), (2, 400), (3, 800), (4, 1_000), (31, 1_000), (99, 1_000)]
+        {
+            let longest = Duration::from_millis(longest);
+            let just_below = longest - Duration::from_millis(1);
+            assert_eq!(pause(&retry, repeated, 0), Duration::ZERO);
+            assert!((just_below..=longest).contains(&pause(&retry, repeated, u64::MAX)), "{repeated}");
+            let half = pause(&retry, repeated, 1 << 63);
+            assert!((longest / 2).abs_diff(half) < Duration::from_millis(1), "{repeated}: {half:?}");
         }
     }
 }

@@ -11,10 +11,11 @@ use http::{Method, Request, Uri};
 
 use crate::auth::Caller;
 use crate::budget::Share;
+use crate::config::secret::Secret;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plugin::call::Facts;
 use crate::plugin::chain::View;
-use crate::upstream::{RequestBody, Rest, Upstream};
+use crate::upstream::{RequestBody, Rest, Upstream, too_slow};
 use crate::wire::Endpoint;
 use crate::wire::document::Document;
 use crate::wire::openai::stream::Rules;
@@ -149,6 +150,16 @@ impl Job {
         }
     }
 
+    /// What the client does wrong if it is waited for now: it sends too slowly.
+    pub(super) fn slowness(&self) -> Option<Error> {
+        match &self.payload {
+            Payload::Json(_) => None,
+            Payload::Form { rest, .. } | Payload::Opaque { rest, .. } => {
+                rest.as_ref().filter(|rest| rest.is_awaited()).map(|_| too_slow())
+            }
+        }
+    }
+
     pub(super) fn request(
         &self,
         upstream: &Upstream,
@@ -196,9 +207,19 @@ impl Job {
         has_keys: bool,
         own: Option<&HeaderValue>,
     ) -> Option<HeaderValue> {
+        own.cloned().or_else(|| self.callers_key(upstream, has_keys).and_then(|key| super::bearer(key).ok()))
+    }
+
+    fn callers_key(&self, upstream: &Upstream, has_keys: bool) -> Option<&Secret> {
         let forwards = upstream.settings.forwards_caller_key || !has_keys;
-        let callers = || self.caller.credential.as_ref().filter(|_| forwards);
-        own.cloned().or_else(|| callers().and_then(|key| super::bearer(key).ok()))
+        self.caller.credential.as_ref().filter(|_| forwards)
+    }
+
+    /// Whether an upstream is asked with the caller's key, so that what it says of the key is said of this caller alone.
+    pub(super) fn lends_its_key(&self, upstream: &Upstream, has_keys: bool) -> bool {
+        let is_configured = upstream.settings.headers.iter().any(|(name, _)| *name == header::AUTHORIZATION);
+        let has_own = is_configured || upstream.credential().is_some();
+        !has_own && self.callers_key(upstream, has_keys).is_some()
     }
 
     /// What has to be done to an answer of this upstream.

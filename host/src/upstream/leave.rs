@@ -1,9 +1,11 @@
 //! Leave to ask an upstream once, and what the answer means for the breakers that gave it.
 //!
 //! Where an upstream has several keys, a key that is refused rests, and the upstream does not; with one key, or none of its
-//! own, the upstream rests when it asks for that and somebody else can answer. What a caller did wrong means nothing, and
-//! 401 and 403 may be that: a key is at fault only if the same request was taken with another one.
+//! own, the upstream rests when it asks for that and somebody else can answer; who has nobody else asks it all the same.
+//! What a caller did wrong means nothing, nor what a caller's own key is refused for. 401 and 403 may be that: a key is
+//! at fault only if the same request was taken with another one.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
@@ -11,11 +13,17 @@ use http::header::{self, HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use crate::calendar::day_number;
+use crate::config;
 use crate::error::{Blame, Error, ErrorKind, Result};
 use crate::upstream::Upstream;
-use crate::upstream::breaker::Pass;
+use crate::upstream::breaker::{Pass, Ticket};
 use crate::upstream::keys::KeyPass;
-use crate::upstream::reply::Reply;
+use crate::upstream::reply::{Reply, ReplyContent};
+
+/// The statuses of a server that has too much to do for now.
+///
+/// Source: RFC 9110, section 15.6.4; Anthropic, API reference, "Errors", for 529.
+const BUSY: [u16; 2] = [503, 529];
 
 /// Leave for one attempt at an upstream. Dropped without a word, because the client left, it is as if it had never been
 /// given.
@@ -39,18 +47,32 @@ enum Finding {
     Forbidden(Option<Duration>),
     /// It has had too much, of this key, and says how long if it knows.
     Limited(Option<Duration>),
+    /// It has too much to do, and says for how long.
+    Busy(Duration),
     /// Nothing.
     Nothing,
+}
+
+/// What an upstream is told of a stream after its first content: that it was well, unless it [broke](Self::broken).
+pub(crate) struct Verdict {
+    upstream: Arc<Upstream>,
+    ticket: Ticket,
+    is_broken: bool,
 }
 
 impl Upstream {
     /// Leave for one attempt, with a key if there are several.
     ///
+    /// `is_alone` says whether there is nobody else to ask; it is asked only where that matters.
+    ///
     /// # Errors
     ///
     /// When to ask again, at the earliest: the upstream is left alone, or all its keys rest.
-    pub(super) fn leave(&self) -> Result<Leave<'_>, Instant> {
-        let pass = self.breaker.ask(&self.settings.breaker)?;
+    pub(super) fn leave(&self, is_alone: impl FnOnce() -> bool) -> Result<Leave<'_>, Instant> {
+        let pass = self
+            .breaker
+            .ask(&self.settings.breaker)
+            .or_else(|until| self.breaker.ask_nevertheless().filter(|_| is_alone()).ok_or(until))?;
         let key = self.keys.next()?;
         Ok(Leave { upstream: self, pass, key, suspects: Vec::new() })
     }
@@ -69,37 +91,50 @@ impl<'a> Leave<'a> {
 
     /// Takes what the attempt came to; gives leave for the next one if another key may do better.
     ///
-    /// `has_others` says whether somebody else could answer too, and is asked only where that matters.
-    pub(super) fn learn(self, outcome: &Result<Reply>, has_others: impl FnOnce() -> bool) -> Option<Self> {
+    /// `may_rest` says whether the upstream may be left alone because it asks for that; it is asked only where that
+    /// matters. Of a stream, which has only begun, the rest is learnt at its end.
+    pub(super) fn learn(self, outcome: &mut Result<Reply>, may_rest: impl FnOnce() -> bool) -> Option<Self> {
         let finding = match outcome {
+            Ok(Reply { content: ReplyContent::Events(begun), upstream, .. }) => {
+                let ticket = self.begun();
+                begun.verdict =
+                    ticket.map(|ticket| Verdict { upstream: upstream.clone(), ticket, is_broken: false });
+                return None;
+            }
             Ok(reply) => Finding::of_answer(reply.status, &reply.headers),
             Err(error) => Finding::of_error(error),
         };
-        self.take(finding, has_others)
+        self.take(finding, may_rest)
     }
 
-    fn take(self, finding: Finding, has_others: impl FnOnce() -> bool) -> Option<Self> {
+    fn begun(self) -> Option<Ticket> {
+        let Self { upstream, pass, key, suspects } = self;
+        accept(upstream, key, suspects);
+        pass.begun(&upstream.settings.name)
+    }
+
+    fn take(self, finding: Finding, may_rest: impl FnOnce() -> bool) -> Option<Self> {
         let Self { upstream, pass, key, mut suspects } = self;
         let (name, settings) = (&upstream.settings.name, &upstream.settings.breaker);
+        let wish = match finding {
+            Finding::Limited(wait) if key.is_none() => wait,
+            Finding::Busy(wait) => Some(wait),
+            _ => None,
+        };
+        if let Some(wait) = wish.filter(|_| may_rest()) {
+            pass.refused(name, Some(wait), settings, "the upstream asked for a rest");
+            return None;
+        }
         match (finding, key) {
             (Finding::Nothing, _) => return None,
-            (Finding::Failing, _) => {
+            (Finding::Failing | Finding::Busy(_), _) => {
                 pass.failed(name, settings);
-                return None;
-            }
-            (Finding::Limited(Some(wait)), None) if has_others() => {
-                pass.refused(name, Some(wait), settings, "the upstream asked for a rest");
                 return None;
             }
             (Finding::Forbidden(wait), Some(key)) => suspects.push((key, wait)),
             (Finding::Limited(wait), Some(key)) => key.refused(name, wait, &upstream.keys),
             (Finding::Alive | Finding::Forbidden(_) | Finding::Limited(_), key) => {
-                if let Some(key) = key {
-                    key.accepted(name);
-                    for (suspect, wait) in suspects {
-                        suspect.refused(name, wait, &upstream.keys);
-                    }
-                }
+                accept(upstream, key, suspects);
                 pass.succeeded(name);
                 return None;
             }
@@ -114,12 +149,44 @@ impl<'a> Leave<'a> {
     }
 }
 
+/// The request was taken with this key: those that were refused before it are at fault.
+fn accept<'a>(upstream: &Upstream, key: Option<KeyPass<'a>>, suspects: Vec<(KeyPass<'a>, Option<Duration>)>) {
+    let Some(key) = key else { return };
+    let name = &upstream.settings.name;
+    key.accepted(name);
+    for (suspect, wait) in suspects {
+        suspect.refused(name, wait, &upstream.keys);
+    }
+}
+
+impl Verdict {
+    /// The upstream broke its stream.
+    pub(crate) fn broken(mut self) {
+        self.is_broken = true;
+    }
+}
+
+impl Drop for Verdict {
+    fn drop(&mut self) {
+        let config::Upstream { name, breaker: settings, .. } = &self.upstream.settings;
+        let pass = self.upstream.breaker.resume(self.ticket);
+        if self.is_broken {
+            pass.failed(name, settings);
+        } else {
+            pass.succeeded(name);
+        }
+    }
+}
+
 impl Finding {
     fn of_answer(status: StatusCode, headers: &HeaderMap) -> Self {
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Forbidden(retry_after(headers)),
             StatusCode::TOO_MANY_REQUESTS => Self::Limited(retry_after(headers)),
-            status if status.is_server_error() => Self::Failing,
+            status if status.is_server_error() => match retry_after(headers) {
+                Some(wait) if BUSY.contains(&status.as_u16()) => Self::Busy(wait),
+                _ => Self::Failing,
+            },
             _ => Self::Alive,
         }
     }
@@ -195,12 +262,23 @@ mod tests {
             check(status, "7", Finding::Alive);
         }
         for status in [500, 501, 502, 503, 504, 529] {
+            check(status, "", Finding::Failing);
+        }
+        for status in [500, 501, 502, 504] {
             check(status, "7", Finding::Failing);
         }
         check(401, "", Finding::Forbidden(None));
         check(403, "7", Finding::Forbidden(Some(Duration::from_secs(7))));
         check(429, "", Finding::Limited(None));
         check(429, "60", Finding::Limited(Some(Duration::from_secs(60))));
+    }
+
+    #[test]
+    fn who_is_busy_may_say_for_how_long() {
+        for status in [503, 529] {
+            check(status, "7", Finding::Busy(Duration::from_secs(7)));
+            check(status, "0", Finding::Failing);
+        }
     }
 
     #[test]

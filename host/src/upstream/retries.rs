@@ -1,7 +1,8 @@
-//! How many retries and failovers the gateway as a whole may make, so that they cannot turn an outage into a flood.
+//! How many retries and failovers the gateway may make, so that they cannot turn an outage into a flood.
 //!
-//! They are counted against the first attempts of the last seconds. A few are always allowed, because a share of hardly
-//! anything is nothing.
+//! They are counted against the first attempts of the last seconds, for each set of upstreams that models go to first, so
+//! that the outage of one takes nothing from the others. A few are always allowed, because a share of hardly anything is
+//! nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,20 +14,35 @@ const SECONDS: u64 = 10;
 /// The retries and failovers that are always allowed, over these seconds.
 const ALWAYS: u64 = 10 * SECONDS;
 
+/// The sets of upstreams that are told apart; of more, some are counted together.
+const POTS: usize = 64;
+
 /// The attempts of the last seconds.
 pub(crate) struct Retries {
     since: Instant,
-    first: Window,
-    further: Window,
+    pots: Box<[(Window, Window)]>,
     refused: AtomicU64,
+}
+
+/// Where the attempts of one set of upstreams are counted: the first ones, and the further ones.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Pot(usize);
+
+impl Pot {
+    /// That of these upstreams.
+    pub(crate) fn of(upstreams: &[usize]) -> Self {
+        // FNV-1a, over whole numbers: nobody outside chooses them.
+        let add = |hash: u64, upstream: &usize| (hash ^ *upstream as u64).wrapping_mul(0x0100_0000_01b3);
+        let hash = upstreams.iter().fold(0xcbf2_9ce4_8422_2325, add);
+        Self(hash as usize % POTS)
+    }
 }
 
 impl Default for Retries {
     fn default() -> Self {
         Self {
             since: Instant::now(),
-            first: Window::default(),
-            further: Window::default(),
+            pots: (0..POTS).map(|_| Default::default()).collect(),
             refused: AtomicU64::new(0),
         }
     }
@@ -35,11 +51,11 @@ impl Default for Retries {
 impl Retries {
     /// Counts an attempt, and says whether it may be made: the first of an exchange always, a further one while all those
     /// are not more than `budget` of the first ones. 1 means no bound.
-    pub(crate) fn allow(&self, is_first: bool, budget: f64) -> bool {
+    pub(crate) fn allow(&self, pot: Pot, is_first: bool, budget: f64) -> bool {
         if budget >= 1.0 {
             return true;
         }
-        self.allow_at(self.since.elapsed(), is_first, budget)
+        self.allow_at(self.since.elapsed(), pot, is_first, budget)
     }
 
     /// The further attempts that were not made.
@@ -47,16 +63,17 @@ impl Retries {
         self.refused.load(Ordering::Relaxed)
     }
 
-    fn allow_at(&self, now: Duration, is_first: bool, budget: f64) -> bool {
+    fn allow_at(&self, now: Duration, pot: Pot, is_first: bool, budget: f64) -> bool {
         let second = now.as_secs();
+        let (first, further) = &self.pots[pot.0];
         if is_first {
-            self.first.add(second);
+            first.add(second);
             return true;
         }
-        let allowed = ALWAYS + (self.first.sum(second) as f64 * budget) as u64;
-        let is_allowed = self.further.sum(second) < allowed;
+        let allowed = ALWAYS + (first.sum(second) as f64 * budget) as u64;
+        let is_allowed = further.sum(second) < allowed;
         if is_allowed {
-            self.further.add(second);
+            further.add(second);
         } else {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
@@ -100,8 +117,26 @@ mod tests {
     /// How many of `asked` further attempts are allowed at a second, after so many first ones.
     fn allowed(retries: &Retries, second: u64, first: u64, asked: u64, budget: f64) -> u64 {
         let now = Duration::from_secs(second);
-        (0..first).for_each(|_| assert!(retries.allow_at(now, true, budget)));
-        (0..asked).filter(|_| retries.allow_at(now, false, budget)).count() as u64
+        let pot = Pot::default();
+        (0..first).for_each(|_| assert!(retries.allow_at(now, pot, true, budget)));
+        (0..asked).filter(|_| retries.allow_at(now, pot, false, budget)).count() as u64
+    }
+
+    #[test]
+    fn what_others_use_up_is_theirs() {
+        let retries = Retries::default();
+        let (one, other) = (Pot::of(&[0, 1]), Pot::of(&[2, 3]));
+        let now = Duration::ZERO;
+        assert!((0..2 * ALWAYS).any(|_| !retries.allow_at(now, one, false, 0.0)));
+        assert!((0..ALWAYS).all(|_| retries.allow_at(now, other, false, 0.0)));
+        assert!(!retries.allow_at(now, other, false, 0.0));
+    }
+
+    #[test]
+    fn small_sets_of_upstreams_are_mostly_told_apart() {
+        let sets = (0..8).flat_map(|one| (one..8).map(move |two| [one, two]));
+        let pots: std::collections::HashSet<usize> = sets.map(|set| Pot::of(&set).0).collect();
+        assert!(pots.len() >= 18, "{}", pots.len());
     }
 
     #[test]
@@ -130,7 +165,7 @@ mod tests {
     #[test]
     fn all_means_no_bound() {
         let retries = Retries::default();
-        assert!((0..10 * ALWAYS).all(|_| retries.allow(false, 1.0)));
+        assert!((0..10 * ALWAYS).all(|_| retries.allow(Pot::default(), false, 1.0)));
     }
 
     proptest! {

@@ -32,7 +32,7 @@ impl Condition {
 
 /// Which phase leave was given in, and whether it was for the one probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ticket {
+pub(crate) struct Ticket {
     epoch: u64,
     is_probe: bool,
 }
@@ -111,6 +111,14 @@ impl Machine {
             }
             Phase::Probing { .. } => Err(now + PROBE_WAIT),
         }
+    }
+
+    /// Whether it is left alone because it asked for that, and not because it failed.
+    pub(super) fn is_resting(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Open { cause: Cause::Resting, .. } | Phase::Probing { cause: Cause::Resting, .. }
+        )
     }
 
     /// An attempt succeeded; true if that closes it.

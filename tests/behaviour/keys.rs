@@ -432,8 +432,7 @@ fn who_a_plugin_says_is_of_a_tenant_is_answered_by_its_upstreams() {
     let one = Upstream::new(move |request| models(request, &["a"]));
     let two = Upstream::new(move |request| models(request, &["b"]));
     let config = config(&[key("a", "")], &[("one", &one, ""), ("two", &two, "")]);
-    let gateway =
-        Gateway::start(&format!("{config}tenants: [{{ name: t, upstreams: [two] }}]\n{}", door()));
+    let gateway = Gateway::start(&format!("{config}tenants: [{{ name: t, upstreams: [two] }}]\n{}", door()));
     for number in 0..10 {
         gateway.send(&chat(&format!("m{number}"), "sk-plugged")).expect(200);
     }
@@ -467,9 +466,8 @@ fn a_key_is_shown_nothing_of_upstreams_that_it_may_not_use() {
 fn a_key_that_a_plugin_knows_is_not_logged_either() {
     let upstream = Upstream::new(Reply::echo);
     let config = config(&[key("a", "")], &[("one", &upstream, ", default: true")]);
-    let gateway = Launch::default()
-        .variable("LOG_FULL_TOKEN_ON_ERROR", "true")
-        .start(&format!("{config}{}", door()));
+    let gateway =
+        Launch::default().variable("LOG_FULL_TOKEN_ON_ERROR", "true").start(&format!("{config}{}", door()));
     let files = |key: &str| Request::get("/v1/files").header("x-api-key", key);
     refused(gateway.send(&files("sk-plugged")), 403, "that the key may use");
     refused(gateway.send(&files("sk-nobodys")), 401, "not known");
@@ -481,20 +479,16 @@ fn a_key_that_a_plugin_knows_is_not_logged_either() {
 #[test]
 fn a_plugins_own_answer_is_for_who_may_ask_for_it() {
     let upstream = Upstream::new(Reply::echo);
-    let keys = [
-        key("narrow", ", models: [small]"),
-        key("seldom", ", limits: { requests: 1/1h }"),
-        key("any", ""),
-    ];
+    let keys =
+        [key("narrow", ", models: [small]"), key("seldom", ", limits: { requests: 1/1h }"), key("any", "")];
     let grants = "{ kv: 64KiB, metrics: 4, secrets: { token: hidden }, http: ['http://127.0.0.1:9'], env: { COLOUR: red } }";
     let gateway = Gateway::start(&format!(
         "{}plugins:\n  - {{ name: probe, source: {}, allow: {grants} }}\n",
         config(&keys, &[("one", &upstream, "")]),
         env!("PROBE_WASM")
     ));
-    let ask = |model: &str, key: &str| {
-        gateway.send(&chat(model, key).header("x-probe", "on-request status 201"))
-    };
+    let ask =
+        |model: &str, key: &str| gateway.send(&chat(model, key).header("x-probe", "on-request status 201"));
     ask("large", "sk-any").expect(201);
     ask("small", "sk-narrow").expect(201);
     refused(ask("large", "sk-narrow"), 403, "the model `large`");

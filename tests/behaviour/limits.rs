@@ -203,10 +203,7 @@ fn an_upload_counts_before_it_is_there() {
     eventually("the upload to count", || {
         let limits = gateway.send_admin(&Request::get("/admin/limits")).expect(200).json();
         let parties = limits["parties"].as_array().expect("there is a list").clone();
-        parties
-            .iter()
-            .any(|party| party["party"] == "header:ada" && party["in_flight"] == 1)
-            .then_some(())
+        parties.iter().any(|party| party["party"] == "header:ada" && party["in_flight"] == 1).then_some(())
     });
     // One more may not even begin, and nobody else is held up.
     let mut second = Connection::open(gateway.address());

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use witgate_tests::upstream::reply::Step;
-use witgate_tests::{Gate, Gateway, Reply, Request, Upstream, eventually, now};
+use witgate_tests::sse::chat_text;
+use witgate_tests::upstream::reply::{Step, chunk};
+use witgate_tests::{Connection, Gate, Gateway, Reply, Request, Upstream, eventually, now};
 
 /// Upstreams by their names, tried in this order, with more settings for each.
 fn config(upstreams: &[(&str, &Upstream, &str)], more: &str) -> String {
@@ -373,6 +374,7 @@ fn a_request_that_every_key_is_forbidden_is_the_callers_fault() {
     assert_eq!(upstream.count(), 10);
 }
 
+// parity: 120, 122
 #[test]
 fn an_upstream_that_wants_a_rest_gets_it_if_somebody_else_can_answer() {
     let limited = Upstream::always(Reply::error(429, "slow down").header("retry-after", "1000"));
@@ -429,6 +431,7 @@ fn health_checks_open_and_close_it() {
     upstream.wait_requests(before + 3);
 }
 
+// parity: 120
 #[test]
 fn checks_that_do_not_answer_are_bad() {
     let upstream = Upstream::new(|request| match request.target.as_str() {
@@ -467,4 +470,166 @@ fn an_outage_is_not_made_worse_by_trying_again() {
     assert!(further as f64 <= most, "{further} in {took:?}");
     assert_eq!(refused, (300 - further) as f64);
     assert_eq!(further_attempts("100%", 300).0, 300);
+}
+
+// parity: 121, 122
+#[test]
+fn what_a_caller_s_own_key_is_refused_for_is_nobody_else_s() {
+    for settings in ["auth: forward", "priority: 1"] {
+        let limiting = || {
+            Upstream::new(|request| match request.header("authorization") {
+                Some("Bearer bad") => Reply::error(429, "slow down").header("retry-after", "300"),
+                _ => Reply::chat("hello"),
+            })
+        };
+        let (one, two) = (limiting(), limiting());
+        let gateway = Gateway::start(&config(&[("one", &one, settings), ("two", &two, settings)], ""));
+        let ask = |key: &str| gateway.send(&chat().header("authorization", &format!("Bearer {key}")));
+        for _ in 0..2 {
+            ask("bad").expect(429);
+            ask("good").expect(200);
+        }
+        assert_eq!((state(&gateway, "one"), state(&gateway, "two")), ("closed".into(), "closed".into()));
+    }
+}
+
+// parity: 121, 123
+#[test]
+fn who_uploads_slowly_opens_nothing() {
+    let upstream = Upstream::new(|request| match request.target.ends_with("/completions") {
+        true => Reply::chat("hello"),
+        false => Reply::json(200, "{\"text\":\"hello\"}"),
+    });
+    let settings = "timeouts: { total: 300ms }, breaker: { failures: 1, cooldown: 60s }";
+    let gateway = Gateway::start(&config(&[("one", &upstream, settings)], ""));
+    let mut client = Connection::open(gateway.address());
+    let form = "--b\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nm\r\n--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n";
+    let head = "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: x\r\ncontent-type: multipart/form-data; boundary=b\r\ncontent-length: 3000000\r\n\r\n";
+    client.write(format!("{head}{form}{}", "x".repeat(1 << 20)).as_bytes());
+    // The rest never comes.
+    assert_eq!(client.answer().expect(408).error_code(), "request_timeout");
+    assert_eq!(state(&gateway, "one"), "closed");
+    gateway.send(&chat()).expect(200);
+}
+
+// parity: 112, 122
+#[test]
+fn a_fallback_is_somebody_else_who_can_answer() {
+    let limited = Upstream::always(Reply::error(429, "slow down").header("retry-after", "120"));
+    let spare = Upstream::always(Reply::chat("hello"));
+    let gateway = Gateway::start(&config(
+        &[
+            ("one", &limited, "api_key: sk-1, fallback: [spare]"),
+            ("spare", &spare, "model_match: { type: exact, value: [other] }"),
+        ],
+        "",
+    ));
+    for _ in 0..3 {
+        gateway.send(&chat()).expect(200);
+    }
+    assert_eq!((limited.count(), spare.count()), (1, 3));
+}
+
+// parity: 122
+#[test]
+fn who_has_nobody_else_to_ask_asks_one_that_rests() {
+    let limited = Upstream::always(Reply::error(429, "slow down").header("retry-after", "120"));
+    let spare = Upstream::new(|_| Reply::chat("hello"));
+    let gateway = Gateway::start(&config(
+        &[
+            ("one", &limited, "api_key: sk-1"),
+            ("two", &spare, "model_match: { type: prefix, value: [shared] }"),
+        ],
+        "",
+    ));
+    let ask = |model: &str| {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
+        gateway.send(&Request::post("/v1/chat/completions", body.to_string()))
+    };
+    ask("shared").expect(200);
+    assert_eq!(state(&gateway, "one"), "open");
+    ask("shared").expect(200);
+    assert_eq!(limited.count(), 1);
+    for _ in 0..2 {
+        assert_eq!(ask("alone").expect(429).header("retry-after"), Some("120"));
+    }
+    assert_eq!((limited.count(), spare.count()), (3, 2));
+}
+
+// parity: 122
+#[test]
+fn who_is_busy_for_a_while_is_left_alone_for_it() {
+    for status in [503, 529] {
+        let busy = Upstream::always(Reply::error(status, "busy").header("retry-after", "120"));
+        let other = Upstream::always(Reply::chat("hello"));
+        let one = ("one", &busy, "api_key: sk-1, breaker: { failures: 3 }");
+        let gateway = Gateway::start(&config(&[one, ("two", &other, "priority: 1")], ""));
+        for _ in 0..3 {
+            gateway.send(&chat()).expect(200);
+        }
+        assert_eq!((busy.count(), other.count()), (1, 3), "{status}");
+        let alone = Gateway::start(&config(&[one], ""));
+        for number in 0..3 {
+            alone.send(&chat()).expect(status);
+            assert_eq!(state(&alone, "one"), if number < 2 { "closed" } else { "open" }, "{status}");
+        }
+    }
+}
+
+// parity: 120, 125
+#[test]
+fn streams_that_break_off_open_it_and_clients_that_leave_do_not() {
+    let text = || chunk(&json!({"content": "a"}), None);
+    let settings = "breaker: { failures: 2, cooldown: 60s }, timeouts: { idle: 300ms }";
+    for broken in
+        [Reply::stream([text()]).step(Step::Cut), Reply::stream([text()]), Reply::stream([text()]).hang()]
+    {
+        let upstream = Upstream::always(broken);
+        let gateway = Gateway::start(&config(&[("one", &upstream, settings)], ""));
+        for _ in 0..2 {
+            let answer = gateway.send(&Request::chat_stream("hi")).expect(200);
+            assert_eq!(chat_text(&answer.body), "a");
+        }
+        wait_state(&gateway, "one", "open");
+    }
+    let told = json!({"error": {"message": "not that", "type": "x", "code": "content_filter"}}).to_string();
+    let upstream = Upstream::new(move |request| match request.number {
+        0..3 => Reply::stream([text(), told.clone()]),
+        3 | 4 => Reply::stream([text()]).hang(),
+        _ => Reply::chat("hello"),
+    });
+    let patient = "breaker: { failures: 2, cooldown: 60s }";
+    let gateway = Gateway::start(&config(&[("one", &upstream, patient)], ""));
+    for _ in 0..3 {
+        gateway.send(&Request::chat_stream("hi")).expect(200);
+    }
+    for left in [3, 4] {
+        let mut client = gateway.ask(&Request::chat_stream("hi"));
+        assert_eq!(client.head().status, 200);
+        drop(client);
+        upstream.wait_left(left);
+    }
+    assert_eq!(state(&gateway, "one"), "closed");
+    gateway.send(&chat()).expect(200);
+}
+
+// parity: 116
+#[test]
+fn one_model_s_outage_leaves_the_others_their_further_attempts() {
+    let limited = [(); 2].map(|()| Upstream::always(Reply::error(429, "slow down")));
+    let (bad, good) = (Upstream::always(Reply::error(500, "no")), Upstream::always(Reply::chat("hello")));
+    let exact = |model: &str| format!("model_match: {{ type: exact, value: [{model}] }}");
+    let (x, m) = (exact("x"), exact("m"));
+    let gateway = Gateway::start(&config(
+        &[("a", &limited[0], &x), ("b", &limited[1], &x), ("c", &bad, &m), ("d", &good, &m)],
+        "breaker: { failures: 0 }\nretry: { budget: 0% }",
+    ));
+    let ask = |model: &str| {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
+        gateway.send(&Request::post("/v1/chat/completions", body.to_string()))
+    };
+    let refused = || metric(&gateway, "witgate_retries_refused_total");
+    (0..1_000).take_while(|_| refused() == 0.0).for_each(|_| drop(ask("x").expect(429)));
+    assert!(refused() > 0.0);
+    ask("m").expect(200);
 }

@@ -692,3 +692,158 @@ fn an_answer_marked_by_its_connection_s_end_is_held_back_like_any_other() {
     let gateway = pair([&first, &second], ["", ""], "");
     assert_eq!(chat_text(&gateway.send(&Request::chat_stream("hi")).expect(200).body), "hello");
 }
+
+fn pausing(reply: Reply, milliseconds: u64) -> Reply {
+    reply.first(Step::Pause(Duration::from_millis(milliseconds)))
+}
+
+// parity: 119
+#[test]
+fn a_rival_s_refusal_waits_for_the_one_at_work() {
+    for status in [400, 401, 403, 404, 422] {
+        let first = Upstream::always(pausing(Reply::chat("hello"), 400));
+        let second = Upstream::always(Reply::error(status, "not here"));
+        let gateway = pair([&first, &second], [", hedge: 20ms", ""], "");
+        let answer = gateway.send(&Request::chat("hi")).expect(200);
+        assert_eq!(answer.header("x-witgate-upstream"), Some("one"), "{status}");
+        check_attempts(&gateway, &[("two", json!(status), json!(null)), ("one", json!(200), json!(null))]);
+    }
+}
+
+// parity: 119
+#[test]
+fn what_the_first_says_of_the_request_is_final_and_of_its_key_is_not() {
+    let first = Upstream::always(pausing(Reply::error(400, "no such thing"), 150));
+    let second = Upstream::always(Reply::silence());
+    let gateway = pair([&first, &second], [", hedge: 20ms", ""], "");
+    assert_eq!(gateway.send(&Request::chat("hi")).expect(400).error_message(), "no such thing");
+    second.wait_left(0);
+    for status in [401, 403] {
+        let first = Upstream::always(pausing(Reply::error(status, "who are you"), 150));
+        let second = Upstream::always(pausing(Reply::chat("hello"), 400));
+        let gateway = pair([&first, &second], [", hedge: 20ms", ""], "");
+        let answer = gateway.send(&Request::chat("hi")).expect(200);
+        assert_eq!(answer.header("x-witgate-upstream"), Some("two"), "{status}");
+    }
+}
+
+// parity: 119, 120
+#[test]
+fn keys_take_turns_in_a_race_too() {
+    let keyed = |milliseconds: u64| {
+        Upstream::new(move |request| match request.header("authorization") {
+            Some("Bearer sk-dead") => pausing(Reply::error(401, "dead"), milliseconds),
+            _ => Reply::chat("hello"),
+        })
+    };
+    let keys = ", api_keys: [sk-dead, sk-alive]";
+    let resting = "witgate_upstream_keys_resting{upstream=\"two\"} 1";
+    let (first, second) = (Upstream::always(Reply::silence()), keyed(0));
+    let gateway = pair([&first, &second], [", hedge: 20ms", keys], "");
+    for attempts in ["3", "2", "2"] {
+        let answer = gateway.send(&Request::chat("hi")).expect(200);
+        assert_eq!(answer.header("x-witgate-upstream"), Some("two"));
+        assert_eq!(answer.header("x-witgate-attempts"), Some(attempts));
+        wait_metric(&gateway, resting);
+    }
+    let (first, second) = (keyed(200), Upstream::always(Reply::silence()));
+    let gateway = pair([&first, &second], [&format!("{keys}, hedge: 20ms"), ""], "");
+    let answer = gateway.send(&Request::chat("hi")).expect(200);
+    assert_eq!(answer.header("x-witgate-upstream"), Some("one"));
+    assert_eq!((first.count(), second.count()), (2, 1));
+    second.wait_left(0);
+}
+
+// parity: 119
+#[test]
+fn a_rival_without_a_place_is_asked_when_the_first_has_failed() {
+    let (occupied, fails) = (Gate::new(), Gate::new());
+    let (until_free, until_failed) = (occupied.clone(), fails.clone());
+    let first = Upstream::new(move |request| match request.number {
+        0 => pausing(Reply::chat("time has passed"), 200),
+        _ => Reply::error(500, "broken").first(Step::Wait(until_failed.clone())),
+    });
+    let second = Upstream::new(move |request| match request.number {
+        0 => Reply::chat("busy").first(Step::Wait(until_free.clone())),
+        _ => Reply::chat("hello"),
+    });
+    let exact = |models: &str| format!(", model_match: {{ type: exact, value: [{models}] }}");
+    let gateway = pair(
+        [&first, &second],
+        [&format!("{}, hedge: 20ms", exact("m, clock")), &format!("{}, max_in_flight: 1", exact("m, other"))],
+        "",
+    );
+    let other = |model: &str| {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
+        Request::post("/v1/chat/completions", body.to_string())
+    };
+    let mut busy = gateway.ask(&other("other"));
+    second.wait_requests(1);
+    let mut clock = gateway.ask(&other("clock"));
+    first.wait_requests(1);
+    let mut client = gateway.ask(&Request::chat("hi"));
+    first.wait_requests(2);
+    clock.answer().expect(200);
+    occupied.open();
+    busy.answer().expect(200);
+    fails.open();
+    let answer = client.answer().expect(200);
+    assert_eq!(answer.header("x-witgate-upstream"), Some("two"));
+}
+
+// parity: 116, 119
+#[test]
+fn a_hedge_that_nobody_can_make_costs_no_budget() {
+    let slow = Upstream::always(pausing(Reply::chat("hello"), 10));
+    let gateway = Gateway::start(&format!(
+        "retry: {{ budget: 0% }}\nupstreams: [{{ name: one, base_url: \"{}\", hedge: 1ms }}]\n",
+        slow.url()
+    ));
+    (0..130).for_each(|_| drop(gateway.send(&Request::chat("hi")).expect(200)));
+    wait_metric(&gateway, "witgate_retries_refused_total 0");
+}
+
+// parity: 116
+#[test]
+fn a_hedge_counts_as_a_further_attempt() {
+    let slow = Upstream::always(pausing(Reply::chat("slow"), 50));
+    let fast = Upstream::always(Reply::chat("fast"));
+    let gateway = pair([&slow, &fast], [", hedge: 1ms", ""], "retry: { budget: 0% }");
+    let started = now();
+    (0..130).for_each(|_| drop(gateway.send(&Request::chat("hi")).expect(200)));
+    let most = 100.0 * (1.0 + started.elapsed().as_secs_f64() / 10.0);
+    assert!((fast.count() as f64) <= most, "{} in {:?}", fast.count(), started.elapsed());
+    assert!(fast.count() >= 50, "{}", fast.count());
+}
+
+// parity: 116
+#[test]
+fn tries_at_the_same_upstream_have_pauses_between_them() {
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let address = refusing.local_addr().expect("it is bound");
+    drop(refusing);
+    let gateway = Gateway::start(&format!(
+        "retry: {{ same_upstream: 8, attempts_max: 9, backoff: 250ms, backoff_max: 250ms }}\nbreaker: {{ failures: 0 }}\nupstreams: [{{ name: one, base_url: \"http://{address}/v1\" }}]\n",
+    ));
+    let started = now();
+    let answer = gateway.send(&Request::chat("hi")).expect(502);
+    assert_eq!(answer.header("x-witgate-attempts"), Some("9"));
+    // Eight pauses of 0 to 250 ms each: that all of them together are as short happens once in 60 million times.
+    assert!(started.elapsed() > Duration::from_millis(100), "{:?}", started.elapsed());
+}
+
+// parity: 115
+#[test]
+fn what_the_first_key_was_told_is_told_if_the_next_has_no_answer() {
+    let upstream = Upstream::new(|request| match request.number {
+        0 => Reply::error(429, "slow down").header("retry-after", "9"),
+        _ => Reply::new(200).first(Step::Cut),
+    });
+    let gateway = Gateway::start(&format!(
+        "upstreams: [{{ name: one, base_url: \"{}\", api_keys: [sk-1, sk-2] }}]\n",
+        upstream.url()
+    ));
+    let answer = gateway.send(&Request::chat("hi")).expect(429);
+    assert_eq!((answer.error_message().as_str(), answer.header("retry-after")), ("slow down", Some("9")));
+    assert_eq!(upstream.count(), 2);
+}

@@ -217,29 +217,35 @@ fn who_has_waited_for_an_upstream_needs_a_place_in_the_gateway_again() {
     let upstreams = gates.each_ref().map(gated);
     let only = |model: &str| format!(", model_match: {{ type: exact, value: [{model}] }}");
     let settings = [format!("{}, max_in_flight: 1", only("a")), only("b")];
-    let limits = "total: { in_flight: 2 }, queue: 9, queue_timeout: 1h";
-    let gateway = start(limits, &[(&upstreams[0], &settings[0]), (&upstreams[1], &settings[1])]);
-    let ask = |model: &str, caller: &str| {
-        let body = serde_json::json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
-        gateway.ask(&Request::post("/v1/chat/completions", body.to_string()).header(CALLER, caller))
+    let text = |total: usize| {
+        let limits = format!("total: {{ in_flight: {total} }}, queue: 9, queue_timeout: 1h");
+        config(&limits, &[(&upstreams[0], &settings[0]), (&upstreams[1], &settings[1])])
     };
-    let mut first = ask("a", "x");
+    let gateway = Gateway::start(&text(2));
+    let ask = |model: &str| {
+        let body = serde_json::json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
+        gateway.ask(&Request::post("/v1/chat/completions", body.to_string()).header(CALLER, model))
+    };
+    let mut first = ask("a");
     upstreams[0].wait_requests(1);
-    let mut waiting = ask("a", "x");
+    let mut waiting = ask("a");
     wait_queue(&gateway, 1, 1, 0);
-    let mut others = [ask("b", "y"), ask("b", "z")];
+    let mut other = ask("b");
     upstreams[1].wait_requests(1);
-    wait_queue(&gateway, 2, 2, 0);
+    gateway.rewrite_config(&text(1));
+    gateway.send_admin(&Request::post("/admin/reload", "{}")).expect(200);
     gates[0].open();
     first.answer().expect(200);
-    // One place is free in the gateway and one at the upstream: two of those that wait have what they need.
-    upstreams[1].wait_requests(2);
-    wait_queue(&gateway, 2, 1, 0);
-    assert_eq!(upstreams[0].count(), 1, "the gateway is full");
+    // Its place at the upstream is for the next, but that in the gateway is one too many now.
+    eventually("the wait for the gateway", || {
+        let metrics = gateway.send_admin(&Request::get("/metrics")).expect(200);
+        metrics.text().contains("witgate_queue_waiting_requests{before=\"gateway\"} 1.0").then_some(())
+    });
+    wait_queue(&gateway, 1, 1, 0);
+    assert_eq!(upstreams[0].count(), 1);
     gates[1].open();
-    for client in others.iter_mut().chain([&mut waiting]) {
-        client.answer().expect(200);
-    }
+    other.answer().expect(200);
+    waiting.answer().expect(200);
     wait_queue(&gateway, 0, 0, 0);
 }
 

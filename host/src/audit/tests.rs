@@ -919,7 +919,7 @@ fn what_cannot_be_written_by_the_end_is_taken_up_by_the_next_start_once() {
         assert_eq!(query::<i64>(subject.file(), "SELECT count(*) FROM attempts"), 2);
         let row = "FROM exchanges WHERE request LIKE '%hi%'";
         assert_eq!(query::<String>(subject.file(), &format!("SELECT request {row}")), "\"hi\n\"");
-        assert_eq!(query::<f64>(subject.file(), &format!("SELECT duration_ms {row}")), 1234.567891);
+        assert_eq!(query::<f64>(subject.file(), &format!("SELECT duration_ms {row}")), cells::ms(duration));
         assert_eq!(query::<String>(subject.file(), &format!("SELECT labels {row}")), r#"{"late":"x"}"#);
         let first = "SELECT labels FROM exchanges WHERE labels LIKE '%later%'";
         assert_eq!(query::<String>(subject.file(), first), r#"{"later":"x"}"#);

@@ -332,7 +332,7 @@ fn plugins(record: &Record) -> String {
 }
 
 /// A time in milliseconds.
-fn ms(time: Duration) -> f64 {
+pub(super) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 

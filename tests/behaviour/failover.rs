@@ -737,7 +737,7 @@ fn keys_take_turns_in_a_race_too() {
         })
     };
     let keys = ", api_keys: [sk-dead, sk-alive]";
-    let resting = "witgate_upstream_keys_resting{upstream=\"two\"} 1";
+    let resting = "witgate_upstream_keys_resting{upstream=\"two\"} 1.0";
     let (first, second) = (Upstream::always(Reply::silence()), keyed(0));
     let gateway = pair([&first, &second], [", hedge: 20ms", keys], "");
     for attempts in ["3", "2", "2"] {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::client::{Answer, Connection, Request};
-use crate::{PATIENCE, eventually};
+use crate::{PATIENCE, within};
 
 /// Where the gateway's binary is: `WITGATE_BIN`, else beside the folder of the test executable.
 ///
@@ -308,8 +308,14 @@ impl Gateway {
     /// Waits until it has ended.
     #[track_caller]
     pub fn wait_exit(&mut self) -> ExitStatus {
+        self.wait_exit_within(PATIENCE)
+    }
+
+    /// Waits until the process of a gateway has ended that has something to end which takes long.
+    #[track_caller]
+    pub fn wait_exit_within(&mut self, patience: Duration) -> ExitStatus {
         let child = &mut self.child;
-        eventually("the gateway to end", || child.try_wait().expect("it is our child"))
+        within(patience, "the gateway to end", || child.try_wait().expect("it is our child"))
     }
 
     /// Memory that is resident, in bytes.

@@ -31,13 +31,22 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// # Panics
 /// When nothing was found within [`PATIENCE`]; `what` says what was waited for.
 #[track_caller]
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, look)
+}
+
+/// Looks every few milliseconds until `look` has found something that is known to take long.
+///
+/// # Panics
+/// When nothing was found within `patience`; `what` says what was waited for.
+#[track_caller]
+pub fn within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+        assert!(start.elapsed() < patience, "waited {patience:?} for {what}");
         std::thread::sleep(Duration::from_millis(3));
     }
 }

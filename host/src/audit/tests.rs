@@ -351,6 +351,7 @@ fn bodies_are_stored_as_text_or_described() {
     );
     let mut none = Recording::begin(&HeaderMap::new(), &[], None);
     none.note_request(&Bytes::from_static(b"a"));
+    none.forgo_bodies();
     check_bodies(none, None, None, (false, false));
 }
 

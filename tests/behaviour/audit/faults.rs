@@ -5,7 +5,7 @@ use std::process::Command;
 
 use witgate_tests::audit::{count, file, rows};
 use witgate_tests::gateway::Launch;
-use witgate_tests::{Gateway, eventually};
+use witgate_tests::{Gateway, PATIENCE, eventually};
 
 use super::ask;
 use super::loss::lock;
@@ -43,7 +43,7 @@ fn a_file_that_is_locked_is_waited_for() {
 /// The files of rows that could not be written, beside a gateway's audit.
 fn put_aside(gateway: &Gateway) -> Vec<String> {
     let files = fs::read_dir(gateway.folder().join("witgate-data")).expect("it is there");
-    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let names = files.map(|file| file.expect("it can be listed").file_name().to_string_lossy().into_owned());
     names.filter(|name| name.contains(".unwritten-")).collect()
 }
 
@@ -77,7 +77,7 @@ fn a_gateway_that_loses_rows_at_its_end_says_so() {
     fs::write(&folder, "").expect("the temporary folder is writable");
     gateway.send(&ask("m", false)).expect(200);
     gateway.signal("TERM");
-    assert_eq!(gateway.wait_exit().code(), Some(1));
+    assert_eq!(gateway.wait_exit_within(3 * PATIENCE).code(), Some(1));
     assert!(gateway.stderr().contains("1 rows of the audit are lost"), "{}", gateway.stderr());
 }
 

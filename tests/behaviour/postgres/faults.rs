@@ -9,7 +9,7 @@ use serde_json::json;
 use witgate_tests::gateway::command;
 use witgate_tests::postgres::{PASSWORD, Postgres};
 use witgate_tests::tls::Certificate;
-use witgate_tests::{Connection, Gateway, Request, eventually};
+use witgate_tests::{Connection, Gateway, PATIENCE, Request, eventually, within};
 
 use super::{ask, burst, echo, stat};
 
@@ -71,7 +71,8 @@ fn with_folder(url: &str) -> (tempfile::TempDir, String) {
 /// The files of rows that could not be written.
 fn put_aside(folder: &tempfile::TempDir) -> usize {
     let files = std::fs::read_dir(folder.path()).expect("it is there");
-    files.filter(|file| file.as_ref().unwrap().file_name().to_str().unwrap().contains(".unwritten-")).count()
+    let names = files.map(|file| file.expect("it can be listed").file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.contains(".unwritten-")).count()
 }
 
 #[test]
@@ -132,7 +133,7 @@ fn a_table_that_is_locked_for_long_is_trouble_and_ties_up_one_connection() {
     server.wait(1);
     let lock = server.lock("exchanges");
     burst(&gateway, 1, 3);
-    eventually("trouble", || stat(&gateway, "retrying").is_string().then_some(()));
+    within(3 * PATIENCE, "trouble", || stat(&gateway, "retrying").is_string().then_some(()));
     assert!(stat(&gateway, "lag_ms").as_f64() < Some(40e3), "it is told after one try");
     let waiting =
         "SELECT 1 FROM pg_stat_activity WHERE application_name = 'witgate' AND wait_event_type = 'Lock'";

@@ -37,7 +37,7 @@ impl KeysFile {
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(MODE).open(&beside);
         let lock = lock.map_err(|error| format!("{}: {error}", beside.display()))?;
         // Whoever makes it, the owner of the keys has to be able to open it.
-        owner::settle(&lock, path.parent().unwrap_or(Path::new("")));
+        owner::settle(&lock, path.parent().unwrap_or_else(|| Path::new("")));
         lock.lock().map_err(|error| format!("{}: {error}", beside.display()))?;
         Ok(Self { path, _lock: lock })
     }
@@ -85,7 +85,7 @@ impl KeysFile {
         let owned = match fs::metadata(&self.path) {
             Ok(replaced) => owner::inherit(&file, &replaced),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                owner::settle(&file, self.path.parent().unwrap_or(Path::new("")));
+                owner::settle(&file, self.path.parent().unwrap_or_else(|| Path::new("")));
                 Ok(())
             }
             Err(error) => Err(error),

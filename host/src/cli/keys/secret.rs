@@ -64,7 +64,7 @@ fn make(path: &Path) -> Result<String, String> {
         fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE))
             .map_err(|error| fault(folder, &error))?;
         let made = File::open(folder).map_err(|error| fault(folder, &error))?;
-        owner::settle(&made, folder.parent().unwrap_or(Path::new("")));
+        owner::settle(&made, folder.parent().unwrap_or_else(|| Path::new("")));
     }
     // Written aside and then given its name, which only one can do: nobody ever reads a part of it.
     let beside = path.with_extension(format!("{}.new", random()?));
@@ -74,7 +74,7 @@ fn make(path: &Path) -> Result<String, String> {
         .mode(MODE)
         .open(&beside)
         .map_err(|error| fault(&beside, &error))?;
-    owner::settle(&file, path.parent().unwrap_or(Path::new("")));
+    owner::settle(&file, path.parent().unwrap_or_else(|| Path::new("")));
     let written = writeln!(file, "{secret}").and_then(|()| file.sync_all());
     let linked = written.and_then(|()| fs::hard_link(&beside, path));
     let _ = fs::remove_file(&beside);

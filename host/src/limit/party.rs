@@ -71,7 +71,7 @@ pub(crate) struct Origin<'a> {
 impl Origin<'_> {
     /// The parties that a request counts for and that are bounded in any way.
     ///
-    /// A key with limits of its own is counted by itself, whatever `limits.by` says, and `limits` does not hold for it; a
+    /// A key with limits of its own is counted by itself, whatever `limits.by` says; what it leaves out is as in `limits`. A
     /// tenant with limits of its own has them beside those of its callers.
     pub(crate) fn parties<'c>(&'c self, config: &'c Config) -> impl Iterator<Item = Party<'c>> {
         let tenant = self.caller.tenant.as_deref();

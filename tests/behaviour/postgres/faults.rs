@@ -149,11 +149,13 @@ fn a_gateway_starts_while_its_server_is_down() {
     server.crash();
     let gateway = Gateway::start(&echo(&server.url(), ""));
     burst(&gateway, 2, 20);
-    assert_eq!(stat(&gateway, "queued"), 40);
+    eventually("all rows to wait", || (stat(&gateway, "queued") == 40).then_some(()));
     assert!(stat(&gateway, "lag_ms").as_f64() > Some(0.0));
-    assert!(gateway.stderr().contains("the audit cannot be written yet"), "{}", gateway.stderr());
-    let metrics = gateway.send_admin(&Request::get("/metrics")).expect(200);
-    assert!(metrics.text().contains("witgate_audit_retrying 1"), "{}", metrics.text());
+    eventually("a warning", || gateway.stderr().contains("the audit cannot be written yet").then_some(()));
+    eventually("the metric", || {
+        let metrics = gateway.send_admin(&Request::get("/metrics")).expect(200);
+        metrics.text().contains("witgate_audit_retrying 1").then_some(())
+    });
     server.resume();
     server.wait(40);
     eventually("the queue to be empty", || (stat(&gateway, "queued") == 0).then_some(()));

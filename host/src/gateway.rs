@@ -178,7 +178,7 @@ impl Gateway {
         }
         let mark = party::mark(&snapshot.config.limits.by, &head.headers);
         let mut caller = match snapshot.gate.recognise(&head, exchange.started_at) {
-            Recognised::Account(account) => admit(account, &mut head, exchange)?,
+            Recognised::Account(account) => let_in(account, &mut head, exchange)?,
             recognised if chain.has(Hook::Authenticate) => {
                 let tenants = &snapshot.config.tenants;
                 Box::pin(authenticate(&mut chain, endpoint, &mut head, tenants, recognised, exchange)).await?
@@ -398,7 +398,7 @@ impl Gateway {
 }
 
 /// Lets a caller in that the gateway knows itself; the exchange names it even if it is sent away.
-fn admit(account: Arc<Account>, head: &mut request::Parts, exchange: &mut Exchange) -> Result<Caller> {
+fn let_in(account: Arc<Account>, head: &mut request::Parts, exchange: &mut Exchange) -> Result<Caller> {
     exchange.caller = Some(account.name.to_string());
     exchange.key = Some(account.name.clone());
     exchange.tenant.clone_from(&account.tenant);

@@ -1,7 +1,7 @@
 //! The record of every exchange: what it says, that nothing is lost, and that it is in nobody's way.
 
 mod faults;
-mod loss;
+pub(crate) mod loss;
 mod secrets;
 
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use witgate_tests::upstream::reply::{Step, chunk};
 use witgate_tests::{Gateway, Reply, Request, Upstream, eventually};
 
 /// A request for a model, which the scripts below decide by.
-fn ask(model: &str, is_stream: bool) -> Request {
+pub(crate) fn ask(model: &str, is_stream: bool) -> Request {
     let body = json!({"model": model, "stream": is_stream, "messages": [{"role": "user", "content": "hi"}]});
     Request::post("/v1/chat/completions", body.to_string())
 }

@@ -58,7 +58,7 @@ struct Recorded {
     upstream: Upstream,
 }
 
-fn ask(model: &str, text: &str, is_stream: bool) -> Request {
+pub(crate) fn ask(model: &str, text: &str, is_stream: bool) -> Request {
     let body =
         json!({ "model": model, "stream": is_stream, "messages": [{ "role": "user", "content": text }] });
     Request::post("/v1/chat/completions", body.to_string()).header("x-request-id", model)

@@ -8,33 +8,16 @@ use std::thread;
 use serde_json::{Value, json};
 use witgate_tests::postgres::{PASSWORD, Postgres};
 use witgate_tests::upstream::reply::{Step, chunk};
-use witgate_tests::{Connection, Gateway, Reply, Request, Upstream, eventually};
+use witgate_tests::{Gateway, Reply, Request, Upstream, eventually};
 
-fn ask(model: &str, is_stream: bool) -> Request {
-    let body = json!({"model": model, "stream": is_stream, "messages": [{"role": "user", "content": "hi"}]});
-    Request::post("/v1/chat/completions", body.to_string())
-}
+use crate::audit::ask;
+use crate::audit::loss::burst;
 
 /// The configuration of a gateway that answers itself, with more of `audit`.
 fn echo(url: &str, further: &str) -> String {
     format!(
         "audit: {{ postgres: '{url}'{further} }}\nupstreams: [{{ name: one, base_url: 'builtin:echo' }}]\n"
     )
-}
-
-/// Sends `each` requests over each of some connections, one after another.
-fn burst(gateway: &Gateway, connections: usize, each: usize) {
-    let request = ask("m", false);
-    thread::scope(|scope| {
-        for _ in 0..connections {
-            scope.spawn(|| {
-                let mut connection = Connection::open(gateway.address());
-                for _ in 0..each {
-                    connection.send(&request).expect(200);
-                }
-            });
-        }
-    });
 }
 
 /// A value of `/stats`.

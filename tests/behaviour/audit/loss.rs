@@ -14,7 +14,7 @@ use super::ask;
 const ECHO: &str = "upstreams: [{ name: one, base_url: 'builtin:echo' }]\n";
 
 /// Sends `each` requests over each of some connections, one after another.
-fn burst(gateway: &Gateway, connections: usize, each: usize) {
+pub(crate) fn burst(gateway: &Gateway, connections: usize, each: usize) {
     let request = ask("m", false);
     thread::scope(|scope| {
         for _ in 0..connections {

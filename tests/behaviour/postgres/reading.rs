@@ -9,17 +9,13 @@ use witgate_tests::gateway::command;
 use witgate_tests::postgres::Postgres;
 use witgate_tests::{Gateway, Reply, Request, Upstream};
 
+use crate::audit_cli::ask;
+
 /// A gateway that has answered three requests: `a`, `b`, which failed, and `c%`, a stream.
 struct Recorded {
     gateway: Gateway,
     server: Postgres,
     upstream: Upstream,
-}
-
-fn ask(model: &str, text: &str, is_stream: bool) -> Request {
-    let body =
-        json!({ "model": model, "stream": is_stream, "messages": [{ "role": "user", "content": text }] });
-    Request::post("/v1/chat/completions", body.to_string()).header("x-request-id", model)
 }
 
 #[track_caller]

@@ -141,7 +141,7 @@ fn whatever_becomes_of_a_request_has_a_row() {
             assert!(client.head().status == 200 && client.event().is_some());
         } else {
             upstream.wait("the request", |requests| {
-                requests.iter().find(|one| one.json()["model"] == model).map(|_| ())
+                requests.iter().find(|one| one.is_complete && one.json()["model"] == model).map(|_| ())
             });
         }
     }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Failed, Trial};
 use witgate_tests::client::{Connection, End};
 use witgate_tests::upstream::reply::{Framing, Step};
-use witgate_tests::{Gateway, Received, Reply, Upstream};
+use witgate_tests::{Gateway, Received, Refusing, Reply, Upstream};
 
 fn main() {
     let mut arguments = Arguments::from_args();
@@ -83,8 +83,8 @@ fn run(case: &Path) -> Result<(), Failed> {
         config = config.replace(&format!("${{UPSTREAM_{}}}", index + 1), &upstream.url());
     }
     let first = upstreams.first().map(Upstream::url).unwrap_or_default();
-    config =
-        config.replace("${UPSTREAM}", &first).replace("${DOWN}", &format!("http://{}/v1", closed_address()));
+    let down = Refusing::new();
+    config = config.replace("${UPSTREAM}", &first).replace("${DOWN}", &down.url());
     let gateway = Gateway::start(&config);
 
     let mut responses = Vec::new();
@@ -111,12 +111,6 @@ fn run(case: &Path) -> Result<(), Failed> {
 
 fn read(path: &Path) -> Option<String> {
     std::fs::read_to_string(path).ok()
-}
-
-/// An address that was free a moment ago.
-fn closed_address() -> std::net::SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("a bound socket has an address")
 }
 
 fn upstream(index: usize, replies: Vec<Reply>, log: &Log) -> Upstream {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use witgate_tests::audit::{file, wait};
 use witgate_tests::gateway::command;
 use witgate_tests::upstream::reply::chunk;
-use witgate_tests::{Gateway, Reply, Request, Upstream, eventually};
+use witgate_tests::{Gateway, Refusing, Reply, Request, Upstream, eventually};
 
 /// Runs `witgate audit` on a file.
 fn audit(db: &Path, arguments: &[&str]) -> Output {
@@ -524,10 +524,8 @@ fn what_was_not_stored_cannot_be_sent_again() {
 #[test]
 fn nobody_there_is_said() {
     let Recorded { db, gateway: _gateway, upstream: _upstream } = recorded();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    let url = format!("http://{}", free.local_addr().expect("it is bound"));
-    drop(free);
-    refuses(&db, &["replay", "a", "--to", &url], 1, "does not answer");
+    let refusing = Refusing::new();
+    refuses(&db, &["replay", "a", "--to", &refusing.origin()], 1, "does not answer");
 }
 
 #[test]

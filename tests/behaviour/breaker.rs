@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use witgate_tests::sse::chat_text;
 use witgate_tests::upstream::reply::{Step, chunk};
-use witgate_tests::{Connection, Gate, Gateway, Reply, Request, Upstream, eventually, now};
+use witgate_tests::{Connection, Gate, Gateway, Refusing, Reply, Request, Upstream, eventually, now};
 
 /// Upstreams by their names, tried in this order, with more settings for each.
 fn config(upstreams: &[(&str, &Upstream, &str)], more: &str) -> String {
@@ -109,11 +109,10 @@ fn what_an_upstream_does_wrong_opens_it_and_what_a_caller_does_never() {
 // parity: 120
 #[test]
 fn an_upstream_that_is_not_there_opens_it() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    let address = gone.local_addr().expect("it is bound");
-    drop(gone);
+    let gone = Refusing::new();
     let gateway = Gateway::start(&format!(
-        "retry: {{ same_upstream: 0 }}\nbreaker: {{ failures: 2, cooldown: 60s }}\nupstreams:\n  - {{ name: one, base_url: \"http://{address}/v1\" }}\n"
+        "retry: {{ same_upstream: 0 }}\nbreaker: {{ failures: 2, cooldown: 60s }}\nupstreams:\n  - {{ name: one, base_url: \"{}\" }}\n",
+        gone.url()
     ));
     for status in [502, 502, 503, 503] {
         gateway.send(&chat()).expect(status);

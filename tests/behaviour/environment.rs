@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use witgate_tests::gateway::{Launch, command};
 use witgate_tests::upstream::reply::Step;
-use witgate_tests::{Gateway, Reply, Request, Upstream, eventually, now};
+use witgate_tests::{Gateway, Refusing, Reply, Request, Upstream, eventually, now};
 
 fn chat(model: &str) -> Request {
     let body = json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
@@ -134,12 +134,10 @@ fn the_earlier_systems_timers_are_honoured() {
 // parity: 44
 #[test]
 fn the_earlier_systems_retries_are_honoured() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
-    drop(listener);
+    let refusing = Refusing::new();
     for (retries, attempts) in [("1", "1"), ("3", "3")] {
         let gateway = Launch::default()
-            .variable("UPSTREAM_URL", &url)
+            .variable("UPSTREAM_URL", &refusing.origin())
             .variable("MAX_RETRIES", retries)
             .variable("RETRY_DELAY", "0.001")
             .start_embedded();

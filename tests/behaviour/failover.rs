@@ -8,7 +8,7 @@ use witgate_tests::client::End;
 use witgate_tests::sse::{chat_text, data};
 use witgate_tests::tls::Certificate;
 use witgate_tests::upstream::reply::{Framing, Step, chunk};
-use witgate_tests::{Answer, Gate, Gateway, Received, Reply, Request, Upstream, eventually, now};
+use witgate_tests::{Answer, Gate, Gateway, Received, Refusing, Reply, Request, Upstream, eventually, now};
 
 /// What an upstream does wrong.
 struct Fault {
@@ -180,6 +180,7 @@ fn scripted(place: usize) -> impl Fn(&Received) -> Reply {
 struct Scene {
     upstreams: Vec<Upstream>,
     _untrusted: Upstream,
+    _refusing: Refusing,
     gateway: Gateway,
 }
 
@@ -187,8 +188,7 @@ impl Scene {
     fn new() -> Self {
         let upstreams: Vec<Upstream> = (0..CANDIDATES).map(|place| Upstream::new(scripted(place))).collect();
         let untrusted = Upstream::tls(&Certificate::new(), &[], |_| Reply::chat("secret"));
-        let refusing = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-        let refusing = format!("http://{}/v1", refusing.local_addr().expect("it is bound"));
+        let refusing = Refusing::new();
         let mut config =
             "routing: { strategy: failover }\nretry: { same_upstream: 0, budget: 100% }\nbreaker: { failures: 0 }\nupstreams:\n".to_owned();
         for fault in &FAULTS {
@@ -196,7 +196,7 @@ impl Scene {
                 for (place, upstream) in upstreams.iter().enumerate() {
                     let is_faulty = position.at(place).is_none();
                     let url = match &fault.place {
-                        Place::Refusing if is_faulty => refusing.clone(),
+                        Place::Refusing if is_faulty => refusing.url(),
                         Place::Untrusted if is_faulty => untrusted.url(),
                         _ => upstream.url(),
                     };
@@ -209,7 +209,7 @@ impl Scene {
                 }
             }
         }
-        Self { gateway: Gateway::start(&config), upstreams, _untrusted: untrusted }
+        Self { gateway: Gateway::start(&config), upstreams, _untrusted: untrusted, _refusing: refusing }
     }
 
     fn ask(&self, model: &str, is_stream: bool) -> Answer {
@@ -823,11 +823,10 @@ fn a_hedge_counts_as_a_further_attempt() {
 // parity: 116
 #[test]
 fn tries_at_the_same_upstream_have_pauses_between_them() {
-    let refusing = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    let address = refusing.local_addr().expect("it is bound");
-    drop(refusing);
+    let refusing = Refusing::new();
     let gateway = Gateway::start(&format!(
-        "retry: {{ same_upstream: 8, attempts_max: 9, backoff: 250ms, backoff_max: 250ms }}\nbreaker: {{ failures: 0 }}\nupstreams: [{{ name: one, base_url: \"http://{address}/v1\" }}]\n",
+        "retry: {{ same_upstream: 8, attempts_max: 9, backoff: 250ms, backoff_max: 250ms }}\nbreaker: {{ failures: 0 }}\nupstreams: [{{ name: one, base_url: \"{}\" }}]\n",
+        refusing.url()
     ));
     let started = now();
     let answer = gateway.send(&Request::chat("hi")).expect(502);

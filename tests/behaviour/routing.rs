@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde_json::json;
-use witgate_tests::{Gateway, Reply, Request, Upstream};
+use witgate_tests::{Gateway, Refusing, Reply, Request, Upstream};
 
 fn config(upstreams: &[(&Upstream, &str)], top: &str) -> String {
     let mut text = format!("{top}\nupstreams:\n");
@@ -159,18 +159,13 @@ fn a_place_is_free_again_when_its_stream_is_over() {
     }
 }
 
-/// An address that refuses connections.
-fn refusing() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    format!("http://{}/v1", listener.local_addr().expect("it is bound"))
-}
-
 /// The attempts that are made at `upstreams` refusing upstreams.
 #[track_caller]
 fn check_attempts(upstreams: usize, retry: &str, attempts: &str) {
     let mut text = format!("retry: {{ backoff: 1ms, backoff_max: 1ms{retry} }}\nupstreams:\n");
-    for index in 0..upstreams {
-        text.push_str(&format!("  - {{ name: up{index}, base_url: \"{}\" }}\n", refusing()));
+    let refusing: Vec<Refusing> = (0..upstreams).map(|_| Refusing::new()).collect();
+    for (index, upstream) in refusing.iter().enumerate() {
+        text.push_str(&format!("  - {{ name: up{index}, base_url: \"{}\" }}\n", upstream.url()));
     }
     let answer = Gateway::start(&text).send(&Request::chat("hi")).expect(502);
     assert_eq!(answer.error_code(), "upstream_unreachable");

@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod http2;
 pub mod postgres;
 pub mod redis;
+pub mod refusing;
 pub mod sse;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use crate::client::{Answer, Connection, Request};
 pub use crate::gateway::Gateway;
+pub use crate::refusing::Refusing;
 pub use crate::upstream::reply::{Gate, Reply};
 pub use crate::upstream::{Received, Upstream};
 

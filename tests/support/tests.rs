@@ -1,11 +1,13 @@
 //! The support is code too: client and upstream against each other, without a gateway.
 
+use std::io::ErrorKind;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use crate::client::{Connection, End, Request};
 use crate::tls::Certificate;
 use crate::upstream::reply::{Framing, Step};
-use crate::{Gate, Reply, Upstream, http2, sse};
+use crate::{Gate, Refusing, Reply, Upstream, http2, sse};
 
 fn ask(upstream: &Upstream, request: &Request) -> crate::Answer {
     Connection::open(upstream.address()).send(request)
@@ -50,6 +52,15 @@ fn cuts_and_resets_are_seen_as_such() {
     let mut client = Connection::open(upstream.address());
     client.write(&Request::chat("hi").bytes());
     assert!(client.try_head().is_none());
+}
+
+#[test]
+fn nobody_listens_at_a_refusing_address_or_can() {
+    let refusing = Refusing::new();
+    let refused = TcpStream::connect(refusing.address()).expect_err("nobody listens");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    let taken = TcpListener::bind(refusing.address()).expect_err("the port is taken");
+    assert_eq!(taken.kind(), ErrorKind::AddrInUse);
 }
 
 #[test]

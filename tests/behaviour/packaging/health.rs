@@ -6,7 +6,7 @@ use std::process::Output;
 use serde_json::json;
 use witgate_tests::gateway::{Launch, command};
 use witgate_tests::upstream::reply::chunk;
-use witgate_tests::{Gate, Gateway, PATIENCE, Reply, Request, Upstream, eventually, now};
+use witgate_tests::{Gate, Gateway, PATIENCE, Refusing, Reply, Request, Upstream, eventually, now};
 
 const ECHO: &str = "upstreams:\n  - { name: echo, base_url: \"builtin:echo\" }\n";
 
@@ -102,11 +102,8 @@ fn a_gateway_that_drains_is_not_healthy() {
 
 #[test]
 fn nobody_there_is_not_healthy() {
-    let port = {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-        listener.local_addr().expect("it is bound").port()
-    };
-    check_not(&health(&["--url", &format!("http://127.0.0.1:{port}/readyz")]), "cannot connect");
+    let refusing = Refusing::new();
+    check_not(&health(&["--url", &format!("{}/readyz", refusing.origin())]), "cannot connect");
 }
 
 #[test]

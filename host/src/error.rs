@@ -36,6 +36,8 @@ pub struct Error {
 pub enum ErrorKind {
     /// The request is not valid: bad JSON, a missing field, a wrong type.
     InvalidRequest,
+    /// The request says something that the upstream's dialect has no words for; it is not sent.
+    Inexpressible,
     /// No upstream serves the model.
     ModelNotFound,
     /// No such path.
@@ -160,7 +162,7 @@ impl ErrorKind {
     /// The HTTP status the client is sent.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::InvalidRequest => StatusCode::BAD_REQUEST,
+            Self::InvalidRequest | Self::Inexpressible => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::ModelNotFound | Self::UnknownPath => StatusCode::NOT_FOUND,
@@ -188,6 +190,7 @@ impl ErrorKind {
     pub fn code(&self) -> &str {
         match self {
             Self::InvalidRequest => "invalid_request",
+            Self::Inexpressible => "unsupported_parameter",
             Self::Unauthenticated => "invalid_api_key",
             Self::Forbidden => "forbidden",
             Self::ModelNotFound => "model_not_found",
@@ -235,6 +238,7 @@ impl ErrorKind {
     pub fn class(&self) -> &'static str {
         match self {
             Self::InvalidRequest
+            | Self::Inexpressible
             | Self::ModelNotFound
             | Self::UnknownPath
             | Self::MethodNotAllowed(_)
@@ -264,6 +268,7 @@ impl ErrorKind {
     pub fn blame(&self) -> Blame {
         match self {
             Self::InvalidRequest
+            | Self::Inexpressible
             | Self::Unauthenticated
             | Self::Forbidden
             | Self::ModelNotFound

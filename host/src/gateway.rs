@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode, request};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -47,9 +48,9 @@ use crate::upstream::job::{Job, Payload};
 use crate::upstream::reply::{Reply, ReplyContent};
 use crate::upstream::{Rest, UPLOAD_IDLE_MAX, broken_off, too_slow};
 use crate::wire::document::Document;
+use crate::wire::messages;
 use crate::wire::multipart::{Form, Progress};
-use crate::wire::openai::messages;
-use crate::wire::{Endpoint, openai};
+use crate::wire::{Endpoint, openai, request};
 
 /// Which upstream answered.
 const X_UPSTREAM: HeaderName = HeaderName::from_static("x-witgate-upstream");
@@ -233,7 +234,7 @@ impl Gateway {
         self: &Arc<Self>,
         snapshot: &Snapshot,
         exchange: &mut Exchange,
-        head: &request::Parts,
+        head: &Parts,
         is_let_in: bool,
     ) -> Result<Option<Answer>> {
         let page = health::Page::of(head.uri.path());
@@ -357,7 +358,7 @@ impl Gateway {
     async fn read_job(
         &self,
         endpoint: Endpoint,
-        head: request::Parts,
+        head: Parts,
         body: Incoming,
         caller: Caller,
         server: &Server,
@@ -371,7 +372,7 @@ impl Gateway {
         } else {
             let bytes = reader.read_to_end().await?;
             exchange.note_request(&bytes);
-            let request = openai::decode(endpoint, bytes)?;
+            let request = request::decode(endpoint, bytes, None)?;
             let model: Arc<str> = Arc::from(request.model());
             exchange.is_stream = request.is_stream();
             (Payload::Json(request), model)
@@ -398,7 +399,7 @@ impl Gateway {
 }
 
 /// Lets a caller in that the gateway knows itself; the exchange names it even if it is sent away.
-fn let_in(account: Arc<Account>, head: &mut request::Parts, exchange: &mut Exchange) -> Result<Caller> {
+fn let_in(account: Arc<Account>, head: &mut Parts, exchange: &mut Exchange) -> Result<Caller> {
     exchange.caller = Some(account.name.to_string());
     exchange.key = Some(account.name.clone());
     exchange.tenant.clone_from(&account.tenant);
@@ -413,7 +414,7 @@ fn let_in(account: Arc<Account>, head: &mut request::Parts, exchange: &mut Excha
 async fn authenticate(
     chain: &mut Chain,
     endpoint: Option<Endpoint>,
-    head: &mut request::Parts,
+    head: &mut Parts,
     tenants: &[Tenant],
     recognised: Recognised,
     exchange: &mut Exchange,
@@ -468,7 +469,7 @@ impl Plugins {
             Flow::Respond(answer) => {
                 // A plugin may know the answer, but not that the key is for this model.
                 if job.endpoint.is_some() {
-                    let edited = view.request.as_ref().map(openai::Request::model);
+                    let edited = view.request.as_ref().map(request::Request::model);
                     job.caller.check_model(edited.unwrap_or(&job.model))?;
                 }
                 self.synthetic(view, answer, exchange).await.map(Some)
@@ -766,7 +767,7 @@ async fn read_form(
 
 /// A path nobody knows, for the upstream that takes such.
 fn unknown_path_job(
-    head: request::Parts,
+    head: Parts,
     body: Incoming,
     caller: Caller,
     may_pass: bool,

@@ -47,7 +47,7 @@ use crate::limit::running::Running;
 use crate::limit::store::Hold;
 use crate::shared::Shared;
 use crate::wire::Endpoint;
-use crate::wire::openai::Request;
+use crate::wire::request::Request;
 use crate::wire::usage::Estimate;
 
 /// How many tokens an answer is expected to have whose request does not bound it.
@@ -522,7 +522,7 @@ mod tests {
     /// A chat whose prompt has two tokens.
     fn request(members: &str) -> Request {
         let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"12345678"}}]{members}}}"#);
-        openai::decode(Endpoint::ChatCompletions, Bytes::from(body)).unwrap()
+        crate::wire::request::decode(Endpoint::ChatCompletions, Bytes::from(body), None).unwrap()
     }
 
     async fn admit(limits: &Arc<Limits>, config: &Config, members: &str) -> (Box<Permit>, Result<()>) {

@@ -424,7 +424,14 @@ pub fn recording() -> impl FnMut() {
     });
     exchange.answer(StatusCode::OK, &HeaderMap::new());
     exchange.note_first_token();
-    exchange.usage = Some(Usage { input: 1000, output: 300, cached: 512, reasoning: 0, is_estimated: false });
+    exchange.usage = Some(Usage {
+        input: 1000,
+        output: 300,
+        cached: 512,
+        reasoning: 0,
+        is_estimated: false,
+        ..Usage::default()
+    });
     exchange.complete();
     move || activity.metrics.record(&exchange)
 }

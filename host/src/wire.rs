@@ -5,10 +5,15 @@
 use http::Method;
 use serde_json::Value;
 
+pub mod anthropic;
+pub mod convert;
 pub mod document;
+pub mod gemini;
 pub mod json;
+pub mod messages;
 pub mod multipart;
 pub mod openai;
+pub mod request;
 pub mod sse;
 pub mod usage;
 pub mod wake;
@@ -26,6 +31,64 @@ pub enum Dialect {
     Anthropic,
     /// Google's Generative Language.
     Gemini,
+}
+
+impl Dialect {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::OpenAi, Self::Anthropic, Self::Gemini];
+
+    /// Its name in the configuration and to plugins.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+        }
+    }
+
+    /// Where its API is below a base URL that has no path.
+    ///
+    /// Source: the base URLs of the vendors' own clients; those of OpenAI's dialect are written with their path.
+    pub fn base_path(self) -> &'static str {
+        match self {
+            Self::OpenAi => "",
+            Self::Anthropic => "/v1",
+            Self::Gemini => "/v1beta",
+        }
+    }
+}
+
+/// A grammar of requests for an answer of a model's, of the answers and of their streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Surface {
+    /// OpenAI's chat completions.
+    Chat,
+    /// OpenAI's Responses.
+    Responses,
+    /// Anthropic's Messages.
+    Messages,
+    /// Google's generateContent.
+    Gemini,
+}
+
+impl Surface {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Chat, Self::Responses, Self::Messages, Self::Gemini];
+
+    /// Its name in texts.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Responses => "responses",
+            Self::Messages => "messages",
+            Self::Gemini => "gemini",
+        }
+    }
+
+    /// The surface of a label.
+    pub fn labelled(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|surface| surface.label() == label)
+    }
 }
 
 /// What a path of the main listener is for.
@@ -59,15 +122,27 @@ pub enum Endpoint {
     Score,
     /// `/v1/classify`
     Classify,
-    /// `/v1/models`
+    /// `/v1/messages`
+    Messages,
+    /// `/v1/messages/count_tokens`
+    CountMessageTokens,
+    /// `/v1beta/models/{model}:generateContent` and `:streamGenerateContent`
+    GenerateContent,
+    /// `/v1beta/models/{model}:countTokens`
+    CountContentTokens,
+    /// `/v1beta/models/{model}:embedContent`
+    EmbedContent,
+    /// `/v1beta/models/{model}:batchEmbedContents`
+    BatchEmbedContents,
+    /// `/v1/models`, `/v1beta/models`
     Models,
-    /// `/v1/models/{id}`
+    /// `/v1/models/{id}`, `/v1beta/models/{id}`
     Model,
 }
 
 impl Endpoint {
     /// Every endpoint, in the order of the documentation.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 22] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -82,6 +157,12 @@ impl Endpoint {
         Self::Rerank,
         Self::Score,
         Self::Classify,
+        Self::Messages,
+        Self::CountMessageTokens,
+        Self::GenerateContent,
+        Self::CountContentTokens,
+        Self::EmbedContent,
+        Self::BatchEmbedContents,
         Self::Models,
         Self::Model,
     ];
@@ -89,12 +170,21 @@ impl Endpoint {
     /// Finds the endpoint of a request's path, which may lack `/v1` and may end with a slash.
     ///
     /// The second value is what follows the endpoint's own path: the id of `Model`, which may contain slashes and is
-    /// percent-encoded as the client sent it; otherwise nothing.
+    /// percent-encoded as the client sent it; `MODEL:METHOD` of Google's endpoints; otherwise nothing.
     pub fn of(path: &str) -> Option<(Self, &str)> {
-        let path = path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path);
+        let google = ["/v1beta", "/v1alpha"].into_iter().find_map(|prefix| path.strip_prefix(prefix));
+        let path =
+            google.or_else(|| path.strip_prefix("/v1")).filter(|rest| rest.starts_with('/')).unwrap_or(path);
         let path = path.strip_suffix('/').unwrap_or(path);
         if let Some(id) = path.strip_prefix("/models/") {
+            if let Some(endpoint) = id.rsplit_once(':').and_then(|(_, method)| Self::of_gemini_method(method))
+            {
+                return Some((endpoint, id));
+            }
             return (!id.is_empty()).then_some((Self::Model, id));
+        }
+        if google.is_some() && path != "/models" {
+            return None;
         }
         let endpoint = match path {
             "/chat/completions" => Self::ChatCompletions,
@@ -111,10 +201,22 @@ impl Endpoint {
             "/rerank" => Self::Rerank,
             "/score" => Self::Score,
             "/classify" => Self::Classify,
+            "/messages" => Self::Messages,
+            "/messages/count_tokens" => Self::CountMessageTokens,
             "/models" => Self::Models,
             _ => return None,
         };
         Some((endpoint, ""))
+    }
+
+    fn of_gemini_method(method: &str) -> Option<Self> {
+        Some(match method {
+            "generateContent" | "streamGenerateContent" => Self::GenerateContent,
+            "countTokens" => Self::CountContentTokens,
+            "embedContent" => Self::EmbedContent,
+            "batchEmbedContents" => Self::BatchEmbedContents,
+            _ => return None,
+        })
     }
 
     /// The methods it answers; another one is refused with these in `Allow`.
@@ -143,7 +245,8 @@ impl Endpoint {
         })
     }
 
-    /// Its path below an upstream's base URL, which has the `/v1` if there is one; `Model` is followed by the id.
+    /// Its path below an upstream's base URL, which has the `/v1` if there is one; `Model` is followed by the id, and
+    /// Google's endpoints by the model and their [method](Self::gemini_method).
     pub fn upstream_path(self) -> &'static str {
         match self {
             Self::ChatCompletions => "/chat/completions",
@@ -160,6 +263,12 @@ impl Endpoint {
             Self::Rerank => "/rerank",
             Self::Score => "/score",
             Self::Classify => "/classify",
+            Self::Messages => "/messages",
+            Self::CountMessageTokens => "/messages/count_tokens",
+            Self::GenerateContent
+            | Self::CountContentTokens
+            | Self::EmbedContent
+            | Self::BatchEmbedContents => "/models/",
             Self::Models => "/models",
             Self::Model => "/models/",
         }
@@ -167,7 +276,52 @@ impl Endpoint {
 
     /// Whether its answers have text of a model's.
     pub fn has_text(self) -> bool {
-        matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses)
+        self == Self::Completions || self.surface().is_some()
+    }
+
+    /// The grammar of its requests and answers, if it is one that can be converted to another.
+    pub fn surface(self) -> Option<Surface> {
+        match self {
+            Self::ChatCompletions => Some(Surface::Chat),
+            Self::Responses => Some(Surface::Responses),
+            Self::Messages => Some(Surface::Messages),
+            Self::GenerateContent => Some(Surface::Gemini),
+            _ => None,
+        }
+    }
+
+    /// What stands behind the model's name in the path, for Google's endpoints.
+    pub fn gemini_method(self, is_stream: bool) -> Option<&'static str> {
+        match (self, is_stream) {
+            (Self::GenerateContent, false) => Some("generateContent"),
+            (Self::GenerateContent, true) => Some("streamGenerateContent"),
+            (Self::CountContentTokens, _) => Some("countTokens"),
+            (Self::EmbedContent, _) => Some("embedContent"),
+            (Self::BatchEmbedContents, _) => Some("batchEmbedContents"),
+            _ => None,
+        }
+    }
+
+    /// The endpoint at which an upstream of a dialect is asked what a client asks here; itself where both speak the same.
+    /// None if the dialect has nothing like it. `has_responses` says whether an upstream of OpenAI's dialect has that API.
+    pub fn at(self, dialect: Dialect, has_responses: bool) -> Option<Self> {
+        use Dialect::{Anthropic, Gemini, OpenAi};
+        if self == Self::Responses && dialect == OpenAi && !has_responses {
+            return Some(Self::ChatCompletions);
+        }
+        if self.dialect() == dialect || matches!(self, Self::Models | Self::Model) {
+            return Some(self);
+        }
+        match (self, dialect) {
+            (_, OpenAi) if self.surface().is_some() => Some(Self::ChatCompletions),
+            (_, Anthropic) if self.surface().is_some() => Some(Self::Messages),
+            (_, Gemini) if self.surface().is_some() => Some(Self::GenerateContent),
+            (Self::CountContentTokens, Anthropic) => Some(Self::CountMessageTokens),
+            (Self::CountMessageTokens, Gemini) => Some(Self::CountContentTokens),
+            (Self::EmbedContent | Self::BatchEmbedContents, OpenAi) => Some(Self::Embeddings),
+            (Self::Embeddings, Gemini) => Some(Self::BatchEmbedContents),
+            _ => None,
+        }
     }
 
     /// The endpoint of a label.
@@ -192,6 +346,12 @@ impl Endpoint {
             Self::Rerank => "rerank",
             Self::Score => "score",
             Self::Classify => "classify",
+            Self::Messages => "anthropic.messages",
+            Self::CountMessageTokens => "anthropic.count_tokens",
+            Self::GenerateContent => "gemini.generate_content",
+            Self::CountContentTokens => "gemini.count_tokens",
+            Self::EmbedContent => "gemini.embed_content",
+            Self::BatchEmbedContents => "gemini.batch_embed_contents",
             Self::Models => "models",
             Self::Model => "model",
         }
@@ -199,7 +359,14 @@ impl Endpoint {
 
     /// Whose conventions its requests, answers and errors follow.
     pub fn dialect(self) -> Dialect {
-        Dialect::OpenAi
+        match self {
+            Self::Messages | Self::CountMessageTokens => Dialect::Anthropic,
+            Self::GenerateContent
+            | Self::CountContentTokens
+            | Self::EmbedContent
+            | Self::BatchEmbedContents => Dialect::Gemini,
+            _ => Dialect::OpenAi,
+        }
     }
 
     /// Whether the gateway reads its answers, because they are JSON or events that say what they cost; the others
@@ -229,11 +396,50 @@ mod tests {
     // parity: 3, 7, 8, 9
     #[test]
     fn every_path_is_found_with_and_without_v1() {
-        for endpoint in Endpoint::ALL.into_iter().filter(|endpoint| *endpoint != Endpoint::Model) {
+        let with_names =
+            |endpoint: Endpoint| endpoint == Endpoint::Model || endpoint.gemini_method(false).is_some();
+        for endpoint in Endpoint::ALL.into_iter().filter(|endpoint| !with_names(*endpoint)) {
             let path = endpoint.upstream_path();
             check(path, Some((endpoint, "")));
             check(&format!("/v1{path}"), Some((endpoint, "")));
             check(&format!("/v1{path}/"), Some((endpoint, "")));
+        }
+    }
+
+    #[test]
+    fn googles_paths_end_with_the_model_and_what_is_asked_of_it() {
+        for version in ["/v1beta", "/v1", "/v1alpha", ""] {
+            for (method, endpoint) in [
+                ("generateContent", Endpoint::GenerateContent),
+                ("streamGenerateContent", Endpoint::GenerateContent),
+                ("countTokens", Endpoint::CountContentTokens),
+                ("embedContent", Endpoint::EmbedContent),
+                ("batchEmbedContents", Endpoint::BatchEmbedContents),
+            ] {
+                let rest = format!("gemini-2.5-pro:{method}");
+                check(&format!("{version}/models/{rest}"), Some((endpoint, &rest)));
+            }
+            check(&format!("{version}/models/llama3:8b"), Some((Endpoint::Model, "llama3:8b")));
+        }
+        check("/v1beta/models", Some((Endpoint::Models, "")));
+        check("/v1beta/chat/completions", None);
+    }
+
+    #[test]
+    fn an_upstream_is_asked_at_the_endpoint_of_its_dialect() {
+        use Dialect::{Anthropic, Gemini, OpenAi};
+        for (endpoint, dialect, has_responses, there) in [
+            (Endpoint::Messages, Anthropic, true, Some(Endpoint::Messages)),
+            (Endpoint::Messages, OpenAi, true, Some(Endpoint::ChatCompletions)),
+            (Endpoint::Responses, OpenAi, true, Some(Endpoint::Responses)),
+            (Endpoint::Responses, OpenAi, false, Some(Endpoint::ChatCompletions)),
+            (Endpoint::Responses, Gemini, true, Some(Endpoint::GenerateContent)),
+            (Endpoint::CountMessageTokens, OpenAi, true, None),
+            (Endpoint::Embeddings, Gemini, true, Some(Endpoint::BatchEmbedContents)),
+            (Endpoint::Embeddings, Anthropic, true, None),
+            (Endpoint::Completions, Anthropic, true, None),
+        ] {
+            assert_eq!(endpoint.at(dialect, has_responses), there, "{endpoint:?} at {dialect:?}");
         }
     }
 

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::route::explain::{Explanation, explain};
 use crate::route::{Choice, Keying, Routes};
 use crate::snapshot::Snapshot;
-use crate::wire::{Endpoint, openai};
+use crate::wire::{Endpoint, request};
 
 /// Explains a chat of one user message.
 ///
@@ -36,7 +36,7 @@ pub(super) fn of_body(snapshot: &Snapshot, mut query: Query, body: Bytes) -> Res
     let tenant = tenant.or(of_key).unwrap_or_default();
     let endpoint =
         Endpoint::guess(&body).map_err(|message| Error::new(ErrorKind::InvalidRequest, message))?;
-    let request = openai::decode(endpoint, body)?;
+    let request = request::decode(endpoint, body, None)?;
     let keying = Keying { tenant: &tenant, model: request.model() };
     // Routes of its own: to look takes no turn, and leaves no name in the cache.
     let mut members = snapshot.routes.members().to_vec();

@@ -197,7 +197,14 @@ fn a_row_has_every_fact_in_its_column() {
         is_stream: true,
         outcome: "failed",
         fault: Some(fault()),
-        usage: Some(Usage { input: 1, output: 2, cached: 3, reasoning: 4, is_estimated: true }),
+        usage: Some(Usage {
+            input: 1,
+            output: 2,
+            cached: 3,
+            reasoning: 4,
+            is_estimated: true,
+            ..Usage::default()
+        }),
         first_token: Some(Duration::from_millis(80)),
         labels: vec![("team".to_owned(), "\"a\"".to_owned())],
         plugins: vec![("redact".into(), Duration::from_micros(1250))],

@@ -9,7 +9,7 @@ use crate::config::env::Environment;
 use crate::config::{self, Overrides};
 use crate::route::explain::{self, Explanation};
 use crate::route::{Choice, Keying, Member, Routes};
-use crate::wire::{Endpoint, openai};
+use crate::wire::{Endpoint, request};
 
 /// Prints how the request in a file would be routed.
 ///
@@ -29,7 +29,7 @@ pub(super) fn run(
     let named = |error: &dyn Display| format!("{}: {error}", request.display());
     let body = fs::read(request).map_err(|error| named(&error))?;
     let endpoint = Endpoint::guess(&body).map_err(|error| named(&error))?;
-    let request = openai::decode(endpoint, body.into()).map_err(|error| named(&error))?;
+    let request = request::decode(endpoint, body.into(), None).map_err(|error| named(&error))?;
     let mut keys = config.keys.iter().flat_map(|keys| keys.all.iter());
     let account = key.map(|name| {
         let found = keys.find(|key| *key.account.name == *name).map(|key| &*key.account);

@@ -226,7 +226,7 @@ mod tests {
     fn every_kind_of_token_has_its_price() {
         let price = Price { models: Glob::new("*"), input: 10, cached: 1, output: 100, reasoning: 50 };
         let check = |input, output, cached, reasoning, expected| {
-            let usage = Usage { input, output, cached, reasoning, is_estimated: false };
+            let usage = Usage { input, output, cached, reasoning, is_estimated: false, ..Usage::default() };
             assert_eq!(cost(&price, usage), expected, "{usage:?}");
         };
         check(0, 0, 0, 0, 0);

@@ -110,7 +110,8 @@ fn what_is_not_a_request_is_not_counted() {
 #[test]
 fn tokens_are_counted_by_kind_and_once() {
     let activity = activity();
-    let usage = Usage { input: 100, output: 20, cached: 64, reasoning: 5, is_estimated: false };
+    let usage =
+        Usage { input: 100, output: 20, cached: 64, reasoning: 5, is_estimated: false, ..Usage::default() };
     exchange(&activity, "nick", &[("a", Ok(500)), ("b", Ok(200))]).usage = Some(usage);
     exchange(&activity, "nick", &[("b", Ok(200))]).usage = Some(Usage { is_estimated: true, ..usage });
     drop(exchange(&activity, "nick", &[("b", Ok(200))]));

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{StatusCode, request};
+use http::request::Parts;
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Refusal, Result};
@@ -27,7 +28,8 @@ use crate::plugin::quarantine::Admission;
 use crate::plugin::{Miss, Owner, Plugin};
 use crate::wire::Endpoint;
 use crate::wire::document::Document;
-use crate::wire::openai::{self, messages};
+use crate::wire::messages;
+use crate::wire::request;
 
 /// How long a client should wait for a plugin that is full or quarantined.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -71,7 +73,7 @@ pub(crate) struct View {
     pub(crate) upstream: Option<Arc<str>>,
     pub(crate) usage: Option<crate::chat::Usage>,
     /// The request that the plugins made of it, if they edited it.
-    pub(crate) request: Option<openai::Request>,
+    pub(crate) request: Option<request::Request>,
 }
 
 /// What becomes of a message.
@@ -225,7 +227,7 @@ impl Chain {
     pub(crate) async fn authenticate(
         &mut self,
         endpoint: Option<Endpoint>,
-        head: &request::Parts,
+        head: &Parts,
         client: IpAddr,
     ) -> Result<Option<Principal>> {
         let request = hooks::authenticate::Head {
@@ -643,13 +645,13 @@ impl Edited {
 }
 
 /// Makes sure that what a plugin made of a request is one.
-fn check_request(call: &Call, request: &mut Option<openai::Request>) -> Result<(), Fault> {
+fn check_request(call: &Call, request: &mut Option<request::Request>) -> Result<(), Fault> {
     let Some((endpoint, document)) =
         call.facts.endpoint.zip(call.document.as_ref()).filter(|_| call.has_edited_document())
     else {
         return Ok(());
     };
-    let made = openai::decode(endpoint, document.bytes().clone())
+    let made = request::decode(endpoint, document.bytes().clone(), None)
         .map_err(|error| Fault::invalid(format!("it made a request that is not valid: {}", error.message)))?;
     if made.is_stream() != call.facts.is_stream {
         return Err(Fault::invalid("it changed whether the answer is streamed (`stream`)"));

@@ -16,7 +16,7 @@ use crate::plugin::call::Call;
 use crate::plugin::logs::{self, Log};
 use crate::plugin::metrics::Kind;
 use crate::plugin::state::{CallHandle, State};
-use crate::wire::openai::messages;
+use crate::wire::messages;
 
 /// Links everything a plugin may import. Whether it may is decided from the component's imports before, so that what it
 /// is not granted is told with a name and not as a missing function.

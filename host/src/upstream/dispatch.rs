@@ -35,7 +35,7 @@ use crate::upstream::reply::{Reply, ReplyContent, read};
 use crate::upstream::retries::Pot;
 use crate::upstream::{Condition, InFlight, RequestBody, Upstream};
 use crate::wire::document::Document;
-use crate::wire::openai::messages;
+use crate::wire::messages;
 
 /// One place to try: an upstream, and the model it is asked for.
 #[derive(Clone, PartialEq, Eq)]

@@ -9,12 +9,12 @@ use http::StatusCode;
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::chat::{Event, Role, StopReason, Usage};
+use crate::chat::{StopReason, Usage};
 use crate::config::ErrorCompat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Endpoint;
 use crate::wire::json::quote;
-use crate::wire::openai::chat::{Encoder, StreamOptions, decode, decode_chat};
+use crate::wire::openai::echo::{Encoder, Event, Role, StreamOptions, decode, decode_chat};
 use crate::wire::openai::encode_error;
 
 /// The models it lists. It answers to any name; those that end in `-think` think first.

@@ -19,7 +19,7 @@ use crate::upstream::{RequestBody, Rest, Upstream, too_slow};
 use crate::wire::Endpoint;
 use crate::wire::document::Document;
 use crate::wire::openai::stream::Rules;
-use crate::wire::openai::{self, Edits};
+use crate::wire::request::{self, Edits};
 
 /// What is to be sent, to whichever upstream.
 pub(crate) struct Job {
@@ -48,7 +48,7 @@ pub(crate) struct Job {
 /// The body of a request, in the form that lets it be edited and sent again.
 pub(crate) enum Payload {
     /// A JSON document.
-    Json(openai::Request),
+    Json(request::Request),
     /// A multipart form: what was read of it, where in that the model's name is, and what is still to come.
     Form { head: Bytes, model: Option<Range<usize>>, rest: Option<Rest>, len: Option<u64> },
     /// Bytes nobody looks into.

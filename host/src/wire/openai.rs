@@ -11,28 +11,26 @@ pub mod answer;
 pub mod assemble;
 pub mod chat;
 mod choices;
-mod clean;
 pub mod disassemble;
+pub mod echo;
 pub mod failure;
 pub mod frame;
-pub mod messages;
 pub mod models;
-mod request;
+pub mod responses;
 pub mod stream;
 pub mod text;
 pub mod thinking;
 pub mod view;
-
-pub use request::{Edits, Request, decode};
 
 /// The status an error is sent with.
 ///
 /// GPT_API answers 422 for every request it cannot serve, an unknown model included.
 pub fn error_status(error: &Error, compat: ErrorCompat) -> StatusCode {
     match (compat, &error.kind) {
-        (ErrorCompat::GptApi, ErrorKind::InvalidRequest | ErrorKind::ModelNotFound) => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        (
+            ErrorCompat::GptApi,
+            ErrorKind::InvalidRequest | ErrorKind::Inexpressible | ErrorKind::ModelNotFound,
+        ) => StatusCode::UNPROCESSABLE_ENTITY,
         _ => error.kind.status(),
     }
 }
@@ -78,7 +76,9 @@ fn write_error(error: &Error, compat: ErrorCompat, into: &mut Vec<u8>) {
 /// GPT_API's name for a failure, which its clients look for in the top-level `error_type`.
 fn gpt_api_type(kind: &ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::InvalidRequest | ErrorKind::ModelNotFound => "Input Validation Error",
+        ErrorKind::InvalidRequest | ErrorKind::Inexpressible | ErrorKind::ModelNotFound => {
+            "Input Validation Error"
+        }
         ErrorKind::Cancelled => "client_disconnect",
         ErrorKind::UnknownPath
         | ErrorKind::MethodNotAllowed(_)

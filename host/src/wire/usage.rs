@@ -78,7 +78,7 @@ impl Counts {
             output = output.saturating_add(reasoning);
         }
         let cached = self.cached.unwrap_or(cache_read);
-        Some(Usage { input, output, cached, reasoning, is_estimated: false })
+        Some(Usage { input, output, cached, reasoning, is_estimated: false, ..Usage::default() })
     }
 
     /// Puts later counts over these.
@@ -372,7 +372,7 @@ mod tests {
             output,
             cached,
             reasoning,
-            is_estimated: false,
+            ..Usage::default()
         };
         assert_eq!(counts.usage(), expected.map(usage), "{documents:?}");
     }

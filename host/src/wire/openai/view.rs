@@ -551,7 +551,7 @@ mod tests {
     use super::*;
 
     fn usage(input: u64, output: u64, cached: u64, reasoning: u64) -> Option<Usage> {
-        Some(Usage { input, output, cached, reasoning, is_estimated: false })
+        Some(Usage { input, output, cached, reasoning, is_estimated: false, ..Usage::default() })
     }
 
     #[track_caller]

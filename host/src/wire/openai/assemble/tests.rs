@@ -2,8 +2,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::chat::{self, StopReason};
-use crate::wire::openai::chat::Encoder;
+use crate::chat::StopReason;
+use crate::wire::openai::echo::Encoder;
 use crate::wire::openai::frame;
 
 const BYTES_MAX: usize = 1 << 20;
@@ -510,15 +510,18 @@ fn a_response_larger_than_the_bound_is_put_together_from_its_pieces() {
 // parity: 141
 #[test]
 fn a_streamed_answer_equals_the_whole_one() {
-    let usage = Usage { input: 1, output: 2, cached: 3, reasoning: 4, is_estimated: false };
+    let usage =
+        Usage { input: 1, output: 2, cached: 3, reasoning: 4, is_estimated: false, ..Usage::default() };
     for endpoint in [Endpoint::ChatCompletions, Endpoint::Completions] {
         let encoder = Encoder { id: "x".into(), model: "m".into(), created_unix_s: 7, endpoint };
         let answer = encoder.reply(&["one two".into(), "three".into()], StopReason::Stop, usage);
         let mut events = Vec::new();
         for (index, words) in [&["one ", "two"][..], &["three"]].into_iter().enumerate() {
-            let texts = words.iter().map(|word| chat::Event::Text((*word).into()));
-            let steps =
-                [chat::Event::Start].into_iter().chain(texts).chain([chat::Event::Finish(StopReason::Stop)]);
+            let texts = words.iter().map(|word| crate::wire::openai::echo::Event::Text((*word).into()));
+            let steps = [crate::wire::openai::echo::Event::Start]
+                .into_iter()
+                .chain(texts)
+                .chain([crate::wire::openai::echo::Event::Finish(StopReason::Stop)]);
             events.extend(steps.filter_map(|step| encoder.event(index, &step)));
         }
         events.push(encoder.done());

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::request::Splice;
+use super::Splice;
 use crate::config::Clean;
 use crate::wire::json::{Kind, Scanner, SyntaxError, Text, quote};
 

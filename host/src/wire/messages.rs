@@ -188,6 +188,12 @@ fn homes(endpoint: Endpoint) -> &'static [&'static str] {
         | Endpoint::AudioTranslations
         | Endpoint::ImagesEdits
         | Endpoint::ImagesVariations
+        | Endpoint::Messages
+        | Endpoint::CountMessageTokens
+        | Endpoint::GenerateContent
+        | Endpoint::CountContentTokens
+        | Endpoint::EmbedContent
+        | Endpoint::BatchEmbedContents
         | Endpoint::Models
         | Endpoint::Model => &[],
     }

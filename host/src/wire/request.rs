@@ -1,12 +1,13 @@
 //! A JSON request: read in one pass, edited by splicing.
 
+mod clean;
+
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::clean;
 use crate::chat::Prompt;
 use crate::config::Clean;
 use crate::error::{Error, ErrorKind, Result};
@@ -83,13 +84,23 @@ enum Speaker {
     Other,
 }
 
-/// Reads and checks the body of a request to `endpoint`.
+/// What the paths of Google's endpoints say that the bodies of the others do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InPath {
+    /// The model, decoded.
+    pub model: String,
+    /// Whether the answer is to be streamed.
+    pub is_stream: bool,
+}
+
+/// Reads and checks the body of a request to `endpoint`; Google's have a part of it in their path.
 ///
 /// # Errors
 ///
 /// `InvalidRequest`: not JSON (the message has line and column), or a field is missing or of a wrong type (`param`
 /// names it).
-pub fn decode(endpoint: Endpoint, body: Bytes) -> Result<Request> {
+pub fn decode(endpoint: Endpoint, body: Bytes, in_path: Option<InPath>) -> Result<Request> {
+    let _ = in_path;
     let mut reader = Reader::new(endpoint);
     reader.document(&body)?;
     let Some(model) = reader.model else {
@@ -399,6 +410,12 @@ fn required(endpoint: Endpoint) -> &'static [&'static [&'static str]] {
         | Endpoint::AudioTranslations
         | Endpoint::ImagesEdits
         | Endpoint::ImagesVariations
+        | Endpoint::Messages
+        | Endpoint::CountMessageTokens
+        | Endpoint::GenerateContent
+        | Endpoint::CountContentTokens
+        | Endpoint::EmbedContent
+        | Endpoint::BatchEmbedContents
         | Endpoint::Models
         | Endpoint::Model => &[],
     }
@@ -763,7 +780,7 @@ mod tests {
     use crate::wire::json::tests::document;
 
     fn read(endpoint: Endpoint, body: &str) -> Request {
-        decode(endpoint, Bytes::copy_from_slice(body.as_bytes())).unwrap()
+        decode(endpoint, Bytes::copy_from_slice(body.as_bytes()), None).unwrap()
     }
 
     fn encoded(request: &Request, edits: &Edits<'_>) -> String {
@@ -772,7 +789,7 @@ mod tests {
 
     #[track_caller]
     fn check_refused(endpoint: Endpoint, body: &str, param: Option<&str>, message: &str) {
-        let error = decode(endpoint, Bytes::copy_from_slice(body.as_bytes())).unwrap_err();
+        let error = decode(endpoint, Bytes::copy_from_slice(body.as_bytes()), None).unwrap_err();
         assert_eq!((error.param.as_deref(), &*error.message), (param, message), "{body}");
         assert_eq!(error.kind, ErrorKind::InvalidRequest);
     }
@@ -965,7 +982,7 @@ mod tests {
         let body = Bytes::from_static(
             br#" {"temperature":0.70,"x":1e-7,"seed":9007199254740993,"model":"m","model":"m","messages":[{"role":"user","content":"\u00e9"}] } "#,
         );
-        let request = decode(Endpoint::ChatCompletions, body.clone()).unwrap();
+        let request = decode(Endpoint::ChatCompletions, body.clone(), None).unwrap();
         let segments = request.encode(&Edits { model: Some("m"), include_usage: true, ..Edits::default() });
         assert_eq!(segments.len(), 1);
         assert_eq!(segments[0].as_ptr(), body.as_ptr());
@@ -1124,7 +1141,7 @@ mod tests {
         ) {
             let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
             let body = format!("{{\"model\":\"m\",{}}}", members.join(","));
-            if let Ok(request) = decode(endpoint, body.into()) {
+            if let Ok(request) = decode(endpoint, body.into(), None) {
                 request.prompt(true);
                 let edits = Edits {
                     model: Some("up"),
@@ -1135,14 +1152,14 @@ mod tests {
                     clean: Clean { trim, drop_empty, merge_user, strip_think },
                 };
                 let edited = request.encode(&edits).concat();
-                let edited = decode(endpoint, edited.into()).expect("an edited request is still one");
+                let edited = decode(endpoint, edited.into(), None).expect("an edited request is still one");
                 prop_assert_eq!(edited.model(), "up");
             }
         }
 
         #[test]
         fn arbitrary_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
-            prop_assert!(decode(Endpoint::ChatCompletions, bytes.into()).is_err());
+            prop_assert!(decode(Endpoint::ChatCompletions, bytes.into(), None).is_err());
         }
     }
 }

@@ -1,0 +1,3 @@
+//! Google's dialect: the Generative Language API.
+
+pub mod content;

@@ -43,6 +43,8 @@ use crate::config::env::Environment;
 use crate::config::file::{FILE_BYTES_MAX, Span};
 use crate::config::files::{Digest, Files};
 use crate::config::secret::Secret;
+use crate::wire::Dialect;
+use crate::wire::convert::EffortBudgets;
 
 pub use breaker::{Breaker, Health};
 #[cfg(test)]
@@ -279,6 +281,8 @@ pub struct Config {
     pub models_cache_ttl: Duration,
     /// The shape of error bodies. Default `openai`.
     pub error_compat: ErrorCompat,
+    /// How many tokens of thinking an effort stands for, between dialects. Default 2048, 8192 and 16384.
+    pub effort_budgets: EffortBudgets,
     /// The gateway's own keys; none leaves it open unless there is `jwt`.
     pub keys: Option<Keys>,
     /// The tokens of others that are taken for keys.
@@ -438,6 +442,10 @@ pub struct Upstream {
     pub extra_body: Vec<(String, String)>,
     /// Stop words put before the request's own.
     pub stop: Vec<String>,
+    /// Whose conventions it follows. Default OpenAI's.
+    pub dialect: Dialect,
+    /// Whether it has OpenAI's Responses API; if not, requests for that are converted to chats. Default true.
+    pub has_responses: bool,
     /// Upper bound of `max_tokens` and `max_completion_tokens`; sent as `max_tokens` when the request has neither.
     pub max_tokens: Option<u64>,
     /// Text put before the first content of every answer.
@@ -477,6 +485,11 @@ impl Upstream {
     /// Whether it takes a model, by the name that the client uses: `model_match` takes it, or it is an alias here.
     pub fn accepts(&self, model: &str) -> bool {
         self.model_match.accepts(model) || self.models.iter().any(|(alias, _)| alias == model)
+    }
+
+    /// The same, of a name that is borrowed.
+    pub fn model_there_of<'a>(&'a self, model: &'a str) -> &'a str {
+        self.models.iter().find(|(name, _)| name == model).map_or(model, |(_, there)| there)
     }
 
     /// The name it knows a model by that the client calls so.

@@ -29,7 +29,7 @@ use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::recording::{self, Recording};
 use crate::traces::{Trace, Traces};
-use crate::wire::Endpoint;
+use crate::wire::{Dialect, Endpoint};
 
 /// The header that carries a request's id, in both directions.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -104,6 +104,8 @@ pub(crate) struct Exchange {
     pub(crate) in_flight: Option<queue::Place>,
     /// The client's id if it sent a sane one, else a new one.
     pub(crate) id: HeaderValue,
+    /// Whose conventions the client follows.
+    pub(crate) dialect: Dialect,
     /// The endpoint's label, or `-`.
     pub(crate) endpoint: &'static str,
     /// The model the client asked for.
@@ -371,6 +373,7 @@ impl Exchange {
             place: None,
             in_flight: None,
             id: id.unwrap_or_else(|| activity.fresh_id(number)),
+            dialect: Dialect::of(request.uri().path(), headers),
             endpoint: "-",
             model: None,
             is_stream: false,
@@ -449,6 +452,17 @@ impl Exchange {
     /// When it began.
     pub(crate) fn started(&self) -> Instant {
         self.started
+    }
+
+    /// When it began, in seconds since 1970.
+    pub(crate) fn started_unix_s(&self) -> u64 {
+        self.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
+
+    /// What ids in an answer are made of that an upstream gave none: the digits of the exchange's number in this process.
+    pub(crate) fn id_of_answer(&self) -> Arc<str> {
+        let id = u128::from(self.activity.seed) << 64 | u128::from(self.number.cast_unsigned());
+        Arc::from(format!("{id:032x}"))
     }
 
     /// What it shares with all exchanges of the process.

@@ -50,7 +50,8 @@ use crate::upstream::{Rest, UPLOAD_IDLE_MAX, broken_off, too_slow};
 use crate::wire::document::Document;
 use crate::wire::messages;
 use crate::wire::multipart::{Form, Progress};
-use crate::wire::{Endpoint, openai, request};
+use crate::wire::request::{self, InPath};
+use crate::wire::{self, Dialect, Endpoint, openai};
 
 /// Which upstream answered.
 const X_UPSTREAM: HeaderName = HeaderName::from_static("x-witgate-upstream");
@@ -120,7 +121,7 @@ impl Gateway {
         let snapshot = self.snapshots.current();
         let client = client_address(peer, &snapshot.config.server.trusted_proxies, request.headers());
         let mut exchange = Box::new(Exchange::begin(&request, client, &self.activity));
-        let id = exchange.id.clone();
+        let (id, dialect) = (exchange.id.clone(), exchange.dialect);
         let origin = request.headers().get(header::ORIGIN).cloned();
         let is_head = request.method() == Method::HEAD;
         let takes_gzip = snapshot.config.server.compress && compression::is_accepted(request.headers());
@@ -138,6 +139,10 @@ impl Gateway {
             compression::prepare(&mut response);
         }
         let headers = response.headers_mut();
+        if dialect == Dialect::Anthropic {
+            // Where Anthropic's clients look for it.
+            headers.insert(HeaderName::from_static("request-id"), id.clone());
+        }
         headers.insert(REQUEST_ID, id);
         if let Some(origin) = origin {
             cors::allow(&origin, &snapshot.config.server.cors_origins, headers);
@@ -205,9 +210,11 @@ impl Gateway {
                 let may_reload = !snapshot.has_keys() || exchange.caller.is_some();
                 return Box::pin(self.list_models(caller, may_reload, id)).await;
             }
-            Some((endpoint, _)) => {
+            Some((endpoint, rest)) => {
                 allow_method(endpoint.methods(), &head.method)?;
-                self.read_job(endpoint, head, body, caller, &snapshot.config.server, exchange).await?
+                let in_path = InPath::of(rest, head.uri.query());
+                let place = (endpoint, in_path);
+                self.read_job(place, head, body, caller, &snapshot.config.server, exchange).await?
             }
         };
         let mut plugins = Plugins { chain, facts: None };
@@ -313,7 +320,7 @@ impl Gateway {
     ) -> Response<Body> {
         let Later { mut job, mut plugins } = *later;
         let server = &snapshot.config.server;
-        let manner = Manner { keepalive: server.keepalive, compat: snapshot.config.error_compat };
+        let manner = manner(snapshot, &exchange);
         let pinned = snapshot.clone();
         let mut answering = Box::pin(async move {
             let dispatched = caught(pin!(plugins.dispatch(&mut job, &pinned, &mut exchange))).await;
@@ -357,7 +364,7 @@ impl Gateway {
     /// Reads of a body what routing needs, and what an edit needs.
     async fn read_job(
         &self,
-        endpoint: Endpoint,
+        (endpoint, in_path): (Endpoint, Option<InPath>),
         head: Parts,
         body: Incoming,
         caller: Caller,
@@ -372,7 +379,7 @@ impl Gateway {
         } else {
             let bytes = reader.read_to_end().await?;
             exchange.note_request(&bytes);
-            let request = request::decode(endpoint, bytes, None)?;
+            let request = request::decode(endpoint, bytes, in_path)?;
             let model: Arc<str> = Arc::from(request.model());
             exchange.is_stream = request.is_stream();
             (Payload::Json(request), model)
@@ -391,7 +398,10 @@ impl Gateway {
             headers: upstream_headers(head.headers, exchange),
             payload,
             caller,
+            known_as: model.clone(),
             model,
+            id: exchange.id_of_answer(),
+            created_unix_s: exchange.started_unix_s(),
             holds_answer: false,
             _share: share,
         })
@@ -805,6 +815,9 @@ fn unknown_path_job(
         payload: Payload::Opaque { rest, len },
         caller,
         model: Arc::from(""),
+        known_as: Arc::from(""),
+        id: Arc::from(""),
+        created_unix_s: 0,
         holds_answer: false,
         _share: Arc::new(reader.share),
     })
@@ -891,13 +904,19 @@ fn reply_response(
     }
     let name = snapshot.config.server.upstream_header.then_some(&*upstream.settings.name);
     describe(&exchange, name, &mut headers);
-    let manner = Manner { keepalive: snapshot.config.server.keepalive, compat: snapshot.config.error_compat };
+    let manner = manner(snapshot, &exchange);
     let idle = upstream.settings.timeouts.idle;
     let body = Body::from_reply(content, stages, place, deadline, idle, manner).ending(exchange);
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// How a stream is treated.
+fn manner(snapshot: &Snapshot, exchange: &Exchange) -> Manner {
+    let config = &snapshot.config;
+    Manner { keepalive: config.server.keepalive, dialect: exchange.dialect, compat: config.error_compat }
 }
 
 /// The only place where an error becomes a response.
@@ -931,7 +950,7 @@ pub(crate) fn error_response(
     exchange.answer(status, &headers);
     let last = exchange.attempts.last().filter(|_| shows_upstream).map(|attempt| &*attempt.upstream);
     describe(&exchange, last, &mut headers);
-    let body = openai::encode_error(&error, compat);
+    let body = wire::encode_error(exchange.dialect, &error, compat);
     exchange.fail(error);
     let mut response = Response::new(Body::from_bytes(body).ending(exchange));
     *response.status_mut() = status;

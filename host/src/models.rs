@@ -205,6 +205,9 @@ async fn fetch(upstream: &Arc<Upstream>, caller: &Caller, has_keys: bool) -> Res
         payload: Payload::Opaque { rest: None, len: None },
         caller: caller.clone(),
         model: Arc::from(""),
+        known_as: Arc::from(""),
+        id: Arc::from(""),
+        created_unix_s: 0,
         holds_answer: false,
         _share: Arc::new(Budget::new().share()),
     };

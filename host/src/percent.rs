@@ -1,4 +1,4 @@
-//! Percent-encoding, undone as lenient servers do it.
+//! Percent-encoding: undone as lenient servers do it, and done for a segment of a path.
 
 use std::borrow::Cow;
 
@@ -26,4 +26,23 @@ pub(crate) fn decoded(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+}
+
+/// A text as one segment of a path; what needs no escape stays, slashes too: names of models have them.
+///
+/// Source: RFC 3986, section 3.3.
+pub(crate) fn encoded(text: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte);
+    if text.bytes().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut encoded = String::with_capacity(text.len() + 8);
+    for byte in text.bytes() {
+        if is_plain(byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    Cow::Owned(encoded)
 }

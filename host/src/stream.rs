@@ -25,9 +25,9 @@ use crate::upstream::InFlight;
 use crate::upstream::commit::Begun;
 use crate::upstream::leave::Verdict;
 use crate::upstream::reply::{Reply, ReplyContent, Source};
-use crate::wire::openai;
-use crate::wire::openai::stream::{Ending, Filter, Opening};
-use crate::wire::sse;
+use crate::wire::openai::stream::{Ending, Opening};
+use crate::wire::relay::Relay;
+use crate::wire::{Dialect, error_event, sse};
 
 /// Pieces that are ready together are joined up to this size, in bytes.
 const JOIN_BYTES_MAX: usize = 16 << 10;
@@ -57,15 +57,17 @@ enum Content {
 pub(crate) struct Manner {
     /// The silence after which the client is sent a comment; zero means never.
     pub(crate) keepalive: Duration,
-    /// The shape of error events.
+    /// Whose error events the client reads.
+    pub(crate) dialect: Dialect,
+    /// The shape of OpenAI's.
     pub(crate) compat: ErrorCompat,
 }
 
 struct Streaming {
     source: Source,
     ready: Vec<Bytes>,
-    /// What looks into the events; none for bytes that are passed on as they are.
-    filter: Option<Filter>,
+    /// What the events go through; none for bytes that are passed on as they are.
+    relay: Option<Relay>,
     /// The plugins it goes through.
     plugins: Plugins,
     /// What the plugins are to get.
@@ -173,12 +175,12 @@ impl Body {
         idle: Duration,
         manner: Manner,
     ) -> Self {
-        let (source, first, filter, end, content_by, verdict) = match content {
+        let (source, first, relay, end, content_by, verdict) = match content {
             ReplyContent::Whole(answer) => return Self::whole(answer.segments),
             ReplyContent::Held(bytes) => return Self::whole(vec![bytes]),
             ReplyContent::Events(begun) => {
-                let Begun { source, filter, held, end, content_by, verdict } = *begun;
-                (source, held, Some(filter), end, content_by, verdict)
+                let Begun { source, relay, held, end, content_by, verdict } = *begun;
+                (source, held, Some(relay), end, content_by, verdict)
             }
             ReplyContent::Opaque { source, first } => {
                 (source, Vec::from_iter((!first.is_empty()).then_some(first)), None, None, None, None)
@@ -189,7 +191,7 @@ impl Body {
         let mut streaming = Streaming {
             source,
             ready,
-            filter,
+            relay,
             plugins: stages.map_or(Plugins::None, Plugins::Waiting),
             raw,
             last_words: None,
@@ -261,7 +263,7 @@ impl Body {
                             own_late_content(status, &headers, body, &mut exchange)
                         }
                         Err(error) => {
-                            let event = openai::error_event(&error, manner.compat);
+                            let event = error_event(manner.dialect, &error, manner.compat);
                             exchange.fail(error);
                             Content::Whole(VecDeque::from([event]))
                         }
@@ -330,12 +332,12 @@ fn own_late_content(
 impl Streaming {
     /// Takes bytes from upstream; what the client is sent of them is ready then.
     fn take(&mut self, bytes: Bytes) {
-        let Some(filter) = &mut self.filter else {
+        let Some(relay) = &mut self.relay else {
             self.ready.extend((!bytes.is_empty()).then_some(bytes));
             return;
         };
         let out = if self.plugins.are_there() { &mut self.raw } else { &mut self.ready };
-        if let Err(error) = filter.push(bytes, out) {
+        if let Err(error) = relay.push(bytes, out) {
             self.fail(error);
         }
     }
@@ -373,7 +375,7 @@ impl Streaming {
         if let Err(error) = outcome
             && !self.is_cut
         {
-            self.last_words = Some(openai::error_event(&error, self.manner.compat));
+            self.last_words = Some(error_event(self.manner.dialect, &error, self.manner.compat));
             self.abort = Some(error);
             (self.is_over, self.is_cut) = (true, true);
             if !is_end {
@@ -431,7 +433,7 @@ impl Streaming {
                     }
                     if let Some(exchange) = &mut exchange
                         && exchange.first_token.is_none()
-                        && self.filter.as_ref().is_none_or(|filter| filter.seen().has_content)
+                        && self.relay.as_ref().is_none_or(|relay| relay.seen().has_content)
                     {
                         exchange.note_first_token();
                     }
@@ -472,11 +474,11 @@ impl Streaming {
 
     /// Notes in the exchange how it ended.
     fn end(&mut self, exchange: &mut Exchange) {
-        exchange.usage = self.filter.as_ref().and_then(|filter| filter.seen().usage);
-        exchange.finish = self.filter.as_ref().and_then(|filter| filter.seen().finish_reason);
+        exchange.usage = self.relay.as_ref().and_then(|relay| relay.seen().usage);
+        exchange.finish = self.relay.as_ref().and_then(|relay| relay.seen().finish_reason);
         let failure = match &self.abort {
             // The connection is told the error itself.
-            Some(error) if self.filter.is_none() => {
+            Some(error) if self.relay.is_none() => {
                 Some(Error::new(error.kind.clone(), error.message.clone()))
             }
             _ => self.abort.take(),
@@ -489,7 +491,7 @@ impl Streaming {
 
     /// Whether the end is an error that only the connection can tell.
     fn is_abortive(&self) -> bool {
-        self.filter.is_none() && self.abort.is_some()
+        self.relay.is_none() && self.abort.is_some()
     }
 
     /// Takes all that upstream has ready, up to the joining bound.
@@ -529,7 +531,7 @@ impl Streaming {
     /// The upstream ended its answer in an orderly way.
     fn finish(&mut self) {
         self.is_over = true;
-        if self.filter.is_some() {
+        if self.relay.is_some() {
             let message = "the upstream ended its stream before the answer was over";
             self.fail(Error::new(ErrorKind::StreamBroken(None), message));
         }
@@ -539,17 +541,17 @@ impl Streaming {
     /// error, if its stream has a grammar for that and the upstream has not told it already.
     fn fail(&mut self, error: Error) {
         self.is_over = true;
-        if let Some(filter) = &mut self.filter {
+        if let Some(relay) = &mut self.relay {
             let has_plugins = self.plugins.are_there();
-            if filter.finish(if has_plugins { &mut self.raw } else { &mut self.ready }) == Ending::Complete {
+            if relay.finish(if has_plugins { &mut self.raw } else { &mut self.ready }) == Ending::Complete {
                 return;
             }
             // An error that the upstream told may be about what the client wants.
-            if filter.seen().error.is_none() {
+            if relay.seen().error.is_none() {
                 if let Some(verdict) = self.verdict.take() {
                     verdict.broken();
                 }
-                let event = openai::error_event(&error, self.manner.compat);
+                let event = relay.error_event(&error, self.manner.dialect, self.manner.compat);
                 if has_plugins {
                     self.last_words = Some(event);
                 } else {
@@ -562,7 +564,7 @@ impl Streaming {
 
     /// Whether nothing has come yet that the client waits for.
     fn is_pending(&self) -> bool {
-        self.filter.as_ref().is_some_and(|filter| *filter.opening() == Opening::Pending)
+        self.relay.as_ref().is_some_and(|relay| *relay.opening() == Opening::Pending)
     }
 
     /// Waits for the first of the timers; ready when something has to be done.
@@ -572,7 +574,7 @@ impl Streaming {
         let idle_end = (is_reading && !self.idle.is_zero()).then(|| self.last_read + self.idle);
         let deadline = self.deadline.filter(|_| !self.is_over);
         let content_by = self.content_by.filter(|_| !self.is_over && self.is_pending());
-        let comments = self.filter.is_some() && !self.manner.keepalive.is_zero();
+        let comments = self.relay.is_some() && !self.manner.keepalive.is_zero();
         let comment_at = comments.then(|| self.last_sent + self.manner.keepalive);
         let Some(next) = [idle_end, deadline, content_by, comment_at].into_iter().flatten().min() else {
             return Poll::Pending;
@@ -620,9 +622,9 @@ impl Plugins {
 impl Drop for Body {
     fn drop(&mut self) {
         let Content::Stream(streaming) = &mut self.content else { return };
-        if let (Some(exchange), Some(filter)) = (&mut self.exchange, &streaming.filter) {
+        if let (Some(exchange), Some(relay)) = (&mut self.exchange, &streaming.relay) {
             // For one that was left in the middle; at the end it is known already.
-            exchange.usage = exchange.usage.or_else(|| filter.seen().usage);
+            exchange.usage = exchange.usage.or_else(|| relay.seen().usage);
         }
         if !streaming.plugins.are_there() {
             return;
@@ -709,7 +711,7 @@ impl http_body::Body for Body {
             Content::Whole(segments) => {
                 SizeHint::with_exact(segments.iter().map(|segment| segment.len() as u64).sum())
             }
-            Content::Stream(streaming) if streaming.filter.is_none() => {
+            Content::Stream(streaming) if streaming.relay.is_none() => {
                 let ready: usize = streaming.ready.iter().map(Bytes::len).sum();
                 let total = streaming.source.len_announced().map(|rest| rest + ready as u64);
                 total.map_or_else(SizeHint::default, SizeHint::with_exact)

@@ -16,12 +16,13 @@ mod local;
 mod pool;
 pub(crate) mod reply;
 pub(crate) mod retries;
+mod translation;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) use crate::limit::queue::Place as InFlight;
 pub(crate) use crate::upstream::body::{RequestBody, Rest, UPLOAD_IDLE_MAX, broken_off, too_slow};
@@ -34,6 +35,7 @@ use crate::tls::Trust;
 use crate::upstream::breaker::{Breaker, Standing};
 use crate::upstream::keys::Keys;
 use crate::upstream::pool::Pool;
+use crate::wire::Dialect;
 
 /// An upstream as one configuration describes it.
 pub(crate) struct Upstream {
@@ -45,7 +47,7 @@ pub(crate) struct Upstream {
     pub(crate) state: Arc<State>,
     /// Whether it is asked at all for now; kept by the next configuration if the address stays the same.
     pub(crate) breaker: Arc<Breaker>,
-    /// What requests to it carry as `Authorization`, if it has keys.
+    /// What requests to it carry as its dialect wants it, if it has keys.
     keys: Arc<Keys>,
     /// What requests to it carry as `Host`.
     host: HeaderValue,
@@ -116,7 +118,9 @@ impl Upstream {
         let (host, base_path) = match &settings.target {
             config::Target::Http(base) => {
                 let authority = pool::authority(base).map(|authority| authority.to_string());
-                (authority.unwrap_or_default(), base.path().trim_end_matches('/').to_owned())
+                let path = base.path().trim_end_matches('/');
+                let path = if path.is_empty() { settings.dialect.base_path() } else { path };
+                (authority.unwrap_or_default(), path.to_owned())
             }
             config::Target::Echo => ("localhost".to_owned(), String::new()),
         };
@@ -163,12 +167,33 @@ impl Upstream {
     }
 }
 
-/// `Authorization: Bearer …`, marked so that nothing prints it and HTTP/2 does not put it into its table.
-fn bearer(key: &Secret) -> Result<HeaderValue, String> {
-    let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose()))
+/// The header in which upstreams of a dialect take a key.
+///
+/// Source: the vendors' API references, "Authentication", seen 2026-11.
+fn credential_header(dialect: Dialect) -> HeaderName {
+    match dialect {
+        Dialect::OpenAi => AUTHORIZATION,
+        Dialect::Anthropic => HeaderName::from_static("x-api-key"),
+        Dialect::Gemini => HeaderName::from_static("x-goog-api-key"),
+    }
+}
+
+/// A key as that header carries it, marked so that nothing prints it and HTTP/2 does not put it into its table.
+fn credential(dialect: Dialect, key: &Secret) -> Result<HeaderValue, String> {
+    let scheme = if dialect == Dialect::OpenAi { "Bearer " } else { "" };
+    let mut value = HeaderValue::try_from(format!("{scheme}{}", key.expose()))
         .map_err(|_| "the key holds characters that a header cannot carry".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// Says of a request what upstreams of a dialect want to be told: the version of the API, unless the client said one.
+///
+/// Source: Anthropic, API reference, "Versions", seen 2026-11.
+fn state_version(dialect: Dialect, headers: &mut HeaderMap) {
+    if dialect == Dialect::Anthropic {
+        headers.entry("anthropic-version").or_insert(HeaderValue::from_static("2023-06-01"));
+    }
 }
 
 impl Adjustment {

@@ -2,8 +2,13 @@
 //!
 //! Pure: bytes in, bytes out. It knows no socket and no clock, and nothing outside of it names a vendor's field.
 
-use http::Method;
+use bytes::Bytes;
+use http::{HeaderMap, Method};
 use serde_json::Value;
+
+use crate::chat::ApiError;
+use crate::config::ErrorCompat;
+use crate::error::Error;
 
 pub mod anthropic;
 pub mod convert;
@@ -13,6 +18,7 @@ pub mod json;
 pub mod messages;
 pub mod multipart;
 pub mod openai;
+pub mod relay;
 pub mod request;
 pub mod sse;
 pub mod usage;
@@ -44,6 +50,40 @@ impl Dialect {
             Self::Anthropic => "anthropic",
             Self::Gemini => "gemini",
         }
+    }
+
+    /// The dialect of a label.
+    pub fn labelled(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|dialect| dialect.label() == label)
+    }
+
+    /// The dialect that a client speaks: by the path where only one has it, else by the headers that only one's clients send.
+    ///
+    /// Source: the vendors' clients; `x-api-key` before `x-goog-api-key`, as an earlier gateway has it.
+    pub fn of(path: &str, headers: &HeaderMap) -> Self {
+        match Endpoint::of(path) {
+            Some((Endpoint::Models | Endpoint::Model, _)) | None => {}
+            Some((endpoint, _)) => return endpoint.dialect(),
+        }
+        if ["/v1beta/", "/v1alpha/"].into_iter().any(|prefix| path.starts_with(prefix)) {
+            Self::Gemini
+        } else if headers.contains_key("x-api-key") || headers.contains_key("anthropic-version") {
+            Self::Anthropic
+        } else if headers.contains_key("x-goog-api-key") || headers.contains_key("x-goog-api-client") {
+            Self::Gemini
+        } else {
+            Self::OpenAi
+        }
+    }
+
+    /// Whether a header, by its name in lower case, is for upstreams of this dialect only.
+    pub fn owns_header(self, name: &str) -> bool {
+        let prefixes: &[&str] = match self {
+            Self::OpenAi => &["openai-"],
+            Self::Anthropic => &["anthropic-"],
+            Self::Gemini => &["x-goog-"],
+        };
+        prefixes.iter().any(|prefix| name.starts_with(prefix))
     }
 
     /// Where its API is below a base URL that has no path.
@@ -381,6 +421,23 @@ impl Endpoint {
             self,
             Self::AudioTranscriptions | Self::AudioTranslations | Self::ImagesEdits | Self::ImagesVariations
         )
+    }
+}
+
+/// Writes the body of an error of the gateway's own.
+pub fn encode_error(dialect: Dialect, error: &Error, compat: ErrorCompat) -> Bytes {
+    match dialect {
+        Dialect::OpenAi => openai::encode_error(error, compat),
+        Dialect::Anthropic | Dialect::Gemini => convert::encode_error(dialect, &ApiError::of(error)),
+    }
+}
+
+/// Writes an error of the gateway's own as the last event of a stream.
+pub fn error_event(dialect: Dialect, error: &Error, compat: ErrorCompat) -> Bytes {
+    match dialect {
+        Dialect::OpenAi => openai::error_event(error, compat),
+        Dialect::Anthropic => sse::encode(Some("error"), &encode_error(dialect, error, compat)),
+        Dialect::Gemini => sse::encode(None, &encode_error(dialect, error, compat)),
     }
 }
 

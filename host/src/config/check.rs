@@ -33,6 +33,8 @@ use crate::config::{
     PriorityMode, Retry, RetryOn, Routing, Server, ServerTls, State, Strategy, Target, ThinkingFormat,
     Timeouts, Upstream, UpstreamTls,
 };
+use crate::wire::Dialect;
+use crate::wire::convert::EffortBudgets;
 
 /// What was read, as far as it goes, with all that was found on the way.
 pub struct Checked {
@@ -154,6 +156,7 @@ impl Reader<'_> {
                 Some("gpt_api") => ErrorCompat::GptApi,
                 _ => ErrorCompat::OpenAi,
             },
+            effort_budgets: self.effort_budgets(root.get("effort_budgets")),
             keys,
             jwt,
             state: text(root, "state")
@@ -169,6 +172,24 @@ impl Reader<'_> {
             },
             otlp: root.get("otlp").map(|otlp| self.otlp(otlp)).unwrap_or_default(),
         }
+    }
+
+    /// What efforts stand for; each must be more than the one before.
+    fn effort_budgets(&mut self, node: Option<&Node>) -> EffortBudgets {
+        let defaults = EffortBudgets::default();
+        let Some(node) = node else { return defaults };
+        let budget = |name, default| integer(node, name).unwrap_or(default);
+        let budgets = EffortBudgets {
+            low: budget("low", defaults.low),
+            medium: budget("medium", defaults.medium),
+            high: budget("high", defaults.high),
+        };
+        if budgets.low >= budgets.medium || budgets.medium >= budgets.high {
+            let EffortBudgets { low, medium, high } = budgets;
+            let message = format!("the budgets must grow from `low` to `high`, not {low}, {medium}, {high}");
+            self.error(node.span, message, "give those that are left out, too, or take the line out");
+        }
+        budgets
     }
 
     /// Returns the value of a key that has two spellings, and reports it when both are there.
@@ -396,6 +417,8 @@ impl Reader<'_> {
             extra_body: node.get("extra_body").map(|body| self.extra_body(body)).unwrap_or_default(),
             stop: texts(node.get("stop")),
             max_tokens: integer(node, "max_tokens"),
+            dialect: text(node, "dialect").and_then(Dialect::labelled).unwrap_or_default(),
+            has_responses: text(node, "responses") != Some("chat"),
             special_prefix: text(node, "special_prefix").filter(|prefix| !prefix.is_empty()).map(Arc::from),
             thinking_format: text(node, "thinking_format").and_then(thinking).unwrap_or(thinking_default),
             timeouts: read_timeouts(node.get("timeouts"), timeouts),

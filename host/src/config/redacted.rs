@@ -69,6 +69,11 @@ impl Config {
                 "wait_max_ms": milliseconds(self.commit.wait_max),
             },
             "models_cache": { "ttl_ms": milliseconds(self.models_cache_ttl) },
+            "effort_budgets": {
+                "low": self.effort_budgets.low,
+                "medium": self.effort_budgets.medium,
+                "high": self.effort_budgets.high,
+            },
             "error_compat": match self.error_compat {
                 ErrorCompat::OpenAi => "openai",
                 ErrorCompat::GptApi => "gpt_api",
@@ -237,6 +242,8 @@ fn upstream(upstream: &Upstream) -> Value {
         "enabled": upstream.is_enabled,
         "default": upstream.is_default,
         "include_usage": upstream.include_usage,
+        "dialect": upstream.dialect.label(),
+        "responses": if upstream.has_responses { "native" } else { "chat" },
         "tls": { "ca": upstream.tls.ca, "insecure": upstream.tls.is_insecure },
         "clean": {
             "trim": upstream.clean.trim,

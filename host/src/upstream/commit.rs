@@ -15,14 +15,15 @@ use crate::error::{Error, ErrorKind, Result, Timer};
 use crate::upstream::leave::Verdict;
 use crate::upstream::reply::{Source, invalid};
 use crate::wire::openai::failure::Failure;
-use crate::wire::openai::stream::{Filter, Opening, Rules};
+use crate::wire::openai::stream::Opening;
+use crate::wire::relay::Relay;
 
 /// A stream as far as it was read before the client is sent any of it.
 pub(crate) struct Begun {
     /// The rest of it.
     pub(crate) source: Source,
-    /// What has looked into it so far.
-    pub(crate) filter: Filter,
+    /// What it has gone through so far.
+    pub(crate) relay: Relay,
     /// What the client is sent first.
     pub(crate) held: Vec<Bytes>,
     /// How it ended, if it did so right behind its first content.
@@ -67,32 +68,32 @@ enum Next {
 ///
 /// `UpstreamTimeout` when `first_token` or `idle` ran out, `UpstreamEmpty` when it ended before, `UpstreamInvalid` when it
 /// broke off or is no stream of events.
-pub(super) async fn open(source: Source, rules: Rules, bounds: Bounds<'_>) -> Result<Opened> {
+pub(super) async fn open(source: Source, relay: Relay, bounds: Bounds<'_>) -> Result<Opened> {
     let clock = Clock::new(&bounds);
     let Commit { events_max, bytes_max, .. } = *bounds.commit;
     let mut begun = Box::new(Begun {
         source,
-        filter: Filter::new(rules),
+        relay,
         held: Vec::new(),
         end: None,
         content_by: clock.content_by,
         verdict: None,
     });
     let mut bytes = 0;
-    while begun.filter.seen().events < events_max && bytes < bytes_max {
+    while begun.relay.seen().events < events_max && bytes < bytes_max {
         let pushed = match clock.next(&mut begun.source).await? {
             Next::Due => break,
             Next::Data(data) => {
                 bytes += data.len() as u64;
-                begun.filter.push(data, &mut begun.held)
+                begun.relay.push(data, &mut begun.held)
             }
             Next::End => {
-                begun.filter.finish_frame(&mut begun.held);
+                begun.relay.finish_frame(&mut begun.held);
                 begun.end = Some(Ok(()));
                 Ok(())
             }
         };
-        match begun.filter.opening() {
+        match begun.relay.opening() {
             Opening::Answered => {
                 begun.end = pushed.err().map(Err).or(begun.end);
                 begun.content_by = None;
@@ -104,7 +105,7 @@ pub(super) async fn open(source: Source, rules: Rules, bounds: Bounds<'_>) -> Re
             }
             Opening::Pending => pushed?,
         }
-        if begun.end.is_some() || begun.filter.seen().is_done {
+        if begun.end.is_some() || begun.relay.seen().is_done {
             let message = "the upstream ended its stream without any content";
             return Err(Error::new(ErrorKind::UpstreamEmpty, message));
         }

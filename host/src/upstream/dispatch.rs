@@ -33,7 +33,9 @@ use crate::upstream::leave::{Leave, nobody_until};
 use crate::upstream::pool::Timers;
 use crate::upstream::reply::{Reply, ReplyContent, read};
 use crate::upstream::retries::Pot;
+use crate::upstream::translation::Translation;
 use crate::upstream::{Condition, InFlight, RequestBody, Upstream};
+use crate::wire::convert::EffortBudgets;
 use crate::wire::document::Document;
 use crate::wire::messages;
 
@@ -124,6 +126,13 @@ pub(crate) async fn dispatch(
             let (upstream, model) = (&snapshot.upstreams[step.upstream], step.model.clone());
             visited.push(step);
             let held = waited.take();
+            if let Some(count) = attempts.job.own_count(upstream) {
+                return Ok(Dispatched::Reply(Reply::own(upstream, count)));
+            }
+            if attempts.job.endpoint_at(upstream).is_none() {
+                last = Some(last.unwrap_or_else(|| Failure::Error(attempts.job.unserved(upstream))));
+                continue;
+            }
             let Some(leave) = attempts.leave(upstream) else { continue };
             let Some(place) = held.or_else(|| upstream.enter()) else {
                 full.extend(visited.last().cloned());
@@ -141,7 +150,10 @@ pub(crate) async fn dispatch(
             };
             let mut moves_on = match &failure {
                 Failure::Status(_) | Failure::MovedOn(_) => true,
-                Failure::Error(error) => retry.on.covers_error(&error.kind),
+                // What one dialect has no words for another may have; nothing was sent.
+                Failure::Error(error) => {
+                    retry.on.covers_error(&error.kind) || error.kind == ErrorKind::Inexpressible
+                }
                 Failure::Ended(_) => false,
             };
             if let Some(facts) = facts.filter(|_| attempts.chain.has(Hook::OnError)) {
@@ -201,7 +213,7 @@ pub(crate) async fn dispatch(
 pub(crate) async fn ask(job: &Job, upstream: &Arc<Upstream>, has_keys: bool) -> Result<Reply> {
     let place = upstream.enter().ok_or_else(full)?;
     let edits = Edits { credential: upstream.credential(), ..Edits::default() };
-    let terms = Terms { has_keys, commit: &Commit::default() };
+    let terms = Terms { has_keys, commit: &Commit::default(), budgets: EffortBudgets::default() };
     attempt(job, upstream, place, &job.model, terms, edits).await
 }
 
@@ -510,16 +522,20 @@ impl Attempts<'_> {
         let mut repeated = 0;
         loop {
             let own = leave.credential();
+            let translation =
+                self.job.translation(upstream, model, terms.budgets).map_err(Failure::Error)?.map(Box::new);
+            let translation = translation.as_deref();
+            let mut edits = Edits { translation, credential: own, ..Edits::default() };
             let prepared = match self.facts.filter(|_| self.chain.has(Hook::OnUpstreamRequest)) {
                 Some(facts) => {
                     let number = self.exchange.attempts.len() + 1;
-                    let show = Show { facts: facts.clone(), number, has_keys: terms.has_keys, own };
+                    let show = Show { facts: facts.clone(), number, has_keys: terms.has_keys, edits };
                     Some(Box::pin(prepare(self.job, self.chain, show, upstream, model)).await?)
                 }
                 None => None,
             };
             let (note, lineage) = begin(self.exchange, upstream, model);
-            let edits = Edits { prepared: prepared.as_ref(), lineage: lineage.as_ref(), credential: own };
+            (edits.prepared, edits.lineage) = (prepared.as_ref(), lineage.as_ref());
             let raced = match hedge {
                 None => Raced::Alone(attempt(self.job, upstream, place, model, terms, edits).await, leave),
                 Some(delay) => {
@@ -678,8 +694,8 @@ pub(super) struct Show<'a> {
     /// Which one it is of the exchange, from 1.
     pub(super) number: usize,
     pub(super) has_keys: bool,
-    /// The upstream's own key for it, if it has one.
-    pub(super) own: Option<&'a HeaderValue>,
+    /// What of the request is not as the job makes it.
+    pub(super) edits: Edits<'a>,
 }
 
 /// Shows the plugins what this upstream would get.
@@ -690,9 +706,10 @@ pub(super) async fn prepare(
     upstream: &Upstream,
     model: &Arc<str>,
 ) -> Result<Prepared, Failure> {
-    let Show { facts, number, has_keys, own } = show;
-    let address = job.address(upstream).map_err(|error| Failure::Ended(Err(error)))?;
-    let (mut headers, body) = job.whole_request(upstream, model, address, has_keys, own);
+    let Show { facts, number, has_keys, edits } = show;
+    let address =
+        job.address(upstream, model, edits.translation).map_err(|error| Failure::Ended(Err(error)))?;
+    let (mut headers, body) = job.whole_request(upstream, model, address, has_keys, &edits);
     let document = body.clone().map(Document::trusted);
     // The gateway's own way to name the place and the length is not for plugins.
     let host = headers.remove(header::HOST);
@@ -790,7 +807,7 @@ fn candidate(upstream: &Upstream, model: &Arc<str>) -> Candidate {
     let latency = upstream.state.latency().as_millis();
     Candidate {
         id: settings.name.to_string(),
-        dialect: "openai".to_owned(),
+        dialect: settings.dialect.label().to_owned(),
         model: settings.model_there(model).to_string(),
         weight: settings.priority,
         healthy: upstream.state.condition() != Condition::Failing,
@@ -815,6 +832,8 @@ pub(super) struct Edits<'a> {
     pub(super) lineage: Option<&'a Lineage>,
     /// The upstream's own key for it, if it has one.
     pub(super) credential: Option<&'a HeaderValue>,
+    /// It in the upstream's words, if those are not the client's.
+    pub(super) translation: Option<&'a Translation>,
 }
 
 /// What holds for all attempts of an exchange.
@@ -824,12 +843,15 @@ pub(super) struct Terms<'a> {
     pub(super) has_keys: bool,
     /// How long a stream may be held back.
     pub(super) commit: &'a Commit,
+    /// What efforts stand for.
+    pub(super) budgets: EffortBudgets,
 }
 
 impl<'a> Terms<'a> {
     /// What a configuration says.
     pub(super) fn of(snapshot: &'a Snapshot) -> Self {
-        Self { has_keys: snapshot.has_keys(), commit: &snapshot.config.commit }
+        let config = &snapshot.config;
+        Self { has_keys: snapshot.has_keys(), commit: &config.commit, budgets: config.effort_budgets }
     }
 }
 
@@ -845,9 +867,9 @@ pub(super) async fn attempt(
     let timeouts = &upstream.settings.timeouts;
     let deadline = (!timeouts.total.is_zero()).then(|| Instant::now() + timeouts.total);
     let work = pin!(async {
-        let address = job.address(upstream)?;
+        let address = job.address(upstream, model, edits.translation)?;
         let make = || {
-            let mut request = job.request(upstream, model, address.clone(), terms.has_keys, edits.credential);
+            let mut request = job.request(upstream, model, address.clone(), terms.has_keys, &edits);
             if let Some(Prepared { headers, body }) = edits.prepared {
                 request.headers_mut().clone_from(headers);
                 if let Some(body) = body {
@@ -862,7 +884,7 @@ pub(super) async fn attempt(
         let sent = upstream.pool.send(make, timers(job, timeouts)).await;
         // What the client did wrong while it was sending shows as a broken connection to the upstream.
         let answer = sent.map_err(|error| job.take_fault().unwrap_or(error))?;
-        let (status, headers, content) = read(job, upstream, terms.commit, answer).await?;
+        let (status, headers, content) = read(job, upstream, edits.translation, terms.commit, answer).await?;
         let (upstream, place) = (upstream.clone(), Some(place));
         Ok(Reply { status, headers, content, upstream, place, deadline })
     });

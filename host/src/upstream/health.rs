@@ -99,9 +99,11 @@ async fn check(upstream: &Upstream, health: &Health) -> Result<StatusCode> {
         let headers = request.headers_mut();
         headers.insert(header::HOST, upstream.host.clone());
         headers.insert(header::USER_AGENT, HeaderValue::from_static("witgate-health"));
+        let dialect = upstream.settings.dialect;
         if let Some(credential) = upstream.credential() {
-            headers.insert(header::AUTHORIZATION, credential.clone());
+            headers.insert(super::credential_header(dialect), credential.clone());
         }
+        super::state_version(dialect, headers);
         for (name, value) in &upstream.settings.headers {
             headers.insert(name.clone(), value.clone());
         }

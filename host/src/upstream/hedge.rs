@@ -165,6 +165,8 @@ impl<'a> Race<'a, '_> {
         match self.lane(whom, leave, place).await {
             Ok(lane) => Ok(Some(lane)),
             Err(Failure::MovedOn(_)) => Ok(None),
+            // What this one has no words for was understood by the first.
+            Err(Failure::Error(error)) if error.kind == ErrorKind::Inexpressible => Ok(None),
             Err(failure) => Err(failure),
         }
     }
@@ -178,10 +180,13 @@ impl<'a> Race<'a, '_> {
     ) -> Result<Lane<'a, 'a>, Failure> {
         let Whom { upstream, model, is_first } = whom;
         let (job, own, terms) = (self.job, leave.credential(), Terms::of(self.snapshot));
+        let translation = job.translation(upstream, &model, terms.budgets).map_err(Failure::Error)?;
+        let translation = translation.map(Box::new);
+        let edits = Edits { translation: translation.as_deref(), credential: own, ..Edits::default() };
         let prepared = match self.facts.filter(|_| self.chain.has(Hook::OnUpstreamRequest)) {
             Some(facts) => {
                 let number = self.exchange.attempts.len() + 1;
-                let show = Show { facts: facts.clone(), number, has_keys: terms.has_keys, own };
+                let show = Show { facts: facts.clone(), number, has_keys: terms.has_keys, edits };
                 Some(Box::pin(prepare(job, self.chain, show, upstream, &model)).await?)
             }
             None => None,
@@ -189,7 +194,12 @@ impl<'a> Race<'a, '_> {
         let (note, lineage) = begin(self.exchange, upstream, &model);
         let asked = model.clone();
         let working = Box::pin(async move {
-            let edits = Edits { prepared: prepared.as_ref(), lineage: lineage.as_ref(), credential: own };
+            let edits = Edits {
+                prepared: prepared.as_ref(),
+                lineage: lineage.as_ref(),
+                credential: own,
+                translation: translation.as_deref(),
+            };
             attempt(job, upstream, place, &asked, terms, edits).await
         });
         Ok(Lane { upstream, model, is_first, note, leave, working })
@@ -205,7 +215,7 @@ impl<'a> Race<'a, '_> {
             && let Some(step) = self.rivals.steps.next()
         {
             let upstream = &snapshot.upstreams[step.upstream];
-            if self.rivals.visited.contains(&step) {
+            if self.rivals.visited.contains(&step) || self.job.endpoint_at(upstream).is_none() {
                 continue;
             }
             match (upstream.leave(|| false), upstream.enter()) {

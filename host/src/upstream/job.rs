@@ -13,13 +13,19 @@ use crate::auth::Caller;
 use crate::budget::Share;
 use crate::config::secret::Secret;
 use crate::error::{Error, ErrorKind, Result};
+use crate::headers;
+use crate::percent;
 use crate::plugin::call::Facts;
 use crate::plugin::chain::View;
-use crate::upstream::{RequestBody, Rest, Upstream, too_slow};
-use crate::wire::Endpoint;
+use crate::upstream::dispatch::Edits;
+use crate::upstream::translation::{Translation, Words, edits};
+use crate::upstream::{RequestBody, Rest, Upstream, credential_header, state_version, too_slow};
+use crate::wire::convert::{Asked, EffortBudgets, other};
 use crate::wire::document::Document;
 use crate::wire::openai::stream::Rules;
-use crate::wire::request::{self, Edits};
+use crate::wire::request;
+use crate::wire::usage::Estimate;
+use crate::wire::{Dialect, Endpoint};
 
 /// What is to be sent, to whichever upstream.
 pub(crate) struct Job {
@@ -27,7 +33,8 @@ pub(crate) struct Job {
     pub(crate) method: Method,
     /// The endpoint; none for a path that is passed on unknown.
     pub(crate) endpoint: Option<Endpoint>,
-    /// The path below an upstream's base URL.
+    /// The path below the base URL of an upstream that speaks the client's dialect; where the model is in the path, as the
+    /// client named it there.
     pub(crate) path: Cow<'static, str>,
     /// The query, without credentials.
     pub(crate) query: Option<String>,
@@ -39,6 +46,12 @@ pub(crate) struct Job {
     pub(crate) caller: Caller,
     /// The model as the client named it; empty for a path that is passed on.
     pub(crate) model: Arc<str>,
+    /// The model as the client named it, whatever plugins made of that.
+    pub(crate) known_as: Arc<str>,
+    /// The exchange, in letters and digits.
+    pub(crate) id: Arc<str>,
+    /// When it began, in seconds since 1970.
+    pub(crate) created_unix_s: u64,
     /// Whether a plugin has to see a whole answer before the client does.
     pub(crate) holds_answer: bool,
     /// The bytes it holds in memory.
@@ -98,20 +111,79 @@ impl Job {
         matches!(&self.payload, Payload::Json(request) if request.is_stream())
     }
 
-    fn body(&self, upstream: &Upstream, model: &str) -> RequestBody {
+    /// Where an upstream is asked; none if its dialect has nothing like what the client asks for. For a path that is passed
+    /// on unknown that is no endpoint at all.
+    pub(super) fn endpoint_at(&self, upstream: &Upstream) -> Option<Option<Endpoint>> {
+        let Some(endpoint) = self.endpoint else { return Some(None) };
         let settings = &upstream.settings;
-        let known_as =
-            settings.models.iter().find(|(name, _)| name == model).map_or(model, |(_, there)| there);
+        let there = endpoint.at(settings.dialect, settings.has_responses)?;
+        // Only what is in memory as JSON can be put into other words.
+        (there == endpoint || matches!(self.payload, Payload::Json(_))).then_some(Some(there))
+    }
+
+    /// The answer to a request for a count of tokens that an upstream's dialect has nothing like: an estimate.
+    pub(super) fn own_count(&self, upstream: &Upstream) -> Option<Bytes> {
+        let is_count = |endpoint: &Endpoint| {
+            matches!(endpoint, Endpoint::CountMessageTokens | Endpoint::CountContentTokens)
+        };
+        let client = self.endpoint.filter(is_count)?;
+        let Payload::Json(request) = &self.payload else { return None };
+        if self.endpoint_at(upstream).is_some() {
+            return None;
+        }
+        let mut estimate = Estimate::default();
+        estimate.add_request(request.body());
+        Some(other::count(client, estimate.tokens()))
+    }
+
+    /// What a client is told whose request an upstream's dialect has nothing like.
+    pub(super) fn unserved(&self, upstream: &Upstream) -> Error {
+        let (endpoint, dialect) =
+            (self.endpoint.map_or("-", Endpoint::label), upstream.settings.dialect.label());
+        let message =
+            format!("the upstreams of `{}` speak {dialect}, which has nothing like `{endpoint}`", self.model);
+        Error::new(ErrorKind::InvalidRequest, message)
+    }
+
+    /// The request in the words of an upstream that does not speak the client's; none for one that does.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidRequest` when the request makes no sense, `Inexpressible` when the upstream's dialect has no words for it.
+    pub(super) fn translation(
+        &self,
+        upstream: &Upstream,
+        model: &str,
+        budgets: EffortBudgets,
+    ) -> Result<Option<Translation>> {
+        let (Some(client), Payload::Json(request)) = (self.endpoint, &self.payload) else { return Ok(None) };
+        let there = self.endpoint_at(upstream).flatten().unwrap_or(client);
+        if there == client {
+            return Ok(None);
+        }
+        let words =
+            Words { model: upstream.settings.model_there_of(model), budgets, asked: self.asked(request) };
+        Translation::new(client, request, there, upstream, words).map(Some)
+    }
+
+    fn asked(&self, request: &request::Request) -> Asked {
+        Asked {
+            model: self.known_as.clone(),
+            id: self.id.clone(),
+            created_unix_s: self.created_unix_s,
+            asks_usage: request.asks_usage(),
+            request: request.body().clone(),
+        }
+    }
+
+    fn body(&self, upstream: &Upstream, model: &str, translation: Option<&Translation>) -> RequestBody {
+        let known_as = upstream.settings.model_there_of(model);
         let alias = (known_as != &*self.model).then_some(known_as);
         match &self.payload {
-            Payload::Json(request) => RequestBody::from_segments(request.encode(&Edits {
-                model: alias,
-                stop: &settings.stop,
-                max_tokens: settings.max_tokens,
-                extra_body: &settings.extra_body,
-                include_usage: settings.include_usage,
-                clean: settings.clean,
-            })),
+            Payload::Json(request) => {
+                let request = translation.map_or(request, |translation| &translation.request);
+                RequestBody::from_segments(request.encode(&edits(upstream, alias)))
+            }
             Payload::Form { head, model, rest, len } => {
                 let (segments, growth) = match (alias, model) {
                     (Some(alias), Some(range)) => {
@@ -134,12 +206,47 @@ impl Job {
         }
     }
 
-    /// Where the request goes: the path of the base URL, the client's below it, and the client's query.
-    pub(super) fn address(&self, upstream: &Upstream) -> Result<Uri> {
-        let (mark, query) = self.query.as_deref().map_or(("", ""), |query| ("?", query));
-        let address = [&upstream.base_path, &*self.path, mark, query].concat();
+    /// Where the request goes: the path of the base URL, the endpoint's below it, and the client's query if the upstream
+    /// speaks its dialect.
+    pub(super) fn address(
+        &self,
+        upstream: &Upstream,
+        model: &str,
+        translation: Option<&Translation>,
+    ) -> Result<Uri> {
+        let there = translation.map(|translation| translation.endpoint).or(self.endpoint);
+        let is_stream = self.is_stream();
+        let path = match there.and_then(|there| Some((there, self.gemini_method(there, is_stream)?))) {
+            Some((there, method)) => {
+                let model = percent::encoded(upstream.settings.model_there_of(model));
+                Cow::Owned(format!("{}{model}:{method}", there.upstream_path()))
+            }
+            None => {
+                translation.map_or(Cow::Borrowed(&*self.path), |there| there.endpoint.upstream_path().into())
+            }
+        };
+        let query = match translation {
+            None => self.query.as_deref(),
+            Some(translation) if translation.endpoint == Endpoint::GenerateContent && is_stream => {
+                Some("alt=sse")
+            }
+            Some(_) => None,
+        };
+        let (mark, query) = query.map_or(("", ""), |query| ("?", query));
+        let address = [&upstream.base_path, &*path, mark, query].concat();
         let too_long = |_| Error::new(ErrorKind::InvalidRequest, "the path is too long to be passed on");
         PathAndQuery::try_from(address).map(Uri::from).map_err(too_long)
+    }
+
+    /// What stands behind the model in the path of one of Google's endpoints.
+    fn gemini_method(&self, there: Endpoint, is_stream: bool) -> Option<&'static str> {
+        let in_path = match &self.payload {
+            Payload::Json(request) => request.in_path(),
+            Payload::Form { .. } | Payload::Opaque { .. } => None,
+        };
+        // A stream without events is one all the same for an upstream that is asked as the client asks.
+        let is_array = self.endpoint == Some(there) && in_path.is_some_and(|in_path| in_path.is_array);
+        there.gemini_method(is_stream || is_array)
     }
 
     /// What the client did wrong while its body was passed on.
@@ -166,9 +273,9 @@ impl Job {
         model: &str,
         address: Uri,
         has_keys: bool,
-        own: Option<&HeaderValue>,
+        edits: &Edits<'_>,
     ) -> Request<RequestBody> {
-        let mut request = Request::new(self.body(upstream, model));
+        let mut request = Request::new(self.body(upstream, model, edits.translation));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = address;
         let mut headers = self.headers.clone();
@@ -177,8 +284,14 @@ impl Job {
             // An answer that has to be read is cheapest to read as it is.
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        if let Some(credential) = self.credential(upstream, has_keys, own) {
-            headers.insert(header::AUTHORIZATION, credential);
+        let dialect = upstream.settings.dialect;
+        if edits.translation.is_some() {
+            let others = Dialect::ALL.into_iter().filter(|other| *other != dialect);
+            others.for_each(|other| headers::strip(&mut headers, |name| other.owns_header(name)));
+        }
+        state_version(dialect, &mut headers);
+        if let Some(credential) = self.credential(upstream, has_keys, edits.credential) {
+            headers.insert(credential_header(dialect), credential);
         }
         for (name, value) in &upstream.settings.headers {
             headers.insert(name.clone(), value.clone());
@@ -194,9 +307,9 @@ impl Job {
         model: &str,
         address: Uri,
         has_keys: bool,
-        own: Option<&HeaderValue>,
+        edits: &Edits<'_>,
     ) -> (HeaderMap, Option<Bytes>) {
-        let (head, body) = self.request(upstream, model, address, has_keys, own).into_parts();
+        let (head, body) = self.request(upstream, model, address, has_keys, edits).into_parts();
         (head.headers, matches!(self.payload, Payload::Json(_)).then(|| body.into_bytes()))
     }
 
@@ -207,7 +320,9 @@ impl Job {
         has_keys: bool,
         own: Option<&HeaderValue>,
     ) -> Option<HeaderValue> {
-        own.cloned().or_else(|| self.callers_key(upstream, has_keys).and_then(|key| super::bearer(key).ok()))
+        let lent =
+            || super::credential(upstream.settings.dialect, self.callers_key(upstream, has_keys)?).ok();
+        own.cloned().or_else(lent)
     }
 
     fn callers_key(&self, upstream: &Upstream, has_keys: bool) -> Option<&Secret> {
@@ -217,16 +332,21 @@ impl Job {
 
     /// Whether an upstream is asked with the caller's key, so that what it says of the key is said of this caller alone.
     pub(super) fn lends_its_key(&self, upstream: &Upstream, has_keys: bool) -> bool {
-        let is_configured = upstream.settings.headers.iter().any(|(name, _)| *name == header::AUTHORIZATION);
+        let carrier = credential_header(upstream.settings.dialect);
+        let is_configured = upstream.settings.headers.iter().any(|(name, _)| *name == carrier);
         let has_own = is_configured || upstream.credential().is_some();
         !has_own && self.callers_key(upstream, has_keys).is_some()
     }
 
     /// What has to be done to an answer of this upstream.
-    pub(super) fn rules(&self, upstream: &Upstream) -> Option<Rules> {
-        let endpoint = self.endpoint.filter(|endpoint| endpoint.is_inspected())?;
+    pub(super) fn rules(&self, upstream: &Upstream, translation: Option<&Translation>) -> Option<Rules> {
+        let endpoint = translation.map(|translation| translation.endpoint).or(self.endpoint);
+        let endpoint = endpoint.filter(|endpoint| endpoint.is_inspected())?;
         let hides_usage = match &self.payload {
-            Payload::Json(request) => upstream.settings.include_usage && !request.asks_usage(),
+            Payload::Json(request) => {
+                // Whoever converts it needs it, and knows who asked.
+                translation.is_none() && upstream.settings.include_usage && !request.asks_usage()
+            }
             _ => false,
         };
         Some(Rules {

@@ -21,7 +21,7 @@ pub(super) struct Keys {
 
 /// One key.
 struct Key {
-    /// What a request carries as `Authorization`.
+    /// What a request carries in the header of the upstream's dialect.
     credential: HeaderValue,
     breaker: Arc<Breaker>,
 }
@@ -44,7 +44,7 @@ impl Keys {
             known.find(|key| key.credential == *credential).map(|key| key.breaker.clone())
         };
         let key = |secret: &Secret| {
-            let credential = super::bearer(secret)?;
+            let credential = super::credential(settings.dialect, secret)?;
             let breaker = known(&credential).unwrap_or_default();
             Ok(Key { credential, breaker })
         };

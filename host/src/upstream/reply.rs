@@ -19,11 +19,13 @@ use crate::upstream::commit::{self, Begun, Bounds, Opened};
 use crate::upstream::connection::within;
 use crate::upstream::inflate::Inflate;
 use crate::upstream::job::Job;
+use crate::upstream::translation::Translation;
 use crate::upstream::{Answer, AnswerBody, InFlight, Upstream};
-use crate::wire::Endpoint;
 use crate::wire::openai::answer;
 use crate::wire::openai::failure::Failure;
 use crate::wire::openai::stream::Rules;
+use crate::wire::relay::Relay;
+use crate::wire::{Dialect, Endpoint};
 
 /// The largest whole answer that is held in memory because it has to be changed, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -74,6 +76,7 @@ pub(crate) struct Source {
 pub(super) async fn read(
     job: &Job,
     upstream: &Upstream,
+    translation: Option<&Translation>,
     commit: &Commit,
     answer: Answer,
 ) -> Result<(StatusCode, HeaderMap, ReplyContent)> {
@@ -87,23 +90,55 @@ pub(super) async fn read(
     if !source.is_end_stream() {
         headers.remove(header::CONTENT_LENGTH);
     }
-    let rules = job.rules(upstream).filter(|_| status.is_success() && kind != headers::Kind::Other);
+    if let Some(translation) = translation {
+        // What the upstream says of itself there is for clients of its vendor.
+        headers::strip(&mut headers, |name| {
+            Dialect::ALL.into_iter().any(|dialect| dialect.owns_header(name))
+        });
+        translation.describe(&mut headers);
+    }
+    let rules =
+        job.rules(upstream, translation).filter(|_| status.is_success() && kind != headers::Kind::Other);
     let failure = match rules.filter(|_| source.undo_encoding(&mut headers)) {
-        None => return Ok((status, headers, opaque(job, source, idle).await?)),
+        None if translation.is_none() => return Ok((status, headers, opaque(job, source, idle).await?)),
+        None if status.is_success() => {
+            return Err(invalid(
+                "the upstream's answer is of a kind that cannot be put into the client's words",
+            ));
+        }
+        None => {
+            source.undo_encoding(&mut headers);
+            let (body, _) = source.collect(FAILED_BODY_BYTES_MAX, idle).await?;
+            Failure { status, body }
+        }
         Some(rules) if kind == headers::Kind::EventStream => {
             let bounds = Bounds { commit, timeouts: &upstream.settings.timeouts, sent };
-            match commit::open(source, rules, bounds).await? {
+            let relay = Relay::new(rules, translation.and_then(Translation::stream));
+            match commit::open(source, relay, bounds).await? {
                 Opened::Stream(begun) => return Ok((status, headers, ReplyContent::Events(begun))),
                 Opened::Failed(failure) => failure,
             }
         }
-        Some(rules) => match document(source, &rules, job.holds_answer, idle).await? {
+        Some(rules) => match document(source, &rules, job.holds_answer || translation.is_some(), idle).await?
+        {
+            Read::Answer(ReplyContent::Whole(answer)) => {
+                let answer = match translation {
+                    Some(translation) => translation.whole(answer)?,
+                    None => answer,
+                };
+                return Ok((status, headers, ReplyContent::Whole(answer)));
+            }
             Read::Answer(content) => return Ok((status, headers, content)),
             Read::Failed(failure) => failure,
         },
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok((failure.status, headers, ReplyContent::Held(failure.body)))
+    let Failure { status, body } = failure;
+    let body = match translation {
+        Some(translation) => translation.failure(status, &body),
+        None => body,
+    };
+    Ok((status, headers, ReplyContent::Held(body)))
 }
 
 /// What a JSON answer turned out to be.
@@ -146,6 +181,19 @@ async fn document(mut source: Source, rules: &Rules, is_held: bool, idle: Durati
 }
 
 impl Reply {
+    /// A JSON answer that the gateway gives in an upstream's place.
+    pub(super) fn own(upstream: &Arc<Upstream>, body: Bytes) -> Self {
+        let json = HeaderValue::from_static("application/json");
+        Self {
+            status: StatusCode::OK,
+            headers: HeaderMap::from_iter([(header::CONTENT_TYPE, json)]),
+            content: ReplyContent::Held(body),
+            upstream: upstream.clone(),
+            place: None,
+            deadline: None,
+        }
+    }
+
     /// Takes the body of an answer that may never be shown into memory, if it is short and there, so that its
     /// connection can be used again.
     ///

@@ -282,14 +282,17 @@ impl StreamConverter {
         }
     }
 
-    /// Takes bytes of the upstream's stream, cut anywhere, and appends what the client is sent.
+    /// Takes bytes of the upstream's stream, cut anywhere, and appends what the client is sent, in one piece.
     ///
     /// # Errors
     /// [`ErrorKind::UpstreamInvalid`] for an event that cannot be read; what came before it is in `out`.
-    pub fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Result<()> {
-        self.frames.push(chunk);
+    pub fn push_all(&mut self, chunks: impl Iterator<Item = Bytes>, out: &mut Vec<Bytes>) -> Result<()> {
         let mut written = Vec::new();
-        let outcome = self.frames(&mut written);
+        let mut outcome = Ok(());
+        for chunk in chunks {
+            self.frames.push(chunk);
+            outcome = outcome.and_then(|()| self.frames(&mut written));
+        }
         out.extend((!written.is_empty()).then(|| Bytes::from(written)));
         outcome
     }
@@ -397,6 +400,12 @@ pub mod other {
         terms: &mut Terms<'_>,
     ) -> Result<Bytes> {
         let _ = (client, request, upstream, terms);
+        unimplemented!("gemini helper")
+    }
+
+    /// Writes a count of tokens for a client.
+    pub fn count(client: Endpoint, tokens: u64) -> Bytes {
+        let _ = (client, tokens);
         unimplemented!("gemini helper")
     }
 

@@ -89,8 +89,18 @@ enum Speaker {
 pub struct InPath {
     /// The model, decoded.
     pub model: String,
-    /// Whether the answer is to be streamed.
+    /// Whether the answer is to be streamed, as events.
     pub is_stream: bool,
+    /// Whether the answer is to be streamed, but as the elements of a JSON array.
+    pub is_array: bool,
+}
+
+impl InPath {
+    /// Reads what follows an endpoint's own path: `MODEL:METHOD`.
+    pub fn of(rest: &str, query: Option<&str>) -> Option<Self> {
+        let _ = (rest, query);
+        None
+    }
 }
 
 /// Reads and checks the body of a request to `endpoint`; Google's have a part of it in their path.
@@ -123,6 +133,11 @@ impl Request {
     /// The model by the name the client uses.
     pub fn model(&self) -> &str {
         &self.model
+    }
+
+    /// What its path said, for Google's endpoints.
+    pub fn in_path(&self) -> Option<&InPath> {
+        None
     }
 
     /// The JSON document, as it came.

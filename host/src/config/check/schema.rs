@@ -86,6 +86,7 @@ const ROOT: &[Field] = &[
     key("retry", Shape::Mapping(RETRY)),
     key("models_cache", Shape::Mapping(MODELS_CACHE)),
     key("error_compat", Shape::OneOf(&["openai", "gpt_api"], &[])),
+    key("effort_budgets", Shape::Mapping(EFFORT_BUDGETS)),
     key("thinking_format", THINKING),
     key("log", Shape::Mapping(LOG)),
     key("state", Shape::State),
@@ -135,7 +136,8 @@ const CORS: &[Field] = &[key("origins", Shape::Texts)];
 const UPSTREAM: &[Field] = &[
     required("name", Shape::Text),
     required("base_url", Shape::Text),
-    key("dialect", Shape::OneOf(&["openai"], &["anthropic", "gemini"])),
+    key("dialect", Shape::OneOf(&["openai", "anthropic", "gemini"], &[])),
+    key("responses", Shape::OneOf(&["native", "chat"], &[])),
     key("api_key", Shape::Text),
     key("auth", Shape::OneOf(&["own", "forward"], &[])),
     key("model_match", Shape::Mapping(MODEL_MATCH)),
@@ -163,6 +165,9 @@ const UPSTREAM: &[Field] = &[
 
 const THINKING: Shape =
     Shape::OneOf(&["passthrough", "think_tag", "reasoning", "reasoning_content", "strip"], &[]);
+
+const EFFORT_BUDGETS: &[Field] = &[key("low", EFFORT), key("medium", EFFORT), key("high", EFFORT)];
+const EFFORT: Shape = Shape::Integer(1, 1_000_000);
 
 const MODEL_MATCH: &[Field] =
     &[key("type", Shape::OneOf(&["keyword", "exact", "prefix"], &[])), required("value", Shape::Texts)];

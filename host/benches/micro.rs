@@ -13,11 +13,12 @@ use tokio::time::Instant;
 use witgate::chat::Prompt;
 use witgate::config::{Clean, ModelMatch, PriorityMode, Routing, Strategy, ThinkingFormat};
 use witgate::route::{Keying, Member, Routes};
-use witgate::wire::Endpoint;
+use witgate::wire::convert::{Asked, EffortBudgets, StreamConverter, Terms, decode_request, encode_request};
 use witgate::wire::openai::assemble::Assembly;
 use witgate::wire::openai::stream::{Filter, Rules};
-use witgate::wire::openai::{Edits, Request, decode};
+use witgate::wire::request::{Edits, Request, decode};
 use witgate::wire::sse::{Decoder, EVENT_BYTES_MAX};
+use witgate::wire::{Endpoint, Surface};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     requests(&stopwatch);
     streams(&stopwatch);
     assemblies(&stopwatch);
+    conversions(&stopwatch);
     routing(&stopwatch);
     stopwatch.time("count an exchange that is over", 1, 0, witgate::metrics_recording());
     ExitCode::SUCCESS
@@ -86,7 +88,7 @@ impl Stopwatch {
 fn requests(stopwatch: &Stopwatch) {
     for (size, len) in [("1 KiB", 1024), ("64 KiB", 64 * 1024)] {
         let body = chat(len);
-        let read = || decode(Endpoint::ChatCompletions, body.clone()).expect("it is a valid chat");
+        let read = || decode(Endpoint::ChatCompletions, body.clone(), None).expect("it is a valid chat");
         let request = read();
         stopwatch.time(&format!("decode a chat of {size}"), 1, body.len(), read);
         // What follows reads positions, not the body, so that a throughput would say nothing.
@@ -95,6 +97,47 @@ fn requests(stopwatch: &Stopwatch) {
             .time(&format!("encode a chat of {size}, untouched"), 1, 0, || encode(&request, None, false));
         stopwatch.time(&format!("encode a chat of {size}, alias and usage"), 1, 0, || {
             encode(&request, Some("gpt-4o-2024-11-20"), true)
+        });
+    }
+}
+
+/// What an event and a request cost that come in one surface's words and go in another's.
+fn conversions(stopwatch: &Stopwatch) {
+    let asked = Asked {
+        model: Arc::from("mock"),
+        id: Arc::from("0123456789abcdef"),
+        created_unix_s: 1_751_790_000,
+        asks_usage: true,
+        request: Bytes::from_static(b"{}"),
+    };
+    let upstreams =
+        [(Surface::Chat, EVENT), (Surface::Messages, MESSAGES_EVENT), (Surface::Gemini, GEMINI_EVENT)];
+    for (upstream, event) in upstreams {
+        let many = Bytes::from(event.repeat(EVENTS as usize));
+        for client in Surface::ALL.into_iter().filter(|client| *client != upstream) {
+            let mut converter = StreamConverter::new(upstream, client, &asked);
+            let mut out = Vec::new();
+            let name = format!("convert an event, {} to {}", upstream.label(), client.label());
+            stopwatch.time(&name, EVENTS, many.len(), || {
+                out.clear();
+                converter.push_all([many.clone()].into_iter(), &mut out).expect("the events are valid");
+                out.len()
+            });
+        }
+    }
+    let request = decode(Endpoint::ChatCompletions, chat(1024), None).expect("it is a valid chat");
+    for target in [Surface::Messages, Surface::Gemini] {
+        stopwatch.time(&format!("convert a chat of 1 KiB to {}", target.label()), 1, 1024, || {
+            let mut terms = Terms {
+                client: Surface::Chat,
+                target,
+                upstream: "mock",
+                max_tokens_default: 1024,
+                budgets: EffortBudgets::default(),
+                losses: Vec::new(),
+            };
+            let chat = decode_request(Surface::Chat, &request).expect("it is a valid chat");
+            encode_request(&chat, &mut terms).expect("there are words for it")
         });
     }
 }
@@ -148,6 +191,16 @@ fn rules(thinking: ThinkingFormat) -> Rules {
     Rules { endpoint: Endpoint::ChatCompletions, hides_usage: true, special_prefix: None, thinking }
 }
 
+const MESSAGES_EVENT: &str = concat!(
+    "event: content_block_delta\n",
+    r#"data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":" token"}}"#,
+    "\n\n"
+);
+const GEMINI_EVENT: &str = concat!(
+    r#"data: {"candidates":[{"content":{"parts":[{"text":" token"}],"role":"model"},"index":0}],"#,
+    r#""usageMetadata":{"promptTokenCount":19,"candidatesTokenCount":7,"totalTokenCount":26},"modelVersion":"mock"}"#,
+    "\n\n"
+);
 const EVENT: &str = concat!(
     r#"data: {"id":"chatcmpl-BtPsuZ3Kv0mJ2QfXhYw8LrCn","object":"chat.completion.chunk","created":1751790000,"#,
     r#""model":"gpt-4o","service_tier":"default","system_fingerprint":"fp_34a54ae93c","#,
@@ -185,7 +238,7 @@ fn assemblies(stopwatch: &Stopwatch) {
 
 fn routing(stopwatch: &Stopwatch) {
     let body = chat(1024);
-    let request = decode(Endpoint::ChatCompletions, body).expect("it is a valid chat");
+    let request = decode(Endpoint::ChatCompletions, body, None).expect("it is a valid chat");
     let prompt = request.prompt(false);
     for count in [2, 100, 1000] {
         let same = routes(count, |_| "gpt-".to_owned());

@@ -376,7 +376,15 @@ fn endpoint_label(endpoint: &'static str) -> &'static str {
 
 /// Whether upstreams say what an answer cost.
 fn has_usage(endpoint: &str) -> bool {
-    matches!(endpoint, "chat.completions" | "text_completion" | "responses" | "embeddings")
+    matches!(
+        endpoint,
+        "chat.completions"
+            | "text_completion"
+            | "responses"
+            | "embeddings"
+            | "anthropic.messages"
+            | "gemini.generate_content"
+    )
 }
 
 /// Whether an upstream took too long, before the client was sent a part of its answer or after.

@@ -20,6 +20,8 @@ pub(crate) struct Request {
     bytes: Vec<u8>,
     /// None: any length.
     answer_len: Option<u64>,
+    /// The length of an event of its answer.
+    event_len: u64,
 }
 
 impl Request {
@@ -34,6 +36,26 @@ impl Request {
             &format!(r#"{{"model":"mock","messages":{messages},"temperature":0.70}}"#),
             mock::WHOLE_LEN,
         )
+    }
+
+    /// The chat of [`chat`](Self::chat) in Anthropic's words.
+    pub(crate) fn messages(body_len: usize) -> Self {
+        let line = "The quick brown fox jumps over the lazy dog and wonders what a tokenizer costs.\\n";
+        let prompt = line.repeat(body_len.div_ceil(line.len()) - 1);
+        let body = format!(
+            r#"{{"model":"mock","max_tokens":1024,"system":"You are a helpful assistant.","messages":[{{"role":"user","content":"{prompt}"}}],"temperature":0.70}}"#
+        );
+        Self::post_to("/v1/messages", &body, 0).of_any_length()
+    }
+
+    /// The stream of [`stream`](Self::stream) without gaps in Anthropic's words.
+    pub(crate) fn messages_stream(events: usize) -> Self {
+        let messages = r#"[{"role":"user","content":"Count, please."}]"#;
+        let body = format!(
+            r#"{{"model":"stream:{events}:0:1","max_tokens":1024,"messages":{messages},"stream":true}}"#
+        );
+        let request = Self::post_to("/v1/messages", &body, 0).of_any_length();
+        Self { event_len: mock::MESSAGES_EVENT_LEN, ..request }
     }
 
     /// A short chat, answered with so many events with a gap between two of them.
@@ -52,10 +74,17 @@ impl Request {
     }
 
     fn post(body: &str, answer_len: u64) -> Self {
-        let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\naccept: */*\r\n";
+        Self::post_to("/v1/chat/completions", body, answer_len)
+    }
+
+    fn post_to(path: &str, body: &str, answer_len: u64) -> Self {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\naccept: */*\r\n"
+        );
         Self {
             bytes: format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes(),
             answer_len: Some(answer_len),
+            event_len: mock::EVENT_LEN,
         }
     }
 
@@ -77,6 +106,7 @@ impl Request {
 pub(crate) struct Load {
     progress: Arc<Progress>,
     connections: JoinSet<Result<()>>,
+    event_len: f64,
 }
 
 #[derive(Default)]
@@ -96,6 +126,7 @@ pub(crate) struct Received {
 impl Load {
     /// Opens the connections evenly over `ramp` and starts to ask.
     pub(crate) fn start(address: SocketAddr, request: Request, connections: u32, ramp: Duration) -> Self {
+        let event_len = request.event_len as f64;
         let (request, progress) = (Arc::new(request), Arc::<Progress>::default());
         let mut tasks = JoinSet::new();
         for index in 0..connections {
@@ -105,14 +136,14 @@ impl Load {
                 repeat(&mut Connection::open(address).await?, &request, &progress).await
             });
         }
-        Self { progress, connections: tasks }
+        Self { progress, connections: tasks, event_len }
     }
 
     pub(crate) fn received(&self) -> Received {
         let body_bytes = self.progress.body_bytes.load(Ordering::Relaxed);
         Received {
             answers: self.progress.answers.load(Ordering::Relaxed),
-            events: body_bytes as f64 / mock::EVENT_LEN as f64,
+            events: body_bytes as f64 / self.event_len,
         }
     }
 

@@ -123,6 +123,9 @@ pub(crate) fn stream_len(events: usize) -> u64 {
 /// Length of one event of a stream.
 pub(crate) const EVENT_LEN: u64 = EVENT.len() as u64;
 
+/// Length of the same event in Anthropic's words.
+pub(crate) const MESSAGES_EVENT_LEN: u64 = MESSAGES_EVENT.len() as u64;
+
 /// Length of the body of an answer that is not streamed.
 pub(crate) const WHOLE_LEN: u64 = WHOLE.len() as u64;
 
@@ -142,6 +145,11 @@ macro_rules! event {
 
 const EVENT: &str =
     event!(r#""choices":[{"index":0,"delta":{"content":" token"},"logprobs":null,"finish_reason":null}]"#);
+const MESSAGES_EVENT: &str = concat!(
+    "event: content_block_delta\n",
+    r#"data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":" token"}}"#,
+    "\n\n"
+);
 const FINISH: &str = event!(r#""choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]"#);
 const USAGE: &str =
     event!(r#""choices":[],"usage":{"prompt_tokens":19,"completion_tokens":100,"total_tokens":119}"#);

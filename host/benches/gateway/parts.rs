@@ -35,10 +35,12 @@ pub(crate) enum Part {
     Held,
     IdleStreams,
     Overload,
+    Converted,
+    BurstConverted,
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Request,
         Self::Prompt,
         Self::Upstreams,
@@ -56,6 +58,8 @@ impl Part {
         Self::Held,
         Self::IdleStreams,
         Self::Overload,
+        Self::Converted,
+        Self::BurstConverted,
     ];
 
     /// The name for `--only`.
@@ -78,6 +82,8 @@ impl Part {
             Self::Held => "held",
             Self::IdleStreams => "idle-streams",
             Self::Overload => "overload",
+            Self::Converted => "converted",
+            Self::BurstConverted => "burst-converted",
         }
     }
 
@@ -203,6 +209,8 @@ impl Bench {
             Part::Held => self.held().await,
             Part::IdleStreams => self.idle_streams().await,
             Part::Overload => self.overload().await,
+            Part::Converted => self.converted().await,
+            Part::BurstConverted => self.burst_converted().await,
         }
     }
 
@@ -233,6 +241,37 @@ impl Bench {
             ));
         }
         Ok(rows)
+    }
+
+    /// The cost of a chat that comes and goes in Anthropic's words, beside the same in the upstream's: both at gateways.
+    async fn converted(&self) -> Result<Vec<Row>> {
+        let pair = Pair::of_gateways(self, &configuration(1))?;
+        let samples = pair
+            .alternate(self.pace.rounds, async |process| {
+                let is_converted = process.address == pair.gateway.address;
+                let request = if is_converted { Request::messages(1024) } else { Request::chat(1024) };
+                self.saturate(process, request, CONNECTIONS).await
+            })
+            .await?;
+        let cpu = samples.medians(|window| window.cpu_us / window.answers);
+        let name = "CPU per request, 1 KiB chat, converted, beside a gateway that does not convert";
+        Ok(vec![cpu.row(name.to_owned(), Unit::Microseconds, Target::Ratio(1.5))])
+    }
+
+    /// The cost of an event that is converted, as fast as it is taken.
+    async fn burst_converted(&self) -> Result<Vec<Row>> {
+        let pair = Pair::of_gateways(self, &configuration(1))?;
+        let samples = pair
+            .alternate(self.pace.rounds, async |process| {
+                let is_converted = process.address == pair.gateway.address;
+                let request = Request::stream(BURST_EVENTS, Duration::ZERO);
+                let request = if is_converted { Request::messages_stream(BURST_EVENTS) } else { request };
+                self.saturate(process, request, BURSTS).await
+            })
+            .await?;
+        let cpu = samples.medians(|window| window.cpu_us / window.events);
+        let name = "CPU per event, back to back, converted, beside a gateway that does not convert";
+        Ok(vec![cpu.row(name.to_owned(), Unit::Microseconds, Target::Most(3.0))])
     }
 
     /// The cost of an event among many streams at the pace of a model, and what the streams hold.
@@ -489,11 +528,19 @@ impl Pair {
         let gateway = if bench.is_noise {
             Process::role(cpu, "floor", &[&upstream])?
         } else {
-            fs::write(folder.path().join("witgate.yaml"), config.replace(UPSTREAM, &upstream))?;
-            let arguments =
-                ["serve", "--config", "witgate.yaml", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-            Process::start(cpu, Path::new(env!("CARGO_BIN_EXE_witgate")), &arguments, folder.path())?
+            gateway(cpu, &config.replace(UPSTREAM, &upstream), folder.path())?
         };
+        Ok(Self { mock, floor, gateway, _folder: folder })
+    }
+
+    /// The same with a gateway in the place of the floor, too.
+    fn of_gateways(bench: &Bench, config: &str) -> Result<Self> {
+        let cpu = bench.cpus.subject;
+        let mock = Process::role(bench.cpus.mock, "mock", &[])?;
+        let config = config.replace(UPSTREAM, &mock.address.to_string());
+        let folder = TempDir::new()?;
+        let floor = gateway(cpu, &config, folder.path())?;
+        let gateway = gateway(cpu, &config, folder.path())?;
         Ok(Self { mock, floor, gateway, _folder: folder })
     }
 
@@ -518,6 +565,14 @@ impl Pair {
     fn foreign(&self) -> Result<Foreign> {
         Foreign::now(&[&self.mock, &self.floor, &self.gateway])
     }
+}
+
+/// Starts a gateway in a folder.
+fn gateway(cpu: Option<usize>, config: &str, folder: &Path) -> Result<Process> {
+    fs::write(folder.join("witgate.yaml"), config)?;
+    let arguments =
+        ["serve", "--config", "witgate.yaml", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    Process::start(cpu, Path::new(env!("CARGO_BIN_EXE_witgate")), &arguments, folder)
 }
 
 /// Stands in a configuration where the mock's address belongs.

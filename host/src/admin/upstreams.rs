@@ -99,7 +99,7 @@ fn describe(snapshot: &Snapshot, index: usize) -> Value {
             Target::Http(base) => base.to_string(),
             Target::Echo => "builtin:echo".to_owned(),
         },
-        "dialect": "openai",
+        "dialect": settings.dialect.label(),
         "match": model_match(&settings.model_match),
         "priority": snapshot.config.upstreams[index].priority,
         "weight": settings.priority,

@@ -14,6 +14,8 @@ use crate::config::{
     Clean, Commit, Config, ErrorCompat, Glob, Metrics, ModelMatch, Origin, Otlp, Overrides, Plugin,
     PluginSource, PriorityMode, Routing, Strategy, Target, ThinkingFormat, Upstream, UpstreamTls,
 };
+use crate::wire::Dialect;
+use crate::wire::convert::EffortBudgets;
 
 /// Builds the embedded default; what is wrong with the variables it reads is added to `found`.
 ///
@@ -44,7 +46,7 @@ pub fn config(
         commit: Commit::default(),
         models_cache_ttl: defaults.models_cache_ttl,
         error_compat: ErrorCompat::OpenAi,
-        effort_budgets: crate::wire::convert::EffortBudgets::default(),
+        effort_budgets: EffortBudgets::default(),
         keys: None,
         jwt: None,
         state: defaults.state,
@@ -109,28 +111,22 @@ impl Offer<'_> {
         }
         if let Some(key) = self.secret("OPENAI_API_KEY") {
             let base = self.base("OPENAI_BASE_URL", "https://api.openai.com/v1");
-            self.prefixes("openai", "OPENAI_API_KEY", base, OPENAI_MODELS, Some(key));
+            self.vendor("openai", Dialect::OpenAi, "OPENAI_API_KEY", base, OPENAI_MODELS, key);
         }
     }
 
-    /// Anthropic's OpenAI-compatible endpoint.
-    ///
-    /// Source: Anthropic, "OpenAI SDK compatibility" (docs.anthropic.com/en/api/openai-sdk).
     fn anthropic(&mut self) {
         if let Some(key) = self.secret("ANTHROPIC_API_KEY") {
             let base = self.base("ANTHROPIC_BASE_URL", "https://api.anthropic.com/v1");
-            self.prefixes("anthropic", "ANTHROPIC_API_KEY", base, &["claude"], Some(key));
+            let dialect = Dialect::Anthropic;
+            self.vendor("anthropic", dialect, "ANTHROPIC_API_KEY", base, &["claude"], key);
         }
     }
 
-    /// Gemini's OpenAI-compatible endpoint.
-    ///
-    /// Source: Google, "OpenAI compatibility" (ai.google.dev/gemini-api/docs/openai).
     fn gemini(&mut self) {
         if let Some(key) = self.secret("GEMINI_API_KEY") {
-            let base =
-                self.base("GEMINI_BASE_URL", "https://generativelanguage.googleapis.com/v1beta/openai");
-            self.prefixes("gemini", "GEMINI_API_KEY", base, &["gemini"], Some(key));
+            let base = self.base("GEMINI_BASE_URL", "https://generativelanguage.googleapis.com/v1beta");
+            self.vendor("gemini", Dialect::Gemini, "GEMINI_API_KEY", base, &["gemini"], key);
         }
     }
 
@@ -153,17 +149,18 @@ impl Offer<'_> {
         }
     }
 
-    fn prefixes(
+    fn vendor(
         &mut self,
         name: &str,
+        dialect: Dialect,
         found_by: &'static str,
         base: Option<Target>,
         prefixes: &[&str],
-        key: Option<Secret>,
+        key: Secret,
     ) {
         let prefixes = prefixes.iter().map(|&prefix| prefix.to_owned()).collect();
         if let Some(base) = base {
-            self.add(name, found_by, base, ModelMatch::Prefix(prefixes), key);
+            self.add(name, found_by, base, ModelMatch::Prefix(prefixes), Some(key)).dialect = dialect;
         }
     }
 
@@ -197,7 +194,7 @@ impl Offer<'_> {
             is_enabled: true,
             is_default: false,
             include_usage: true,
-            dialect: crate::wire::Dialect::OpenAi,
+            dialect: Dialect::OpenAi,
             has_responses: true,
             tls: UpstreamTls::default(),
             clean: Clean::default(),

@@ -15,7 +15,8 @@ use crate::config::{
     Networks, Origin, Overrides, Plugin, PluginConfig, PluginSource, PriorityMode, Rate, ReuseScope, Spend,
     State, Strategy, Streaming, Target, load, load_text, locate,
 };
-use crate::wire::Endpoint;
+use crate::wire::convert::EffortBudgets;
+use crate::wire::{Dialect, Endpoint};
 
 const UPSTREAM: &str = "upstreams:\n  - name: a\n    base_url: http://a\n";
 
@@ -471,14 +472,23 @@ c.yaml:4:15: `priority` must be a whole number from 0 to 1000000, not `${SECRET}
 }
 
 #[test]
-fn words_of_later_features_are_refused() {
+fn words_that_mean_nothing_are_refused() {
     refused_after_upstream(
-        "    dialect: anthropic",
+        "    dialect: antropic",
         r"
-c.yaml:4:14: `dialect: anthropic` is not supported yet
-  |     dialect: anthropic
-  |              ^^^^^^^^^
-  = use `openai`
+c.yaml:4:14: `dialect` must be `openai`, `anthropic` or `gemini`, not `antropic`
+  |     dialect: antropic
+  |              ^^^^^^^^
+  = did you mean `anthropic`?
+",
+    );
+    refused_after_upstream(
+        "effort_budgets: { low: 9000 }",
+        r"
+c.yaml:4:17: the budgets must grow from `low` to `high`, not 9000, 8192, 16384
+  | effort_budgets: { low: 9000 }
+  |                 ^
+  = give those that are left out, too, or take the line out
 ",
     );
     refused_after_upstream(
@@ -490,6 +500,20 @@ c.yaml:4:8: `state` is not usable: its host, its port or the number of its datab
   = write `memory`, or a URL such as `redis://:PASSWORD@host:6379/0`
 ",
     );
+}
+
+// parity: 104
+#[test]
+fn the_dialects_of_upstreams_are_read() {
+    let config = accepted(
+        "effort_budgets: { low: \"${LOW:-1000}\" }\nupstreams:\n  - { name: a, base_url: \"https://a\", dialect: anthropic }\n  \
+         - { name: b, base_url: \"https://b/v1\", responses: chat }\n",
+        &[("LOW", "1500")],
+    );
+    assert_eq!(config.effort_budgets, EffortBudgets { low: 1500, ..EffortBudgets::default() });
+    let [a, b] = &config.upstreams[..] else { panic!("there are two upstreams") };
+    assert_eq!((a.dialect, a.has_responses), (Dialect::Anthropic, true));
+    assert_eq!((b.dialect, b.has_responses), (Dialect::OpenAi, false));
 }
 
 // parity: 120
@@ -1056,7 +1080,7 @@ fn each_cloud_gets_the_models_that_are_its_own() {
     assert_eq!(asked("claude-3-opus"), ("anthropic".into(), "https://api.anthropic.com/v1".into()));
     assert_eq!(
         asked("gemini-2.0"),
-        ("gemini".into(), "https://generativelanguage.googleapis.com/v1beta/openai".into())
+        ("gemini".into(), "https://generativelanguage.googleapis.com/v1beta".into())
     );
     assert_eq!(asked("qwen2.5-coder:7b"), ("ollama".into(), "http://o:11434/v1".into()));
     assert_eq!(asked("echo"), ("echo".into(), "builtin:echo".into()));

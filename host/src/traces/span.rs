@@ -18,9 +18,16 @@ use crate::chat::StopReason;
 use crate::config::Target;
 use crate::error::{Blame, ErrorKind};
 use crate::exchange::{Attempt, Exchange, Outcome};
+use crate::wire::Dialect;
 
-/// The dialect that clients and upstreams speak, by its name in the conventions.
-const PROVIDER: &str = "openai";
+/// Whose dialect a client or an upstream speaks, by the name in the conventions.
+fn provider(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::OpenAi => "openai",
+        Dialect::Anthropic => "anthropic",
+        Dialect::Gemini => "gcp.gemini",
+    }
+}
 
 /// The longest text of a span, in bytes; what is longer is cut. Clients choose most of them, and thousands of spans wait
 /// where a collector is slow.
@@ -83,9 +90,10 @@ fn at(exchange: &Exchange, after: Duration) -> SystemTime {
 /// What the conventions call what an endpoint does; none for what they have no word for.
 fn operation(endpoint: &str) -> Option<&'static str> {
     match endpoint {
-        "chat.completions" | "responses" => Some("chat"),
+        "chat.completions" | "responses" | "anthropic.messages" => Some("chat"),
+        "gemini.generate_content" => Some("generate_content"),
         "text_completion" => Some("text_completion"),
-        "embeddings" => Some("embeddings"),
+        "embeddings" | "gemini.embed_content" | "gemini.batch_embed_contents" => Some("embeddings"),
         _ => None,
     }
 }
@@ -102,7 +110,7 @@ fn name(exchange: &Exchange, model: Option<&str>) -> Cow<'static, str> {
 fn describe(exchange: &Exchange) -> Described {
     let mut attributes = Vec::with_capacity(24);
     let mut add = |key: &'static str, value: Value| attributes.push(KeyValue::new(key, value));
-    generative(exchange, exchange.model.as_deref(), &mut add);
+    generative(exchange, exchange.dialect, exchange.model.as_deref(), &mut add);
     if let Some(attempt) = exchange.attempts.last().filter(|attempt| attempt.status.is_some()) {
         add("witgate.upstream", attempt.upstream.clone().into());
     }
@@ -173,7 +181,7 @@ fn describe_attempt(exchange: &Exchange, attempt: &Attempt, sent: &Sent, number_
     let mut attributes = Vec::with_capacity(12);
     let mut add = |key: &'static str, value: Value| attributes.push(KeyValue::new(key, value));
     let model = (!attempt.model.is_empty()).then_some(&*attempt.model);
-    generative(exchange, model, &mut add);
+    generative(exchange, sent.upstream.settings.dialect, model, &mut add);
     if let Target::Http(base) = &sent.upstream.settings.target
         && let Some(host) = base.host()
     {
@@ -205,10 +213,15 @@ fn describe_attempt(exchange: &Exchange, attempt: &Attempt, sent: &Sent, number_
 }
 
 /// What an exchange and its attempts have in common.
-fn generative(exchange: &Exchange, model: Option<&str>, add: &mut impl FnMut(&'static str, Value)) {
+fn generative(
+    exchange: &Exchange,
+    dialect: Dialect,
+    model: Option<&str>,
+    add: &mut impl FnMut(&'static str, Value),
+) {
     let Some(operation) = operation(exchange.endpoint) else { return };
     add("gen_ai.operation.name", operation.into());
-    add("gen_ai.provider.name", PROVIDER.into());
+    add("gen_ai.provider.name", provider(dialect).into());
     if let Some(model) = model {
         add("gen_ai.request.model", text(model));
     }

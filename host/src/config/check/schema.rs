@@ -38,8 +38,8 @@ enum Shape {
     Percent,
     Rate,
     Address,
-    /// A word that is supported, or one that will be.
-    OneOf(&'static [&'static str], &'static [&'static str]),
+    /// One of these words.
+    OneOf(&'static [&'static str]),
     Mapping(&'static [Field]),
     List(&'static [Field]),
     /// Text values under names of the operator's choice.
@@ -73,7 +73,7 @@ const fn ignored(name: &'static str) -> Field {
 
 const COUNT: Shape = Shape::Integer(0, 1_000_000_000_000);
 const SMALL: Shape = Shape::Integer(0, 1_000_000);
-const ROTATED: Shape = Shape::OneOf(&["monthly", "daily", "never"], &[]);
+const ROTATED: Shape = Shape::OneOf(&["monthly", "daily", "never"]);
 
 /// The whole file.
 const ROOT: &[Field] = &[
@@ -85,7 +85,7 @@ const ROOT: &[Field] = &[
     key("load_balancing", Shape::Mapping(LOAD_BALANCING)),
     key("retry", Shape::Mapping(RETRY)),
     key("models_cache", Shape::Mapping(MODELS_CACHE)),
-    key("error_compat", Shape::OneOf(&["openai", "gpt_api"], &[])),
+    key("error_compat", Shape::OneOf(&["openai", "gpt_api"])),
     key("effort_budgets", Shape::Mapping(EFFORT_BUDGETS)),
     key("thinking_format", THINKING),
     key("log", Shape::Mapping(LOG)),
@@ -136,10 +136,10 @@ const CORS: &[Field] = &[key("origins", Shape::Texts)];
 const UPSTREAM: &[Field] = &[
     required("name", Shape::Text),
     required("base_url", Shape::Text),
-    key("dialect", Shape::OneOf(&["openai", "anthropic", "gemini"], &[])),
-    key("responses", Shape::OneOf(&["native", "chat"], &[])),
+    key("dialect", Shape::OneOf(&["openai", "anthropic", "gemini"])),
+    key("responses", Shape::OneOf(&["native", "chat"])),
     key("api_key", Shape::Text),
-    key("auth", Shape::OneOf(&["own", "forward"], &[])),
+    key("auth", Shape::OneOf(&["own", "forward"])),
     key("model_match", Shape::Mapping(MODEL_MATCH)),
     key("models", Shape::TextMap),
     key("priority", SMALL),
@@ -164,13 +164,13 @@ const UPSTREAM: &[Field] = &[
 ];
 
 const THINKING: Shape =
-    Shape::OneOf(&["passthrough", "think_tag", "reasoning", "reasoning_content", "strip"], &[]);
+    Shape::OneOf(&["passthrough", "think_tag", "reasoning", "reasoning_content", "strip"]);
 
 const EFFORT_BUDGETS: &[Field] = &[key("low", EFFORT), key("medium", EFFORT), key("high", EFFORT)];
 const EFFORT: Shape = Shape::Integer(1, 1_000_000);
 
 const MODEL_MATCH: &[Field] =
-    &[key("type", Shape::OneOf(&["keyword", "exact", "prefix"], &[])), required("value", Shape::Texts)];
+    &[key("type", Shape::OneOf(&["keyword", "exact", "prefix"])), required("value", Shape::Texts)];
 
 const TIMEOUTS: &[Field] = &[
     key("connect", Shape::Duration),
@@ -211,12 +211,10 @@ const HEALTH_CHECK: &[Field] = &[
 const STRATEGIES: &[&str] =
     &["deterministic", "voting", "random", "round_robin", "least_in_flight", "failover", "least_connections"];
 
-const ROUTING: &[Field] = &[
-    key("strategy", Shape::OneOf(STRATEGIES, &[])),
-    key("priority_mode", Shape::OneOf(&["weight", "rank"], &[])),
-];
+const ROUTING: &[Field] =
+    &[key("strategy", Shape::OneOf(STRATEGIES)), key("priority_mode", Shape::OneOf(&["weight", "rank"]))];
 
-const LOAD_BALANCING: &[Field] = &[key("strategy", Shape::OneOf(STRATEGIES, &[]))];
+const LOAD_BALANCING: &[Field] = &[key("strategy", Shape::OneOf(STRATEGIES))];
 
 const RETRY: &[Field] = &[
     key("same_upstream", Shape::Integer(0, 100)),
@@ -231,9 +229,9 @@ const RETRY: &[Field] = &[
 const MODELS_CACHE: &[Field] = &[key("ttl", Shape::Duration), key("ttl_seconds", Shape::Seconds)];
 
 const LOG: &[Field] = &[
-    key("format", Shape::OneOf(&["text", "json"], &[])),
+    key("format", Shape::OneOf(&["text", "json"])),
     key("access", Shape::Bool),
-    key("access_format", Shape::OneOf(&["text", "json"], &[])),
+    key("access_format", Shape::OneOf(&["text", "json"])),
     key("dir", Shape::Text),
     key("size_max", Shape::Size),
     key("keep", Shape::Mapping(LOG_KEEP)),
@@ -259,7 +257,7 @@ const PLUGIN: &[Field] = &[
     key("allow", Shape::Mapping(ALLOW)),
 ];
 
-const POLICY: Shape = Shape::OneOf(&["reject", "skip"], &[]);
+const POLICY: Shape = Shape::OneOf(&["reject", "skip"]);
 
 /// `default`, and the hooks of the contract.
 const FAULTS: &[Field] = &[
@@ -280,7 +278,7 @@ const PLUGIN_MATCH: &[Field] = &[
     key("models", Shape::Texts),
     key("endpoints", Shape::Texts),
     key("keys", Shape::Texts),
-    key("streaming", Shape::OneOf(&["any", "only", "never"], &[])),
+    key("streaming", Shape::OneOf(&["any", "only", "never"])),
 ];
 
 const PLUGIN_LIMITS: &[Field] = &[
@@ -294,11 +292,8 @@ const PLUGIN_LIMITS: &[Field] = &[
 
 const INSTANCE: &[Field] = &[key("reuse", Shape::Mapping(REUSE))];
 
-const REUSE: &[Field] = &[
-    key("uses_max", COUNT),
-    key("memory_max", Shape::Size),
-    key("scope", Shape::OneOf(&["tenant", "any"], &[])),
-];
+const REUSE: &[Field] =
+    &[key("uses_max", COUNT), key("memory_max", Shape::Size), key("scope", Shape::OneOf(&["tenant", "any"]))];
 
 const ALLOW: &[Field] = &[
     key("http", Shape::Texts),
@@ -367,11 +362,11 @@ const MONEY: Shape = Shape::Number(0.0, 1e9);
 const AUDIT: &[Field] = &[
     key("enabled", Shape::Bool),
     key("path", Shape::Text),
-    key("bodies", Shape::OneOf(&["full", "none"], &[])),
+    key("bodies", Shape::OneOf(&["full", "none"])),
     key("body_max", Shape::Size),
     key("queue", COUNT),
     key("queue_bytes", Shape::Size),
-    key("on_full", Shape::OneOf(&["block", "drop"], &[])),
+    key("on_full", Shape::OneOf(&["block", "drop"])),
     key("rotate", ROTATED),
     key("retention", Shape::Duration),
     key("size_max", Shape::Size),
@@ -435,10 +430,6 @@ fn entry(field: &Field, key: &Key, value: &Node, problems: &mut Vec<Problem>) {
         return;
     }
     shape(&field.shape, key, value, problems);
-}
-
-fn not_yet(span: Span, what: &str) -> Problem {
-    Problem::error(span, format!("`{what}` is not supported yet")).help("remove it")
 }
 
 fn shape(shape: &Shape, key: &Key, node: &Node, problems: &mut Vec<Problem>) {
@@ -565,15 +556,7 @@ fn scalar(shape: &Shape, name: &str, node: &Node, problems: &mut Vec<Problem>) {
         Shape::Percent => values::percent(text).is_some(),
         Shape::Rate => values::rate(text).is_some(),
         Shape::Address => values::address(text).is_some(),
-        Shape::OneOf(now, soon) => {
-            if soon.contains(&text) {
-                problems.push(
-                    not_yet(node.span, &format!("{name}: {text}")).help(format!("use {}", either(now))),
-                );
-                return;
-            }
-            now.contains(&text)
-        }
+        Shape::OneOf(words) => words.contains(&text),
         Shape::State => {
             // What it is stays unsaid: there may be a password in it.
             if let Err(fault) = state::State::parse(text) {
@@ -613,7 +596,7 @@ fn help_for(shape: &Shape, scalar: &Scalar, problem: Problem) -> Problem {
         Shape::Bool | Shape::Integer(..) | Shape::Number(..) | Shape::Seconds if scalar.is_quoted => {
             problem.help("remove the quotes")
         }
-        Shape::OneOf(now, _) => match values::nearest(&scalar.text, now.iter().copied()) {
+        Shape::OneOf(words) => match values::nearest(&scalar.text, words.iter().copied()) {
             Some(word) if scalar.written.is_none() => problem.help(format!("did you mean `{word}`?")),
             Some(_) | None => problem,
         },
@@ -632,7 +615,7 @@ fn expected(shape: &Shape) -> String {
         Shape::Percent => "a percentage such as `20%`".to_owned(),
         Shape::Rate => "a rate such as `100/1m`, or `0` for none".to_owned(),
         Shape::Address => "an address and a port such as `127.0.0.1:8000`".to_owned(),
-        Shape::OneOf(now, _) => either(now),
+        Shape::OneOf(words) => either(words),
         Shape::State => "`memory` or the URL of a server".to_owned(),
         _ => "a text".to_owned(),
     }

@@ -42,11 +42,11 @@
 //! | [`route`] | model and prompt -> ranked upstreams; pure |
 //! | `limit` | what callers may use and have used: windows, budgets, places |
 //! | `auth`, `cors`, `headers`, `health`, `models`, `admin`, `tls` | what their names say |
-//! | `upstream` | one upstream: pool and connections; a `job` to be sent, the `reply` to it, and `dispatch`, the attempts of one request, with `commit`, up to where a stream may still be given up, and `hedge`, two at once; `breaker`, `keys`, `health` and `retries` say who may be asked at all |
+//! | `upstream` | one upstream: pool and connections; a `job` to be sent, its `translation` for one that speaks another dialect, the `reply` to it, and `dispatch`, the attempts of one request, with `commit`, up to where a stream may still be given up, and `hedge`, two at once; `breaker`, `keys`, `health` and `retries` say who may be asked at all |
 //! | `shared` | what several gateways share through one Redis server |
 //! | `plugin` | components: engine, instances, hooks, grants, faults; its page says more |
-//! | [`wire`] | dialects: endpoints, the JSON scanner, requests, answers, event streams; pure |
-//! | [`chat`] | the neutral vocabulary between dialects |
+//! | [`wire`] | dialects: endpoints, the JSON scanner, requests, answers, event streams, `convert` between them; pure |
+//! | [`chat`] | the hub: the neutral vocabulary between dialects |
 //! | [`config`] | text -> checked configuration, every problem at once; pure |
 //! | [`error`] | the one error of the request path |
 //! | `client_address` | where a client is behind trusted proxies; pure |
@@ -66,6 +66,16 @@
 //! **Bodies are spliced, not rebuilt.** One pass over a request's bytes validates them and notes where the few edits
 //! go that a configuration can ask for; what is sent upstream is the client's bytes around small inserts, without a
 //! copy. Answers and events are treated the same way, which is what keeps number text, key order and unknown fields.
+//!
+//! **What differs in dialect goes through one hub** ([`chat`]): each dialect is read into it and written from it, so that a
+//! further one costs its own words and no pairs. It is our vocabulary and no vendor's; what it has no word for rides along for the
+//! surface it came from. A request is put into an upstream's words for each attempt and then edited as a native one, so that what an
+//! operator configures is spliced in one place; a stream is watched in the upstream's words before it is converted, so that the
+//! commit point, usage and breakers know one grammar a dialect. What a target cannot say is a row of its table, and the code that
+//! leaves it out asks the table.
+//!
+//! **A vendor's proofs travel through foreign clients under the vendor's name.** Signatures of thinking are `SURFACE#value` to a client
+//! of another dialect, so that a conversation that moves between upstreams never shows one vendor another's.
 //!
 //! **The exchange drives its upstream connection.** An HTTP/1.1 connection has no task of its own: the task that serves
 //! the client polls it. Nothing is handed between tasks for each event, everything readable is joined before the

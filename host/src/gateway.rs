@@ -825,7 +825,9 @@ fn unknown_path_job(
 
 /// What a request asks for that has tokens, which a path that is passed on has not; the model is the client's.
 fn asked<'a>(job: &'a Job, model: &'a str) -> Option<Asked<'a>> {
-    let endpoint = job.endpoint?;
+    let is_counting =
+        |endpoint: &Endpoint| matches!(endpoint, Endpoint::CountMessageTokens | Endpoint::CountContentTokens);
+    let endpoint = job.endpoint.filter(|endpoint| !is_counting(endpoint))?;
     let request = match &job.payload {
         Payload::Json(request) => Some(request),
         Payload::Form { .. } | Payload::Opaque { .. } => None,

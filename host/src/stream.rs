@@ -25,9 +25,10 @@ use crate::upstream::InFlight;
 use crate::upstream::commit::Begun;
 use crate::upstream::leave::Verdict;
 use crate::upstream::reply::{Reply, ReplyContent, Source};
+use crate::wire::openai::frame;
 use crate::wire::openai::stream::{Ending, Opening};
 use crate::wire::relay::Relay;
-use crate::wire::{Dialect, error_event, sse};
+use crate::wire::{Dialect, Endpoint, error_event, sse};
 
 /// Pieces that are ready together are joined up to this size, in bytes.
 const JOIN_BYTES_MAX: usize = 16 << 10;
@@ -308,13 +309,18 @@ impl Reply {
 
 /// A whole answer as events: what can be told of it to a client that has a 200 already.
 fn whole_late_content(status: StatusCode, body: &[u8], exchange: &mut Exchange) -> Content {
-    let answer = sse::encode(None, body);
-    if status.is_success() {
-        return Content::Whole(VecDeque::from([answer, sse::encode(None, b"[DONE]")]));
+    if !status.is_success() {
+        let message = format!("the upstream answered with status {}", status.as_u16());
+        exchange.fail(Error::new(ErrorKind::UpstreamInvalid, message));
+        let name = (exchange.dialect == Dialect::Anthropic).then_some("error");
+        return Content::Whole(VecDeque::from([sse::encode(name, body)]));
     }
-    let message = format!("the upstream answered with status {}", status.as_u16());
-    exchange.fail(Error::new(ErrorKind::UpstreamInvalid, message));
-    Content::Whole(VecDeque::from([answer]))
+    let framed =
+        Endpoint::labelled(exchange.endpoint).and_then(|endpoint| frame::events(endpoint, body, true));
+    Content::Whole(match framed {
+        Some(events) => VecDeque::from([events]),
+        None => VecDeque::from([sse::encode(None, body), sse::encode(None, b"[DONE]")]),
+    })
 }
 
 fn own_late_content(

@@ -286,6 +286,7 @@ impl Job {
         }
         let dialect = upstream.settings.dialect;
         if edits.translation.is_some() {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             let others = Dialect::ALL.into_iter().filter(|other| *other != dialect);
             others.for_each(|other| headers::strip(&mut headers, |name| other.owns_header(name)));
         }

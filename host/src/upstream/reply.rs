@@ -122,10 +122,18 @@ pub(super) async fn read(
         Some(rules) => match document(source, &rules, job.holds_answer || translation.is_some(), idle).await?
         {
             Read::Answer(ReplyContent::Whole(answer)) => {
-                let answer = match translation {
-                    Some(translation) => translation.whole(answer)?,
-                    None => answer,
+                let Some(translation) = translation else {
+                    return Ok((status, headers, ReplyContent::Whole(answer)));
                 };
+                let answer = translation.whole(answer)?;
+                // Who asked for a stream can read no other answer; plugins that want to see this one get it whole.
+                if job.is_stream()
+                    && !job.holds_answer
+                    && let Some(events) = translation.events_of(&answer)
+                {
+                    headers.extend(headers::event_stream());
+                    return Ok((status, headers, ReplyContent::Held(events)));
+                }
                 return Ok((status, headers, ReplyContent::Whole(answer)));
             }
             Read::Answer(content) => return Ok((status, headers, content)),
@@ -134,9 +142,9 @@ pub(super) async fn read(
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let Failure { status, body } = failure;
-    let body = match translation {
+    let (status, body) = match translation {
         Some(translation) => translation.failure(status, &body),
-        None => body,
+        None => (status, body),
     };
     Ok((status, headers, ReplyContent::Held(body)))
 }

@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::upstream::Upstream;
 use crate::wire::convert::{self, Asked, EffortBudgets, StreamConverter, Terms, other};
 use crate::wire::openai::answer::Answer;
+use crate::wire::openai::frame;
 use crate::wire::request::{self, Edits, InPath, Request};
 use crate::wire::{Dialect, Endpoint, Surface};
 
@@ -17,6 +18,11 @@ use crate::wire::{Dialect, Endpoint, Surface};
 ///
 /// Source: the default of an earlier converter that users come from.
 const MAX_TOKENS_DEFAULT: u64 = 32_000;
+
+/// The status of Anthropic's own for a service that has too much to do.
+///
+/// Source: Anthropic, API reference, "Errors", seen 2026-11.
+const OVERLOADED: u16 = 529;
 
 /// Names what of a request the upstream's dialect could not say, so that it was left out or said otherwise.
 const X_DROPPED: HeaderName = HeaderName::from_static("x-witgate-dropped");
@@ -120,10 +126,17 @@ impl Translation {
         Ok(Answer { segments: vec![body], facts: answer.facts })
     }
 
-    /// An error that the upstream answered with, in the client's words.
-    pub(super) fn failure(&self, status: StatusCode, body: &[u8]) -> Bytes {
+    /// The stream that a whole answer in the client's words would have been.
+    pub(super) fn events_of(&self, answer: &Answer) -> Option<Bytes> {
+        frame::events(self.client, &answer.body(), self.asked.asks_usage)
+    }
+
+    /// An error that the upstream answered with, in the client's words, and with a status that its vendor has.
+    pub(super) fn failure(&self, status: StatusCode, body: &[u8]) -> (StatusCode, Bytes) {
         let error = convert::decode_error(self.endpoint.dialect(), status, body);
-        convert::encode_error(self.client.dialect(), &error)
+        let is_foreign = status.as_u16() == OVERLOADED && self.client.dialect() != Dialect::Anthropic;
+        let status = if is_foreign { StatusCode::SERVICE_UNAVAILABLE } else { status };
+        (status, convert::encode_error(self.client.dialect(), &error))
     }
 }
 

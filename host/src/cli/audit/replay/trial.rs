@@ -24,6 +24,7 @@ use crate::config::secret::is_credential;
 use crate::config::{self, Config, Origin, Overrides, Target, UpstreamTls};
 use crate::headers::{Kind, is_reserved};
 use crate::wire::openai::disassemble::stream_of;
+use crate::wire::{Dialect, Endpoint};
 
 /// What stands for a header's value that is not shown.
 const HIDDEN: &str = "***";
@@ -127,7 +128,7 @@ async fn run(
 ) -> Result<Run, String> {
     let upstream = listen().await?;
     let base = format!("http://{}/v1", address(&upstream)?);
-    redirect(&mut config, &base)?;
+    redirect(&mut config, &base, stored.endpoint.map_or(Dialect::OpenAi, Endpoint::dialect))?;
     let seen = Arc::new(Mutex::new(None));
     let serving = tokio::spawn(serve(upstream, reply.clone(), seen.clone()));
     let target = stored.target.parse().map_err(|error| format!("the path `{}`: {error}", stored.target))?;
@@ -150,11 +151,12 @@ async fn run(
     Ok(Run { request, status, answer })
 }
 
-/// Sends everything to one place, once, and records nothing.
-fn redirect(config: &mut Config, base: &str) -> Result<(), String> {
+/// Sends everything to one place that speaks as the client does, whose answer is what was recorded; once, and records nothing.
+fn redirect(config: &mut Config, base: &str, dialect: Dialect) -> Result<(), String> {
     let base: http::Uri = base.parse().map_err(|error| format!("`{base}`: {error}"))?;
     for upstream in &mut config.upstreams {
         upstream.target = Target::Http(base.clone());
+        (upstream.dialect, upstream.has_responses) = (dialect, true);
         upstream.api_key = None;
         upstream.api_keys.clear();
         upstream.forwards_caller_key = false;

@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 use crate::chat::Prompt;
 use crate::error::{Error, Result};
-use crate::wire::Endpoint;
 use crate::wire::json::{Kind, Scanner, Span};
+use crate::wire::{Dialect, Endpoint};
 use reader::{Reader, kind_name};
 
 pub use edit::Edits;
@@ -32,8 +32,11 @@ pub struct Request {
     asks_usage: bool,
     /// Every top-level member, in order, repeated ones too.
     members: Vec<Member>,
+    /// The texts of instructions that stand apart from the conversation.
+    instructions: Vec<Span>,
     /// The texts that may identify the conversation, in order.
     pieces: Vec<Piece>,
+    in_path: Option<InPath>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,26 +65,32 @@ enum Speaker {
     Other,
 }
 
-/// Reads and checks the body of a request to `endpoint`; Google's have a part of it in their path.
+/// Reads and checks the body of a request to `endpoint`; Google's have a part of it in their path. Without a path, their
+/// model is the body's `model`, and they are no streams.
 ///
 /// # Errors
 ///
 /// `InvalidRequest`: not JSON (the message has line and column), or a field is missing or of a wrong type (`param`
 /// names it).
 pub fn decode(endpoint: Endpoint, body: Bytes, in_path: Option<InPath>) -> Result<Request> {
-    let _ = in_path;
     let mut reader = Reader::new(endpoint);
     reader.document(&body)?;
-    let Some(model) = reader.model else {
+    let is_in_path = endpoint.dialect() == Dialect::Gemini;
+    let from_member = || reader.model.as_deref().map(InPath::of_member);
+    let in_path = if is_in_path { in_path.or_else(from_member) } else { None };
+    let Some(model) = in_path.as_ref().map(|path| path.model.clone()).or(reader.model) else {
         return Err(Error::invalid("model", "`model` is missing, name the model to use"));
     };
     let request = Request {
         endpoint,
         model,
-        is_stream: reader.is_stream,
-        asks_usage: reader.asks_usage,
+        is_stream: in_path.as_ref().map_or(reader.is_stream, |path| path.is_stream),
+        // The streams of the others always tell it.
+        asks_usage: reader.asks_usage || endpoint.dialect() != Dialect::OpenAi,
         members: reader.members,
+        instructions: reader.instructions,
         pieces: reader.pieces,
+        in_path,
         body,
     };
     request.check_required()?;
@@ -104,22 +113,35 @@ impl Request {
         self.is_stream
     }
 
-    /// Whether the client wants the usage of a stream: `stream_options.include_usage` is true.
+    /// What the path of the request said; only Google's endpoints have it.
+    pub fn in_path(&self) -> Option<&InPath> {
+        self.in_path.as_ref()
+    }
+
+    /// Reads another body in place of this request's, with the same endpoint and path.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`].
+    pub fn again(&self, body: Bytes) -> Result<Self> {
+        decode(self.endpoint, body, self.in_path.clone())
+    }
+
+    /// Whether the client wants the usage of a stream: `stream_options.include_usage` is true, or it is of a dialect whose
+    /// streams always tell.
     pub fn asks_usage(&self) -> bool {
         self.asks_usage
     }
 
     /// The most tokens that the answer may have, if the request bounds it: what it says for each choice, for all of them.
     pub fn output_max(&self) -> Option<u64> {
-        let number = |name: &&str| {
-            let member = self.last(name).filter(|member| member.kind == Kind::Number)?;
-            let text = std::str::from_utf8(&self.body[member.value.clone()]).ok()?;
-            // What has a fraction or an exponent is taken as its whole part.
-            text.parse().ok().or_else(|| text.parse().ok().map(|number: f64| number as u64))
-        };
-        let each: u64 =
-            ["max_completion_tokens", "max_tokens", "max_output_tokens"].iter().find_map(number)?;
-        let choices: u64 = ["n", "best_of"].iter().filter_map(number).max().unwrap_or(1);
+        const CAPS: [&str; 4] =
+            ["max_completion_tokens", "max_tokens", "max_output_tokens", "maxOutputTokens"];
+        const CHOICES: [&str; 4] = ["n", "best_of", "candidateCount", "candidate_count"];
+        let members = self.bounding_members();
+        let number = |name: &&str| number(&self.body[self.last_of(&members, name)?.value.clone()]);
+        let each: u64 = CAPS.iter().find_map(number)?;
+        let choices: u64 = CHOICES.iter().filter_map(number).max().unwrap_or(1);
         Some(each.saturating_mul(choices.max(1)))
     }
 
@@ -136,6 +158,17 @@ impl Request {
                 self.push_opening(&mut prefix);
             }
             Endpoint::Completions => prefix.extend(self.completion_anchor()),
+            Endpoint::Messages
+            | Endpoint::CountMessageTokens
+            | Endpoint::GenerateContent
+            | Endpoint::CountContentTokens => {
+                self.push_values(&["tools"], &mut prefix);
+                prefix.extend(self.instructions.iter().map(|text| text.canonical(&self.body)));
+                self.push_opening(&mut prefix);
+                self.push_values(GENERATE_CONTENT_REQUEST, &mut prefix);
+            }
+            Endpoint::EmbedContent => self.push_values(&["content"], &mut prefix),
+            Endpoint::BatchEmbedContents => self.push_values(&["requests"], &mut prefix),
             _ => self.push_values(INPUT_NAMES, &mut prefix),
         }
         let users = if with_users { self.users() } else { Vec::new() };
@@ -160,11 +193,46 @@ impl Request {
 
     /// The member that counts when a name is repeated: the last, as in every reader of JSON.
     fn last(&self, name: &str) -> Option<&Member> {
-        self.members.iter().rfind(|member| member.name.is(&self.body, name))
+        self.last_of(&self.members, name)
+    }
+
+    fn last_of<'a>(&self, members: &'a [Member], name: &str) -> Option<&'a Member> {
+        members.iter().rfind(|member| member.name.is(&self.body, name))
     }
 
     fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Member> {
         self.members.iter().filter(move |member| member.name.is(&self.body, name))
+    }
+
+    /// The members among which those that bound the answer are, in order; in Google's requests they have an object of their
+    /// own, and should there be several, their members are taken together.
+    fn bounding_members(&self) -> Cow<'_, [Member]> {
+        if self.endpoint.dialect() != Dialect::Gemini {
+            return Cow::Borrowed(&self.members);
+        }
+        let configs = self.objects(GENERATION_CONFIG);
+        Cow::Owned(configs.flat_map(|config| self.members_of(&config.value)).collect())
+    }
+
+    /// The top-level members of these names that are objects.
+    fn objects(&self, names: &'static [&'static str]) -> impl DoubleEndedIterator<Item = &Member> {
+        let is_named = move |member: &Member| names.iter().any(|name| member.name.is(&self.body, name));
+        self.members.iter().filter(move |member| member.kind == Kind::Object && is_named(member))
+    }
+
+    /// The members of the value at `range`, in order, repeated ones too; none if it is no object.
+    fn members_of(&self, range: &Range<usize>) -> Vec<Member> {
+        let mut members = Vec::new();
+        let mut scanner = Scanner::new(&self.body[range.clone()]);
+        let scanned = scanner.members(|scanner, name| {
+            let kind = scanner.peek()?;
+            let value = scanner.skip()?;
+            let value = range.start + value.start..range.start + value.end;
+            members.push(Member { name: name.span().shifted(range.start), kind, value, text: None });
+            Ok(())
+        });
+        debug_assert!(scanned.is_ok(), "it has been read before");
+        members
     }
 
     /// Appends the values of some members: strings in canonical form, others as they are written.
@@ -235,10 +303,17 @@ const INPUT_NAMES: &[&str] = &[
     "text_2",
 ];
 
+/// Where Google's requests have the bounds of the answer; as JSON of protocol buffers, in two spellings.
+const GENERATION_CONFIG: &[&str] = &["generationConfig", "generation_config"];
+
+/// What Google's countTokens may have in place of a conversation: a whole request.
+const GENERATE_CONTENT_REQUEST: &[&str] = &["generateContentRequest", "generate_content_request"];
+
 /// The members a request must have; of those in one group, any.
 ///
 /// Source: OpenAI, API reference, request bodies; vLLM, OpenAI-compatible server, for rerank, score, classify, and
-/// for `messages` in place of `input`.
+/// for `messages` in place of `input`; Anthropic, API reference, Messages, where `max_tokens` is left to the upstream;
+/// Google, Gemini API reference, models; seen 2026-11.
 fn required(endpoint: Endpoint) -> &'static [&'static [&'static str]] {
     match endpoint {
         Endpoint::ChatCompletions => &[&["messages"]],
@@ -249,16 +324,17 @@ fn required(endpoint: Endpoint) -> &'static [&'static [&'static str]] {
         Endpoint::ImagesGenerations => &[&["prompt"]],
         Endpoint::Rerank => &[&["query"], &["documents"]],
         Endpoint::Score => &[&["text_1", "queries"], &["text_2", "documents", "items"]],
+        Endpoint::Messages | Endpoint::CountMessageTokens => &[&["messages"]],
+        Endpoint::GenerateContent => &[&["contents"]],
+        Endpoint::CountContentTokens => {
+            &[&["contents", "generateContentRequest", "generate_content_request"]]
+        }
+        Endpoint::EmbedContent => &[&["content"]],
+        Endpoint::BatchEmbedContents => &[&["requests"]],
         Endpoint::AudioTranscriptions
         | Endpoint::AudioTranslations
         | Endpoint::ImagesEdits
         | Endpoint::ImagesVariations
-        | Endpoint::Messages
-        | Endpoint::CountMessageTokens
-        | Endpoint::GenerateContent
-        | Endpoint::CountContentTokens
-        | Endpoint::EmbedContent
-        | Endpoint::BatchEmbedContents
         | Endpoint::Models
         | Endpoint::Model => &[],
     }
@@ -274,6 +350,18 @@ fn first_prompt(value: &[u8]) -> Cow<'_, [u8]> {
         }
         _ => Cow::Borrowed(value),
     }
+}
+
+/// Reads a number, which JSON of protocol buffers may have in quotes; what has a fraction or an exponent is taken as its
+/// whole part.
+fn number(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?;
+    // Quoted words that are no numbers, and literals, do not begin like one; `nan` would be one to `f64`.
+    let digits = text.trim_matches('"');
+    if !digits.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok().or_else(|| digits.parse().ok().map(|number: f64| number as u64))
 }
 
 #[cfg(test)]

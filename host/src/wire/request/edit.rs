@@ -6,10 +6,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Member, Request, clean};
+use super::path::PREFIX;
+use super::{GENERATE_CONTENT_REQUEST, GENERATION_CONFIG, Member, Request, clean};
 use crate::config::Clean;
-use crate::wire::Endpoint;
 use crate::wire::json::{Kind, Scanner, Text, quote};
+use crate::wire::{Dialect, Endpoint};
 
 /// What the configuration asks to change in a request on its way to one upstream.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,17 +39,40 @@ pub(super) struct Splice {
 /// Members that the request lacks: the name, and the value as JSON text.
 type Added<'a> = Vec<(&'a str, Vec<u8>)>;
 
+/// What requests call the things that the configuration bounds; of several names the first is given to what is added.
+struct Vocabulary {
+    /// Stop words.
+    stop: &'static [&'static str],
+    /// The most tokens of an answer: bounds that count side by side, each in its spellings.
+    caps: &'static [&'static [&'static str]],
+}
+
+/// The vocabulary of an endpoint whose answers are bounded.
+fn vocabulary(endpoint: Endpoint) -> Option<Vocabulary> {
+    Some(match endpoint {
+        Endpoint::ChatCompletions | Endpoint::Completions => {
+            Vocabulary { stop: &["stop"], caps: &[&["max_tokens"], &["max_completion_tokens"]] }
+        }
+        Endpoint::Messages => Vocabulary { stop: &["stop_sequences"], caps: &[&["max_tokens"]] },
+        Endpoint::GenerateContent => Vocabulary {
+            stop: &["stopSequences", "stop_sequences"],
+            caps: &[&["maxOutputTokens", "max_output_tokens"]],
+        },
+        _ => return None,
+    })
+}
+
 impl Request {
     /// Returns the body as one upstream gets it, in segments: the client's bytes with the edits between them.
     ///
-    /// Without edits that is the body itself.
+    /// Without edits that is the body itself. The model of Google's endpoints is in their path, and here only where the
+    /// body repeats it; what only counts tokens gets no members that it lacks, as the answer is not the upstream's to bound.
     pub fn encode(&self, edits: &Edits<'_>) -> Vec<Bytes> {
         let mut splices = Vec::new();
         let mut added = Vec::new();
         self.edit_model(edits, &mut splices);
+        self.edit_bounds(edits, &mut splices, &mut added);
         if matches!(self.endpoint, Endpoint::ChatCompletions | Endpoint::Completions) {
-            self.edit_stop(edits, &mut splices, &mut added);
-            self.edit_caps(edits, &mut splices, &mut added);
             self.edit_usage(edits, &mut splices, &mut added);
         }
         if self.endpoint == Endpoint::ChatCompletions
@@ -57,11 +81,7 @@ impl Request {
         {
             splices.extend(clean::splices(&self.body, messages.value.clone(), edits.clean));
         }
-        for (name, value) in edits.extra_body {
-            if self.last(name).is_none() && added.iter().all(|(known, _)| known != name) {
-                added.push((name, value.as_bytes().into()));
-            }
-        }
+        self.add_extra(edits, &mut added);
         if let Some(last) = self.members.last().filter(|_| !added.is_empty()) {
             splices.push(Splice { range: last.value.end..last.value.end, text: written(&added) });
         }
@@ -72,54 +92,184 @@ impl Request {
         let Some(model) = edits.model.filter(|model| *model != self.model) else {
             return;
         };
-        for member in self.all("model") {
-            splices.push(Splice { range: member.value.clone(), text: quoted(model) });
+        let mut splice = |member: &Member| {
+            let text = match self.endpoint.dialect() {
+                Dialect::OpenAi | Dialect::Anthropic => Some(quoted(model)),
+                Dialect::Gemini => self.with_prefix(member, model),
+            };
+            splices.extend(text.map(|text| Splice { range: member.value.clone(), text }));
+        };
+        self.all("model").for_each(&mut splice);
+        for object in self.inner_requests() {
+            let members = self.members_of(&object);
+            members.iter().filter(|member| member.name.is(&self.body, "model")).for_each(&mut splice);
         }
     }
 
-    fn edit_stop(&self, edits: &Edits<'_>, splices: &mut Vec<Splice>, added: &mut Added<'_>) {
+    /// Writes a model's name as Google's bodies have it in place of the one that is there; none if that is no text.
+    fn with_prefix(&self, member: &Member, model: &str) -> Option<Vec<u8>> {
+        let name = Scanner::new(&self.body[member.value.clone()]).string().ok()?.decode();
+        let prefix = if name.starts_with(PREFIX) { PREFIX } else { "" };
+        Some(quoted(&format!("{prefix}{model}")))
+    }
+
+    /// Where requests stand within Google's that hold whole ones.
+    fn inner_requests(&self) -> Vec<Range<usize>> {
+        match self.endpoint {
+            Endpoint::CountContentTokens => {
+                self.objects(GENERATE_CONTENT_REQUEST).map(|member| member.value.clone()).collect()
+            }
+            Endpoint::BatchEmbedContents => {
+                self.all("requests").flat_map(|list| self.elements(list)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Where the elements of a member stand; none if it is no array.
+    fn elements(&self, member: &Member) -> Vec<Range<usize>> {
+        let mut elements = Vec::new();
+        if member.kind == Kind::Array {
+            let at = member.value.start;
+            let scanned = Scanner::new(&self.body[member.value.clone()]).array(|scanner| {
+                let range = scanner.skip()?;
+                elements.push(at + range.start..at + range.end);
+                Ok(())
+            });
+            debug_assert!(scanned.is_ok(), "it has been read before");
+        }
+        elements
+    }
+
+    /// Edits what bounds the answer, where the endpoint's requests have it.
+    fn edit_bounds(&self, edits: &Edits<'_>, splices: &mut Vec<Splice>, added: &mut Added<'_>) {
+        let Some(names) = vocabulary(self.endpoint) else {
+            return;
+        };
+        if edits.stop.is_empty() && edits.max_tokens.is_none() {
+            return;
+        }
+        let members = self.bounding_members();
+        let mut lacking = Vec::new();
+        self.edit_stop(edits, &names, &members, splices, &mut lacking);
+        self.edit_caps(edits, &names, &members, splices, &mut lacking);
+        if self.endpoint == Endpoint::GenerateContent {
+            self.add_to_config(&lacking, splices, added);
+        } else {
+            added.extend(lacking);
+        }
+    }
+
+    fn edit_stop(
+        &self,
+        edits: &Edits<'_>,
+        names: &Vocabulary,
+        members: &[Member],
+        splices: &mut Vec<Splice>,
+        lacking: &mut Added<'static>,
+    ) {
         if edits.stop.is_empty() {
             return;
         }
-        let member = self.last("stop");
-        let own = member.map_or_else(Vec::new, |member| words(&self.body[member.value.clone()]));
+        let found: Vec<&Member> = names.stop.iter().filter_map(|name| self.last_of(members, name)).collect();
+        let own = found.iter().flat_map(|member| words(&self.body[member.value.clone()]));
         let configured = edits.stop.iter().map(|word| (Cow::Borrowed(&**word), Cow::Owned(quoted(word))));
         // The client decides how many there are, so each is looked up and not compared with all before it.
         let mut known = HashSet::new();
         let is_new = |(word, literal)| known.insert(word).then_some(literal);
         let literals: Vec<Cow<'_, [u8]>> = configured.chain(own).filter_map(is_new).collect();
         let text = [b"[", &literals.join(&b',')[..], b"]"].concat();
-        match member {
-            Some(member) => splices.push(Splice { range: member.value.clone(), text }),
-            None => added.push(("stop", text)),
+        if found.is_empty() {
+            lacking.push((names.stop[0], text));
+            return;
         }
+        splices.extend(found.iter().map(|member| Splice { range: member.value.clone(), text: text.clone() }));
     }
 
-    fn edit_caps(&self, edits: &Edits<'_>, splices: &mut Vec<Splice>, added: &mut Added<'_>) {
+    fn edit_caps(
+        &self,
+        edits: &Edits<'_>,
+        names: &Vocabulary,
+        members: &[Member],
+        splices: &mut Vec<Splice>,
+        lacking: &mut Added<'static>,
+    ) {
         let Some(cap) = edits.max_tokens else {
             return;
         };
         let text = cap.to_string().into_bytes();
         let mut is_bounded = false;
-        for name in ["max_tokens", "max_completion_tokens"] {
-            is_bounded |= self.last(name).is_some_and(|member| member.kind == Kind::Number);
-            for member in self.all(name).filter(|member| self.exceeds(member, cap)) {
+        for name in names.caps.iter().copied().flatten() {
+            let is_bound = |member: &Member| matches!(member.kind, Kind::Number | Kind::String);
+            is_bounded |= self.last_of(members, name).is_some_and(is_bound);
+            let named = members.iter().filter(|member| member.name.is(&self.body, name));
+            for member in named.filter(|member| self.exceeds(member, cap)) {
                 splices.push(Splice { range: member.value.clone(), text: text.clone() });
             }
         }
         if is_bounded {
             return;
         }
-        match self.last("max_tokens") {
+        let spellings = names.caps[0];
+        match spellings.iter().find_map(|name| self.last_of(members, name)) {
             Some(null) => splices.push(Splice { range: null.value.clone(), text }),
-            None => added.push(("max_tokens", text)),
+            None => lacking.push((spellings[0], text)),
         }
+    }
+
+    /// Puts members that Google's requests lack into the object for them, which is added where there is none.
+    fn add_to_config(&self, lacking: &Added<'_>, splices: &mut Vec<Splice>, added: &mut Added<'_>) {
+        if lacking.is_empty() {
+            return;
+        }
+        let text = written(lacking);
+        // After the comma that is before each.
+        let whole = || [b"{", &text[1..], b"}"].concat();
+        if let Some(config) = self.objects(GENERATION_CONFIG).next_back() {
+            let last = self.members_of(&config.value).last().map(|last| last.value.end);
+            let (at, text) = last.map_or((config.value.start + 1, &text[1..]), |end| (end, &text[..]));
+            splices.push(Splice { range: at..at, text: text.to_vec() });
+        } else if let Some(null) = GENERATION_CONFIG.iter().find_map(|name| self.last(name)) {
+            splices.push(Splice { range: null.value.clone(), text: whole() });
+        } else {
+            added.push((GENERATION_CONFIG[0], whole()));
+        }
+    }
+
+    fn add_extra<'a>(&self, edits: &Edits<'a>, added: &mut Added<'a>) {
+        if matches!(self.endpoint, Endpoint::CountMessageTokens | Endpoint::CountContentTokens) {
+            return;
+        }
+        for (name, value) in edits.extra_body {
+            if !self.has(name) && added.iter().all(|(known, _)| !self.is_same(known, name)) {
+                added.push((name, value.as_bytes().into()));
+            }
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        match self.endpoint.dialect() {
+            Dialect::OpenAi | Dialect::Anthropic => self.last(name).is_some(),
+            Dialect::Gemini => {
+                self.members.iter().any(|member| self.is_same(&member.name.decode(&self.body), name))
+            }
+        }
+    }
+
+    /// Whether two names are of one member; JSON of protocol buffers has each in two spellings, `a_b` and `aB`.
+    fn is_same(&self, one: &str, other: &str) -> bool {
+        let letters = |name: &str| {
+            let name: Vec<u8> = name.bytes().filter(|byte| *byte != b'_').collect();
+            name.to_ascii_lowercase()
+        };
+        one == other || self.endpoint.dialect() == Dialect::Gemini && letters(one) == letters(other)
     }
 
     fn exceeds(&self, member: &Member, cap: u64) -> bool {
         let Ok(text) = std::str::from_utf8(&self.body[member.value.clone()]) else {
             return false;
         };
+        let text = text.trim_matches('"');
         // What is too long for a `u64`, or has a fraction or an exponent, is compared as it would be rounded.
         text.parse::<u64>()
             .map_or_else(|_| text.parse().is_ok_and(|number: f64| number > cap as f64), |n| n > cap)

@@ -276,11 +276,16 @@ impl Endpoint {
         let request: Value =
             serde_json::from_slice(body).map_err(|error| format!("request is not JSON: {error}"))?;
         // Each is a key that only this endpoint requires.
-        let known =
-            [("messages", Self::ChatCompletions), ("prompt", Self::Completions), ("input", Self::Embeddings)];
+        let known = [
+            ("messages", Self::ChatCompletions),
+            ("contents", Self::GenerateContent),
+            ("prompt", Self::Completions),
+            ("input", Self::Embeddings),
+        ];
         let found = known.into_iter().find(|(key, _)| request.get(key).is_some());
         found.map(|(_, endpoint)| endpoint).ok_or_else(|| {
-            "request has none of `messages`, `prompt` and `input`; give the body of a chat, completion or embedding"
+            "request has none of `messages`, `contents`, `prompt` and `input`; give the body of a chat, completion or \
+             embedding"
                 .to_owned()
         })
     }
@@ -535,6 +540,7 @@ mod tests {
     #[test]
     fn the_endpoint_is_guessed_from_the_keys() {
         assert_eq!(Endpoint::guess(br#"{"model":"m","messages":[]}"#), Ok(Endpoint::ChatCompletions));
+        assert_eq!(Endpoint::guess(br#"{"model":"m","contents":[]}"#), Ok(Endpoint::GenerateContent));
         assert_eq!(Endpoint::guess(br#"{"model":"m","prompt":"p"}"#), Ok(Endpoint::Completions));
         assert_eq!(Endpoint::guess(br#"{"model":"m","input":"i"}"#), Ok(Endpoint::Embeddings));
         assert!(Endpoint::guess(br#"{"model":"m"}"#).is_err());

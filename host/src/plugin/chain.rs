@@ -72,6 +72,8 @@ pub(crate) struct View {
     pub(crate) attempt: u32,
     pub(crate) upstream: Option<Arc<str>>,
     pub(crate) usage: Option<crate::chat::Usage>,
+    /// What the path of the client's request said, which no document has.
+    pub(crate) in_path: Option<request::InPath>,
     /// The request that the plugins made of it, if they edited it.
     pub(crate) request: Option<request::Request>,
 }
@@ -277,7 +279,7 @@ impl Chain {
             let outcome = call_hook!(link, OnRequest, on_request.call_handle, call, read_on_request);
             // What is no request is a fault of the plugin that made it so.
             let checked = match outcome {
-                Ok(Ok(Step::Next)) => check_request(&call, &mut view.request),
+                Ok(Ok(Step::Next)) => check_request(&call, view),
                 _ => Ok(()),
             };
             let stopped = match checked {
@@ -603,7 +605,17 @@ impl View {
         headers: HeaderMap,
         document: Option<Document>,
     ) -> Self {
-        Self { facts, model, headers, document, attempt: 0, upstream: None, usage: None, request: None }
+        Self {
+            facts,
+            model,
+            headers,
+            document,
+            attempt: 0,
+            upstream: None,
+            usage: None,
+            in_path: None,
+            request: None,
+        }
     }
 
     /// The message as one hook after another sees it.
@@ -645,18 +657,18 @@ impl Edited {
 }
 
 /// Makes sure that what a plugin made of a request is one.
-fn check_request(call: &Call, request: &mut Option<request::Request>) -> Result<(), Fault> {
+fn check_request(call: &Call, view: &mut View) -> Result<(), Fault> {
     let Some((endpoint, document)) =
         call.facts.endpoint.zip(call.document.as_ref()).filter(|_| call.has_edited_document())
     else {
         return Ok(());
     };
-    let made = request::decode(endpoint, document.bytes().clone(), None)
+    let made = request::decode(endpoint, document.bytes().clone(), view.in_path.clone())
         .map_err(|error| Fault::invalid(format!("it made a request that is not valid: {}", error.message)))?;
     if made.is_stream() != call.facts.is_stream {
         return Err(Fault::invalid("it changed whether the answer is streamed (`stream`)"));
     }
-    *request = Some(made);
+    view.request = Some(made);
     Ok(())
 }
 

@@ -499,6 +499,11 @@ impl Span {
         self.start..self.end
     }
 
+    /// The same of a document that has `by` bytes before the one it was read from.
+    pub fn shifted(self, by: usize) -> Self {
+        Self { start: self.start + by, end: self.end + by, ..self }
+    }
+
     /// Whether it means `plain`; `document` is the one it was read from.
     pub fn is(&self, document: &[u8], plain: &str) -> bool {
         match self.escapes {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::Splice;
+use super::edit::Splice;
 use crate::config::Clean;
 use crate::wire::json::{Kind, Scanner, SyntaxError, Text, quote};
 

@@ -1,0 +1,546 @@
+//! The operator's edits of a request, as splices of its bytes.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::path::PREFIX;
+use super::{GENERATE_CONTENT_REQUEST, GENERATION_CONFIG, Member, Request, clean};
+use crate::config::Clean;
+use crate::wire::json::{Kind, Scanner, Text, quote};
+use crate::wire::{Dialect, Endpoint};
+
+/// What the configuration asks to change in a request on its way to one upstream.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Edits<'a> {
+    /// The name that the upstream knows the model by.
+    pub model: Option<&'a str>,
+    /// Stop words to put before the request's own.
+    pub stop: &'a [String],
+    /// Upper bound of `max_tokens` and `max_completion_tokens`.
+    pub max_tokens: Option<u64>,
+    /// Members for requests that lack them: the name, and the value as JSON text.
+    pub extra_body: &'a [(String, String)],
+    /// Whether streams are made to end with usage.
+    pub include_usage: bool,
+    /// How chat messages are tidied.
+    pub clean: Clean,
+}
+
+/// A part of the body and what takes its place.
+#[derive(Debug)]
+pub(super) struct Splice {
+    pub(super) range: Range<usize>,
+    pub(super) text: Vec<u8>,
+}
+
+/// Members that the request lacks: the name, and the value as JSON text.
+type Added<'a> = Vec<(&'a str, Vec<u8>)>;
+
+/// What requests call the things that the configuration bounds; of several names the first is given to what is added.
+struct Vocabulary {
+    /// Stop words.
+    stop: &'static [&'static str],
+    /// The most tokens of an answer: bounds that count side by side, each in its spellings.
+    caps: &'static [&'static [&'static str]],
+}
+
+/// The vocabulary of an endpoint whose answers are bounded.
+fn vocabulary(endpoint: Endpoint) -> Option<Vocabulary> {
+    Some(match endpoint {
+        Endpoint::ChatCompletions | Endpoint::Completions => {
+            Vocabulary { stop: &["stop"], caps: &[&["max_tokens"], &["max_completion_tokens"]] }
+        }
+        Endpoint::Messages => Vocabulary { stop: &["stop_sequences"], caps: &[&["max_tokens"]] },
+        Endpoint::GenerateContent => Vocabulary {
+            stop: &["stopSequences", "stop_sequences"],
+            caps: &[&["maxOutputTokens", "max_output_tokens"]],
+        },
+        _ => return None,
+    })
+}
+
+impl Request {
+    /// Returns the body as one upstream gets it, in segments: the client's bytes with the edits between them.
+    ///
+    /// Without edits that is the body itself. The model of Google's endpoints is in their path, and here only where the
+    /// body repeats it; what only counts tokens gets no members that it lacks, as the answer is not the upstream's to bound.
+    pub fn encode(&self, edits: &Edits<'_>) -> Vec<Bytes> {
+        let mut splices = Vec::new();
+        let mut added = Vec::new();
+        self.edit_model(edits, &mut splices);
+        self.edit_bounds(edits, &mut splices, &mut added);
+        if matches!(self.endpoint, Endpoint::ChatCompletions | Endpoint::Completions) {
+            self.edit_usage(edits, &mut splices, &mut added);
+        }
+        if self.endpoint == Endpoint::ChatCompletions
+            && edits.clean != Clean::default()
+            && let Some(messages) = self.last("messages")
+        {
+            splices.extend(clean::splices(&self.body, messages.value.clone(), edits.clean));
+        }
+        self.add_extra(edits, &mut added);
+        if let Some(last) = self.members.last().filter(|_| !added.is_empty()) {
+            splices.push(Splice { range: last.value.end..last.value.end, text: written(&added) });
+        }
+        assemble(&self.body, splices)
+    }
+
+    fn edit_model(&self, edits: &Edits<'_>, splices: &mut Vec<Splice>) {
+        let Some(model) = edits.model.filter(|model| *model != self.model) else {
+            return;
+        };
+        let mut splice = |member: &Member| {
+            let text = match self.endpoint.dialect() {
+                Dialect::OpenAi | Dialect::Anthropic => Some(quoted(model)),
+                Dialect::Gemini => self.with_prefix(member, model),
+            };
+            splices.extend(text.map(|text| Splice { range: member.value.clone(), text }));
+        };
+        self.all("model").for_each(&mut splice);
+        for object in self.inner_requests() {
+            let members = self.members_of(&object);
+            members.iter().filter(|member| member.name.is(&self.body, "model")).for_each(&mut splice);
+        }
+    }
+
+    /// Writes a model's name as Google's bodies have it in place of the one that is there; none if that is no text.
+    fn with_prefix(&self, member: &Member, model: &str) -> Option<Vec<u8>> {
+        let name = Scanner::new(&self.body[member.value.clone()]).string().ok()?.decode();
+        let prefix = if name.starts_with(PREFIX) { PREFIX } else { "" };
+        Some(quoted(&format!("{prefix}{model}")))
+    }
+
+    /// Where requests stand within Google's that hold whole ones.
+    fn inner_requests(&self) -> Vec<Range<usize>> {
+        match self.endpoint {
+            Endpoint::CountContentTokens => {
+                self.objects(GENERATE_CONTENT_REQUEST).map(|member| member.value.clone()).collect()
+            }
+            Endpoint::BatchEmbedContents => {
+                self.all("requests").flat_map(|list| self.elements(list)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Where the elements of a member stand; none if it is no array.
+    fn elements(&self, member: &Member) -> Vec<Range<usize>> {
+        let mut elements = Vec::new();
+        if member.kind == Kind::Array {
+            let at = member.value.start;
+            let scanned = Scanner::new(&self.body[member.value.clone()]).array(|scanner| {
+                let range = scanner.skip()?;
+                elements.push(at + range.start..at + range.end);
+                Ok(())
+            });
+            debug_assert!(scanned.is_ok(), "it has been read before");
+        }
+        elements
+    }
+
+    /// Edits what bounds the answer, where the endpoint's requests have it.
+    fn edit_bounds(&self, edits: &Edits<'_>, splices: &mut Vec<Splice>, added: &mut Added<'_>) {
+        let Some(names) = vocabulary(self.endpoint) else {
+            return;
+        };
+        if edits.stop.is_empty() && edits.max_tokens.is_none() {
+            return;
+        }
+        let members = self.bounding_members();
+        let mut lacking = Vec::new();
+        self.edit_stop(edits, &names, &members, splices, &mut lacking);
+        self.edit_caps(edits, &names, &members, splices, &mut lacking);
+        if self.endpoint == Endpoint::GenerateContent {
+            self.add_to_config(&lacking, splices, added);
+        } else {
+            added.extend(lacking);
+        }
+    }
+
+    fn edit_stop(
+        &self,
+        edits: &Edits<'_>,
+        names: &Vocabulary,
+        members: &[Member],
+        splices: &mut Vec<Splice>,
+        lacking: &mut Added<'static>,
+    ) {
+        if edits.stop.is_empty() {
+            return;
+        }
+        let found: Vec<&Member> = names.stop.iter().filter_map(|name| self.last_of(members, name)).collect();
+        let own = found.iter().flat_map(|member| words(&self.body[member.value.clone()]));
+        let configured = edits.stop.iter().map(|word| (Cow::Borrowed(&**word), Cow::Owned(quoted(word))));
+        // The client decides how many there are, so each is looked up and not compared with all before it.
+        let mut known = HashSet::new();
+        let is_new = |(word, literal)| known.insert(word).then_some(literal);
+        let literals: Vec<Cow<'_, [u8]>> = configured.chain(own).filter_map(is_new).collect();
+        let text = [b"[", &literals.join(&b',')[..], b"]"].concat();
+        if found.is_empty() {
+            lacking.push((names.stop[0], text));
+            return;
+        }
+        splices.extend(found.iter().map(|member| Splice { range: member.value.clone(), text: text.clone() }));
+    }
+
+    fn edit_caps(
+        &self,
+        edits: &Edits<'_>,
+        names: &Vocabulary,
+        members: &[Member],
+        splices: &mut Vec<Splice>,
+        lacking: &mut Added<'static>,
+    ) {
+        let Some(cap) = edits.max_tokens else {
+            return;
+        };
+        let text = cap.to_string().into_bytes();
+        let mut is_bounded = false;
+        for name in names.caps.iter().copied().flatten() {
+            let is_bound = |member: &Member| matches!(member.kind, Kind::Number | Kind::String);
+            is_bounded |= self.last_of(members, name).is_some_and(is_bound);
+            let named = members.iter().filter(|member| member.name.is(&self.body, name));
+            for member in named.filter(|member| self.exceeds(member, cap)) {
+                splices.push(Splice { range: member.value.clone(), text: text.clone() });
+            }
+        }
+        if is_bounded {
+            return;
+        }
+        let spellings = names.caps[0];
+        match spellings.iter().find_map(|name| self.last_of(members, name)) {
+            Some(null) => splices.push(Splice { range: null.value.clone(), text }),
+            None => lacking.push((spellings[0], text)),
+        }
+    }
+
+    /// Puts members that Google's requests lack into the object for them, which is added where there is none.
+    fn add_to_config(&self, lacking: &Added<'_>, splices: &mut Vec<Splice>, added: &mut Added<'_>) {
+        if lacking.is_empty() {
+            return;
+        }
+        let text = written(lacking);
+        // After the comma that is before each.
+        let whole = || [b"{", &text[1..], b"}"].concat();
+        if let Some(config) = self.objects(GENERATION_CONFIG).next_back() {
+            let last = self.members_of(&config.value).last().map(|last| last.value.end);
+            let (at, text) = last.map_or((config.value.start + 1, &text[1..]), |end| (end, &text[..]));
+            splices.push(Splice { range: at..at, text: text.to_vec() });
+        } else if let Some(null) = GENERATION_CONFIG.iter().find_map(|name| self.last(name)) {
+            splices.push(Splice { range: null.value.clone(), text: whole() });
+        } else {
+            added.push((GENERATION_CONFIG[0], whole()));
+        }
+    }
+
+    fn add_extra<'a>(&self, edits: &Edits<'a>, added: &mut Added<'a>) {
+        if matches!(self.endpoint, Endpoint::CountMessageTokens | Endpoint::CountContentTokens) {
+            return;
+        }
+        for (name, value) in edits.extra_body {
+            if !self.has(name) && added.iter().all(|(known, _)| !self.is_same(known, name)) {
+                added.push((name, value.as_bytes().into()));
+            }
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        match self.endpoint.dialect() {
+            Dialect::OpenAi | Dialect::Anthropic => self.last(name).is_some(),
+            Dialect::Gemini => {
+                self.members.iter().any(|member| self.is_same(&member.name.decode(&self.body), name))
+            }
+        }
+    }
+
+    /// Whether two names are of one member; JSON of protocol buffers has each in two spellings, `a_b` and `aB`.
+    fn is_same(&self, one: &str, other: &str) -> bool {
+        let letters = |name: &str| {
+            let name: Vec<u8> = name.bytes().filter(|byte| *byte != b'_').collect();
+            name.to_ascii_lowercase()
+        };
+        one == other || self.endpoint.dialect() == Dialect::Gemini && letters(one) == letters(other)
+    }
+
+    fn exceeds(&self, member: &Member, cap: u64) -> bool {
+        let Ok(text) = std::str::from_utf8(&self.body[member.value.clone()]) else {
+            return false;
+        };
+        let text = text.trim_matches('"');
+        // What is too long for a `u64`, or has a fraction or an exponent, is compared as it would be rounded.
+        text.parse::<u64>()
+            .map_or_else(|_| text.parse().is_ok_and(|number: f64| number > cap as f64), |n| n > cap)
+    }
+
+    fn edit_usage(&self, edits: &Edits<'_>, splices: &mut Vec<Splice>, added: &mut Added<'_>) {
+        if !edits.include_usage || !self.is_stream || self.asks_usage {
+            return;
+        }
+        match self.last("stream_options") {
+            None => added.push(("stream_options", br#"{"include_usage":true}"#.to_vec())),
+            Some(member) if member.kind == Kind::Null => {
+                splices.push(Splice {
+                    range: member.value.clone(),
+                    text: br#"{"include_usage":true}"#.to_vec(),
+                });
+            }
+            Some(member) if member.kind == Kind::Object => self.ask_usage_in(member.value.clone(), splices),
+            // The upstream will say what it thinks of it.
+            Some(_) => {}
+        }
+    }
+
+    /// Sets `include_usage` in a `stream_options` object.
+    fn ask_usage_in(&self, options: Range<usize>, splices: &mut Vec<Splice>) {
+        let mut values = Vec::new();
+        let mut last_end = None;
+        let mut scanner = Scanner::new(&self.body[options.clone()]);
+        let scanned = scanner.object(|scanner, name| {
+            let value = scanner.skip()?;
+            last_end = Some(options.start + value.end);
+            if name.is("include_usage") {
+                values.push(options.start + value.start..options.start + value.end);
+            }
+            Ok(())
+        });
+        debug_assert!(scanned.is_ok(), "it has been read before");
+        if values.is_empty() {
+            let (at, comma) = last_end.map_or((options.start + 1, ""), |end| (end, ","));
+            let text = format!(r#"{comma}"include_usage":true"#).into_bytes();
+            splices.push(Splice { range: at..at, text });
+        }
+        splices.extend(values.into_iter().map(|range| Splice { range, text: b"true".to_vec() }));
+    }
+}
+
+/// The words of a string or of an array of strings: what each means, and how it is written.
+fn words<'a>(value: &'a [u8]) -> Vec<(Cow<'a, str>, Cow<'a, [u8]>)> {
+    let mut words = Vec::new();
+    let mut keep = |word: Text<'a>| {
+        let literal = &value[word.range().start - 1..word.range().end + 1];
+        words.push((word.decode(), Cow::Borrowed(literal)));
+    };
+    let mut scanner = Scanner::new(value);
+    let scanned = match scanner.peek() {
+        Ok(Kind::String) => scanner.string().map(keep),
+        Ok(Kind::Array) => scanner.array(|scanner| scanner.string().map(&mut keep)),
+        _ => Ok(()),
+    };
+    debug_assert!(scanned.is_ok(), "it has been read before");
+    words
+}
+
+fn quoted(text: &str) -> Vec<u8> {
+    let mut literal = Vec::with_capacity(text.len() + 2);
+    quote(text, &mut literal);
+    literal
+}
+
+/// Writes members to follow others, each with the comma before it.
+fn written(added: &Added<'_>) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (name, value) in added {
+        text.push(b',');
+        quote(name, &mut text);
+        text.push(b':');
+        text.extend_from_slice(value);
+    }
+    text
+}
+
+/// Cuts the body at the splices and puts their texts between.
+fn assemble(body: &Bytes, mut splices: Vec<Splice>) -> Vec<Bytes> {
+    splices.sort_by_key(|splice| splice.range.start);
+    let mut segments = Vec::with_capacity(2 * splices.len() + 1);
+    let mut at = 0;
+    for splice in splices {
+        if at < splice.range.start {
+            segments.push(body.slice(at..splice.range.start));
+        }
+        if !splice.text.is_empty() {
+            segments.push(splice.text.into());
+        }
+        at = splice.range.end;
+    }
+    segments.push(body.slice(at..));
+    segments
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::json::tests::document;
+    use crate::wire::request::decode;
+    use crate::wire::request::tests::read;
+
+    fn encoded(request: &Request, edits: &Edits<'_>) -> String {
+        String::from_utf8(request.encode(edits).concat()).unwrap()
+    }
+
+    // parity: 81
+    #[test]
+    fn an_unedited_body_is_the_clients_own() {
+        let body = Bytes::from_static(
+            br#" {"temperature":0.70,"x":1e-7,"seed":9007199254740993,"model":"m","model":"m","messages":[{"role":"user","content":"\u00e9"}] } "#,
+        );
+        let request = decode(Endpoint::ChatCompletions, body.clone(), None).unwrap();
+        let segments = request.encode(&Edits { model: Some("m"), include_usage: true, ..Edits::default() });
+        assert_eq!(segments.len(), 1);
+        assert_eq!(segments[0].as_ptr(), body.as_ptr());
+        assert_eq!(segments[0], body);
+    }
+
+    /// Edits a completion request that is right but for `members`.
+    #[track_caller]
+    fn check_edit(edits: &Edits<'_>, members: &str, expected: &str) {
+        let request = read(Endpoint::Completions, &format!(r#"{{"model":"m","prompt":""{members} }}"#));
+        assert_eq!(encoded(&request, edits), format!(r#"{{"model":"m","prompt":""{expected} }}"#));
+    }
+
+    // parity: 110
+    #[test]
+    fn every_model_member_gets_the_upstreams_name() {
+        let request = read(
+            Endpoint::Embeddings,
+            r#"{"model":5.0e0,"input":[ 0.70 ],"model": "m"}"#.replace("5.0e0", "\"x\"").as_str(),
+        );
+        let edits =
+            Edits { model: Some("up\"stream"), stop: &["s".into()], max_tokens: Some(5), ..Edits::default() };
+        assert_eq!(
+            encoded(&request, &edits),
+            r#"{"model":"up\"stream","input":[ 0.70 ],"model": "up\"stream"}"#
+        );
+    }
+
+    // parity: 82
+    #[test]
+    fn stop_words_of_the_configuration_come_first() {
+        let words = ["a".to_owned(), "<|end|>".to_owned(), "a".to_owned()];
+        let edits = Edits { stop: &words, ..Edits::default() };
+        check_edit(&edits, "", r#","stop":["a","<|end|>"]"#);
+        check_edit(&edits, r#","stop":null"#, r#","stop":["a","<|end|>"]"#);
+        check_edit(&edits, r#","stop":"\u00e9","n":1"#, r#","stop":["a","<|end|>","\u00e9"],"n":1"#);
+        check_edit(&edits, r#","stop":[ "b", "\u0061", "b"]"#, r#","stop":["a","<|end|>","b"]"#);
+    }
+
+    #[test]
+    fn a_very_long_list_of_stop_words_is_merged_in_one_pass() {
+        // To compare each word with all before it would keep this test from ending in any reasonable time.
+        let own: String = (0..100_000).map(|word| format!("\"w{word}\",")).collect();
+        let words = ["w7".to_owned()];
+        let edits = Edits { stop: &words, ..Edits::default() };
+        let expected =
+            format!(r#","stop":["w7",{}"w99999"]"#, own.replace("\"w7\",", "").replace("\"w99999\",", ""));
+        check_edit(&edits, &format!(r#","stop":[{own}"w7"]"#), &expected);
+    }
+
+    // parity: 83
+    #[test]
+    fn a_cap_lowers_and_is_the_default() {
+        let edits = Edits { max_tokens: Some(100), ..Edits::default() };
+        check_edit(&edits, "", r#","max_tokens":100"#);
+        check_edit(&edits, r#","max_tokens":null"#, r#","max_tokens":100"#);
+        check_edit(&edits, r#","max_tokens":99.5"#, r#","max_tokens":99.5"#);
+        check_edit(&edits, r#","max_tokens":101"#, r#","max_tokens":100"#);
+        check_edit(&edits, r#","max_tokens":1e3"#, r#","max_tokens":100"#);
+        check_edit(&edits, r#","max_tokens":18446744073709551616"#, r#","max_tokens":100"#);
+        check_edit(&edits, r#","max_tokens":7,"max_tokens":500"#, r#","max_tokens":7,"max_tokens":100"#);
+        check_edit(&edits, r#","max_completion_tokens":1000"#, r#","max_completion_tokens":100"#);
+        check_edit(
+            &edits,
+            r#","max_completion_tokens":5,"max_tokens":1000"#,
+            r#","max_completion_tokens":5,"max_tokens":100"#,
+        );
+    }
+
+    #[test]
+    fn a_stream_is_made_to_end_with_usage() {
+        let edits = Edits { include_usage: true, ..Edits::default() };
+        let check = |options: &str, expected: &str| {
+            check_edit(
+                &edits,
+                &format!(r#","stream":true{options}"#),
+                &format!(r#","stream":true{expected}"#),
+            );
+        };
+        let asked = r#","stream_options":{"include_usage":true}"#;
+        check("", asked);
+        check(r#","stream_options":null"#, asked);
+        check(r#","stream_options":{}"#, asked);
+        check(r#","stream_options":{"include_usage":false}"#, asked);
+        check(r#","stream_options":{"include_usage":null}"#, asked);
+        check(r#","stream_options":{ "x":1 }"#, r#","stream_options":{ "x":1,"include_usage":true }"#);
+        check(r#","stream_options":5"#, r#","stream_options":5"#);
+        check(asked, asked);
+        check_edit(&edits, r#","stream":false"#, r#","stream":false"#);
+    }
+
+    #[test]
+    fn extra_members_are_added_where_they_are_missing() {
+        let extra = [("top_k".to_owned(), "0.70".to_owned()), ("max_tokens".to_owned(), "9".to_owned())];
+        let edits = Edits { extra_body: &extra, ..Edits::default() };
+        check_edit(&edits, "", r#","top_k":0.70,"max_tokens":9"#);
+        check_edit(&edits, r#","top_k":null"#, r#","top_k":null,"max_tokens":9"#);
+        check_edit(&edits, r#","top\u005fk":1"#, r#","top\u005fk":1,"max_tokens":9"#);
+        check_edit(&Edits { max_tokens: Some(5), ..edits }, "", r#","max_tokens":5,"top_k":0.70"#);
+    }
+
+    proptest! {
+        // parity: 81
+        #[test]
+        fn edits_touch_nothing_else(
+            before in prop::collection::vec(document(), 0..3),
+            after in prop::collection::vec(document(), 0..3),
+        ) {
+            let members = |values: &[String], name: &str| -> String {
+                values.iter().enumerate().map(|(index, value)| format!("\"{name}{}\" : {value} ,", index % 2)).collect()
+            };
+            let body = |model: &str, added: &str| format!(
+                r#"{{ {} "model":"{model}", {} "prompt":"\u00e9"{added} }} "#,
+                members(&before, "x"), members(&after, "y"),
+            );
+            let request = read(Endpoint::Completions, &body("m", ""));
+            prop_assert_eq!(encoded(&request, &Edits::default()), body("m", ""));
+            let extra = [("z".to_owned(), "0.70".to_owned())];
+            let edits = Edits { model: Some("up"), max_tokens: Some(7), extra_body: &extra, ..Edits::default() };
+            prop_assert_eq!(encoded(&request, &edits), body("up", r#","max_tokens":7,"z":0.70"#));
+        }
+
+        #[test]
+        fn nothing_panics(
+            endpoint in prop::sample::select(Endpoint::ALL.to_vec()),
+            members in prop::collection::vec((prop::sample::select(vec![
+                "model", "messages", "stream", "stream_options", "stop", "max_tokens", "prompt", "input", "query",
+                "documents", "text_1", "text_2", "tools",
+            ]), prop_oneof![document(), prop::sample::select(vec![
+                "\"m\"", "true", "null", "5", "[\"a\"]", "{\"include_usage\":0}",
+                "[{\"role\":\"user\",\"content\":\" x\"},{\"content\":[{\"text\":\"\"}],\"role\":\"user\"}]",
+                "[{\"role\":\"assistant\",\"content\":\"<think>a</think>\"},{\"role\":\"user\"},{\"role\":\"a\",\"content\":5}]",
+            ]).prop_map(str::to_owned)]), 0..8),
+            (trim, drop_empty, merge_user, strip_think) in any::<(bool, bool, bool, bool)>(),
+        ) {
+            let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+            let body = format!("{{\"model\":\"m\",{}}}", members.join(","));
+            if let Ok(request) = decode(endpoint, body.into(), None) {
+                request.prompt(true);
+                let edits = Edits {
+                    model: Some("up"),
+                    stop: &["s".to_owned()],
+                    max_tokens: Some(3),
+                    extra_body: &[("n".to_owned(), "1".to_owned())],
+                    include_usage: true,
+                    clean: Clean { trim, drop_empty, merge_user, strip_think },
+                };
+                let edited = request.encode(&edits).concat();
+                let edited = decode(endpoint, edited.into(), None).expect("an edited request is still one");
+                prop_assert_eq!(edited.model(), "up");
+            }
+        }
+
+    }
+}

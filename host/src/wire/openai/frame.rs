@@ -6,13 +6,22 @@ use serde_json::{Map, Value, json};
 use crate::wire::Endpoint;
 use crate::wire::sse;
 
-/// Writes a whole answer as events. `with_usage` says whether the client asked for the usage of its stream.
+pub(super) mod content;
+pub(super) mod message;
+
+/// Writes a whole answer as events. `with_usage` says whether the client asked for the usage of its stream; streams of
+/// Anthropic's, Google's and of the Responses API always tell it.
 ///
 /// None when the answer has not the shape that the endpoint's answers have, or the endpoint's are not streamed.
 ///
-/// Source: OpenAI API reference, "Chat Completions" and "Responses", the chunk objects and streaming events, seen 2026-11.
+/// Source: OpenAI API reference, "Chat Completions" and "Responses", the chunk objects and streaming events; the other
+/// vendors' are named where theirs are written; seen 2026-11.
 pub fn events(endpoint: Endpoint, body: &[u8], with_usage: bool) -> Option<Bytes> {
-    let Ok(Value::Object(answer)) = serde_json::from_slice(body) else { return None };
+    let answer = serde_json::from_slice(body).ok()?;
+    if endpoint == Endpoint::GenerateContent {
+        return content::events(answer, whole).map(|events| events.concat().into());
+    }
+    let Value::Object(answer) = answer else { return None };
     let mut out = Vec::new();
     match endpoint {
         Endpoint::ChatCompletions | Endpoint::Completions => {
@@ -20,9 +29,15 @@ pub fn events(endpoint: Endpoint, body: &[u8], with_usage: bool) -> Option<Bytes
             put(&mut out, None, "[DONE]");
         }
         Endpoint::Responses => response(answer, &mut out)?,
+        Endpoint::Messages => return message::events(answer, whole).map(|events| events.concat().into()),
         _ => return None,
     }
     Some(out.into())
+}
+
+/// A text in one piece; in none if it is empty.
+fn whole(text: &str) -> Vec<&str> {
+    if text.is_empty() { Vec::new() } else { vec![text] }
 }
 
 fn put(out: &mut Vec<u8>, event: Option<&str>, data: &str) {
@@ -199,5 +214,9 @@ mod tests {
             assert_eq!(events(Endpoint::ChatCompletions, body, true), None);
         }
         assert_eq!(events(Endpoint::Embeddings, b"{\"choices\":[]}", true), None);
+        for body in [&b"{}"[..], b"[]", b"[{}]", b"[7]", b"x", br#"{"content":1}"#, br#"{"candidates":1}"#] {
+            assert_eq!(events(Endpoint::Messages, body, true), None);
+            assert_eq!(events(Endpoint::GenerateContent, body, true), None);
+        }
     }
 }

@@ -625,6 +625,9 @@ fn oversize() -> Error {
 }
 
 #[cfg(test)]
+mod vendors;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

@@ -192,6 +192,35 @@ mod tests {
     }
 
     #[test]
+    fn answers_of_other_vendors_come_in_pieces() {
+        let text = "é".repeat(PIECE_CHARACTERS + 1);
+        let shown = |endpoint, answer: Value| {
+            let events = stream_of(endpoint, &answer.to_string()).unwrap();
+            events.iter().map(|event| str::from_utf8(event).unwrap().to_owned()).collect::<Vec<String>>()
+        };
+        let message = json!({ "content": [
+            { "type": "text", "text": text },
+            { "type": "tool_use", "id": "t", "name": "f", "input": { "x": "a long one, longer than a piece" } },
+        ] });
+        let events = shown(Endpoint::Messages, message);
+        assert_eq!(events.len(), 11, "{events:?}");
+        assert!(events[3].ends_with(",\"index\":0,\"type\":\"content_block_delta\"}\n\n"), "{}", events[3]);
+        assert!(events[3].contains(r#"{"text":"é","type":"text_delta"}"#), "{}", events[3]);
+        let answer =
+            json!({ "candidates": [{ "content": { "parts": [{ "text": text }] }, "finishReason": "STOP" }] });
+        let events = shown(Endpoint::GenerateContent, answer);
+        assert_eq!(events.len(), 2);
+        assert!(!events[0].contains("STOP"));
+        assert_eq!(
+            events[1],
+            "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"é\"}]},\"finishReason\":\"STOP\"}]}\n\n"
+        );
+        // A text that a signature is of is sent with it.
+        let signed = json!({ "candidates": [{ "content": { "parts": [{ "text": text, "thoughtSignature": "s" }] } }] });
+        assert_eq!(shown(Endpoint::GenerateContent, signed).len(), 1);
+    }
+
+    #[test]
     fn what_is_no_answer_has_no_stream() {
         for answer in [
             "",

@@ -217,7 +217,7 @@ fn details<const COUNTS: usize>(
     scanner.members(|scanner, name| {
         match wanted.iter_mut().find(|(names, _)| names.contains(&name.raw())) {
             Some((_, count)) => **count = scanner.count()?.or(**count),
-            None => drop(scanner.skip()?),
+            None => return scanner.skip().map(drop),
         }
         Ok(())
     })

@@ -442,7 +442,7 @@ impl Answer {
                 self.complete_choices();
                 members.add("choices", |out| self.write_choices(out));
             }
-            Shape::Content => self.content.write(&mut self.store, members),
+            Shape::Content => self.content.write(&self.store, members),
             Shape::Response | Shape::Message | Shape::Transcript | Shape::Speech | Shape::Images => {
                 self.members.write_members(&self.store, members);
             }

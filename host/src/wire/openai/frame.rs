@@ -306,7 +306,10 @@ data: {"delta":{"stop_reason":"stop_sequence","stop_sequence":"x"},"type":"messa
             json!({"candidates": [7]}),
             json!({"candidates": [{"content": {"parts": [{"text": "a"}]}}, {"content": {"parts": [{"text": "b"}]}}]}),
         ] {
-            assert_eq!(data(&events(gemini, whole.to_string().as_bytes(), false).unwrap()), [whole.clone()]);
+            assert_eq!(
+                data(&events(gemini, whole.to_string().as_bytes(), false).unwrap()),
+                std::slice::from_ref(&whole)
+            );
             let list = json!([whole, answer]);
             let list_events = data(&events(gemini, list.to_string().as_bytes(), false).unwrap());
             assert_eq!(json!(list_events), list);

@@ -170,7 +170,9 @@ impl Candidate {
                     piece.is_thought = true;
                     scanner.skip()?;
                 }
-                ("thought", Kind::False) => drop(scanner.skip()?),
+                ("thought", Kind::False) => {
+                    scanner.skip()?;
+                }
                 _ => {
                     piece.has_others = true;
                     scanner.skip()?;

@@ -99,7 +99,9 @@ impl Message {
                     let range = scanner.skip()?;
                     block.add_element("citations", scanner.slice(range), store);
                 }
-                _ => drop(scanner.skip()?),
+                _ => {
+                    scanner.skip()?;
+                }
             }
             Ok(())
         });

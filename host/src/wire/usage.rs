@@ -7,7 +7,7 @@
 //! Google Cloud, "Reasoning for Grok models"; all seen 2026-11.
 
 use crate::chat::Usage;
-use crate::wire::json::{Kind, Scanner, SyntaxError};
+use crate::wire::json::{Kind, Scanner, SyntaxError, Text};
 
 type Scan<T> = Result<T, SyntaxError>;
 
@@ -22,6 +22,8 @@ pub struct Counts {
     /// Input that stands beside the input proper: Anthropic's reads and writes of the cache, Gemini's tool use.
     cache_read: Option<u64>,
     cache_written: Option<u64>,
+    /// Writes of the cache that the input has already, as OpenAI counts them.
+    cache_written_within: Option<u64>,
     tool_use: Option<u64>,
     /// Whether the input is given under Anthropic's name, so that what is counted as `cache_…` is not in it. OpenAI's
     /// Responses use that name too, with the cached tokens in it, but count them in other words.
@@ -78,11 +80,12 @@ impl Counts {
             output = output.saturating_add(reasoning);
         }
         let cached = self.cached.unwrap_or(cache_read);
-        Some(Usage { input, output, cached, reasoning, is_estimated: false, ..Usage::default() })
+        let cache_written = self.cache_written.or(self.cache_written_within).unwrap_or(0);
+        Some(Usage { input, output, cached, cache_written, reasoning, is_estimated: false })
     }
 
     /// Puts later counts over these.
-    fn update(&mut self, later: Self) {
+    pub(super) fn update(&mut self, later: Self) {
         self.input = later.input.or(self.input);
         self.output = later.output.or(self.output);
         self.total = later.total.or(self.total);
@@ -90,6 +93,7 @@ impl Counts {
         self.reasoning = later.reasoning.or(self.reasoning);
         self.cache_read = later.cache_read.or(self.cache_read);
         self.cache_written = later.cache_written.or(self.cache_written);
+        self.cache_written_within = later.cache_written_within.or(self.cache_written_within);
         self.tool_use = later.tool_use.or(self.tool_use);
         self.is_input_apart |= later.is_input_apart;
         self.is_thinking_apart |= later.is_thinking_apart;
@@ -128,12 +132,12 @@ fn top(scanner: &mut Scanner<'_>, found: &mut Counts) -> Scan<()> {
 fn parts(scanner: &mut Scanner<'_>, found: &mut Counts) -> Scan<()> {
     let mut timed = Counts::default();
     scanner.members(|scanner, name| {
-        if name.is("usage") || name.is("usageMetadata") {
+        if is_usage(&name) {
             found.update(counts(scanner)?);
         } else if name.is("response") || name.is("message") {
             // The Responses API's last event, and Anthropic's first.
             scanner.members(|scanner, name| {
-                if name.is("usage") || name.is("usageMetadata") {
+                if is_usage(&name) {
                     found.update(counts(scanner)?);
                     return Ok(());
                 }
@@ -152,51 +156,80 @@ fn parts(scanner: &mut Scanner<'_>, found: &mut Counts) -> Scan<()> {
     Ok(())
 }
 
-fn counts(scanner: &mut Scanner<'_>) -> Scan<Counts> {
+/// Whether a member of this name holds counts.
+pub(super) fn is_usage(name: &Text<'_>) -> bool {
+    ["usage", "usageMetadata", "usage_metadata"].iter().any(|known| name.is(known))
+}
+
+/// Reads the object `usage` or `usageMetadata`; anything else is passed over.
+pub(super) fn counts(scanner: &mut Scanner<'_>) -> Scan<Counts> {
     let mut counts = Counts::default();
+    let mut written_by_age = None;
     scanner.members(|scanner, name| {
         let count = match name.raw() {
-            "prompt_tokens" | "promptTokenCount" => &mut counts.input,
+            "prompt_tokens" | "promptTokenCount" | "prompt_token_count" => &mut counts.input,
             "input_tokens" => {
                 counts.is_input_apart = true;
                 &mut counts.input
             }
             "completion_tokens" | "output_tokens" => &mut counts.output,
-            "candidatesTokenCount" => {
+            "candidatesTokenCount" | "candidates_token_count" => {
                 counts.is_thinking_apart = true;
                 &mut counts.output
             }
-            "total_tokens" | "totalTokenCount" => &mut counts.total,
+            "total_tokens" | "totalTokenCount" | "total_token_count" => &mut counts.total,
             // The first is DeepSeek's.
-            "prompt_cache_hit_tokens" | "cachedContentTokenCount" => &mut counts.cached,
+            "prompt_cache_hit_tokens" | "cachedContentTokenCount" | "cached_content_token_count" => {
+                &mut counts.cached
+            }
             "cache_read_input_tokens" => &mut counts.cache_read,
             "cache_creation_input_tokens" => &mut counts.cache_written,
-            "toolUsePromptTokenCount" => &mut counts.tool_use,
-            "thoughtsTokenCount" => {
+            "cache_creation" => return sum(scanner, &mut written_by_age),
+            "toolUsePromptTokenCount" | "tool_use_prompt_token_count" => &mut counts.tool_use,
+            "thoughtsTokenCount" | "thoughts_token_count" => {
                 counts.is_thinking_apart = true;
                 &mut counts.reasoning
             }
             "prompt_tokens_details" | "input_tokens_details" => {
-                return detail(scanner, "cached_tokens", &mut counts.cached);
+                let cached = (&["cached_tokens"][..], &mut counts.cached);
+                let written = (&["cache_write_tokens"][..], &mut counts.cache_written_within);
+                return details(scanner, [cached, written]);
             }
             "completion_tokens_details" | "output_tokens_details" => {
-                return detail(scanner, "reasoning_tokens", &mut counts.reasoning);
+                // The second is Anthropic's.
+                let names = ["reasoning_tokens", "thinking_tokens"];
+                return details(scanner, [(&names[..], &mut counts.reasoning)]);
             }
             _ => return scanner.skip().map(drop),
         };
         *count = scanner.count()?.or(*count);
         Ok(())
     })?;
+    counts.cache_written = counts.cache_written.or(written_by_age);
     Ok(counts)
 }
 
-fn detail(scanner: &mut Scanner<'_>, wanted: &str, count: &mut Option<u64>) -> Scan<()> {
+/// Reads the counts inside a count, each under any of its names.
+fn details<const COUNTS: usize>(
+    scanner: &mut Scanner<'_>,
+    mut wanted: [(&[&str], &mut Option<u64>); COUNTS],
+) -> Scan<()> {
     scanner.members(|scanner, name| {
-        if name.is(wanted) {
-            *count = scanner.count()?.or(*count);
-            return Ok(());
+        match wanted.iter_mut().find(|(names, _)| names.contains(&name.raw())) {
+            Some((_, count)) => **count = scanner.count()?.or(**count),
+            None => return scanner.skip().map(drop),
         }
-        scanner.skip().map(drop)
+        Ok(())
+    })
+}
+
+/// Adds up the counts of an object.
+fn sum(scanner: &mut Scanner<'_>, sum: &mut Option<u64>) -> Scan<()> {
+    scanner.members(|scanner, _| {
+        if let Some(count) = scanner.count()? {
+            *sum = Some(sum.unwrap_or(0).saturating_add(count));
+        }
+        Ok(())
     })
 }
 
@@ -276,13 +309,15 @@ impl Estimate {
         self.narrow_bytes = self.narrow_bytes.saturating_add(bytes);
     }
 
-    /// Adds the texts of a request's body: messages, prompt, input, instructions, tools. What is not JSON has none.
+    /// Adds the texts of a request's body: messages, contents, prompt, input, instructions, tools. What is not JSON has none.
     pub fn add_request(&mut self, body: &[u8]) {
         let mut scanner = Scanner::new(body);
         // What stands before a break counts, the rest is lost.
         let _ = scanner.members(|scanner, name| match name.raw() {
             "messages" | "prompt" | "input" | "instructions" | "system" | "query" | "documents"
-            | "text_1" | "text_2" | "suffix" => self.add_value(scanner, true),
+            | "text_1" | "text_2" | "suffix" | "contents" | "systemInstruction" | "system_instruction" => {
+                self.add_value(scanner, true)
+            }
             "tools" | "functions" | "response_format" => {
                 let value = scanner.skip()?;
                 self.add(scanner.slice(value));
@@ -297,7 +332,7 @@ impl Estimate {
     pub fn add_answer(&mut self, body: &[u8]) {
         let mut scanner = Scanner::new(body);
         let _ = scanner.members(|scanner, name| match name.raw() {
-            "choices" | "output" | "text" => self.add_value(scanner, true),
+            "choices" | "output" | "text" | "content" | "candidates" => self.add_value(scanner, true),
             _ => scanner.skip().map(drop),
         });
     }
@@ -307,6 +342,11 @@ impl Estimate {
     pub(super) fn add_value(&mut self, scanner: &mut Scanner<'_>, is_text: bool) -> Scan<()> {
         match scanner.peek()? {
             Kind::Object => scanner.object(|scanner, name| {
+                if OBJECTS.contains(&name.raw()) && scanner.peek()? == Kind::Object {
+                    let value = scanner.skip()?;
+                    self.add(scanner.slice(value));
+                    return Ok(());
+                }
                 let is_text = TEXTS.contains(&name.raw());
                 self.add_value(scanner, is_text)
             }),
@@ -350,6 +390,10 @@ const TEXTS: [&str; 14] = [
     "code",
 ];
 
+/// The members of parts that a model reads or writes as JSON: what tools are called with in Anthropic's words and in
+/// Google's, and what they give in Google's.
+const OBJECTS: [&str; 3] = ["input", "args", "response"];
+
 /// Makes the usage of an exchange from the texts of its request and of its answer.
 pub fn estimate(input: Estimate, output: Estimate) -> Usage {
     Usage { input: input.tokens(), output: output.tokens(), is_estimated: true, ..Usage::default() }
@@ -367,14 +411,34 @@ mod tests {
         for document in documents {
             counts.read(document.as_bytes());
         }
-        let usage = |(input, output, cached, reasoning)| Usage {
-            input,
-            output,
-            cached,
-            reasoning,
-            ..Usage::default()
-        };
-        assert_eq!(counts.usage(), expected.map(usage), "{documents:?}");
+        let found = counts.usage().map(|usage| (usage.input, usage.output, usage.cached, usage.reasoning));
+        assert_eq!(found, expected, "{documents:?}");
+    }
+
+    #[track_caller]
+    fn check_cache_written(document: &str, expected: u64) {
+        assert_eq!(of(document.as_bytes()).map(|usage| usage.cache_written), Some(expected));
+    }
+
+    // parity: 159
+    #[test]
+    fn what_is_written_to_a_cache_is_told() {
+        check_cache_written(r#"{"usage":{"input_tokens":3,"cache_creation_input_tokens":100}}"#, 100);
+        let by_age = r#"{"ephemeral_5m_input_tokens":60,"ephemeral_1h_input_tokens":40,"x":null}"#;
+        check_cache_written(&format!(r#"{{"usage":{{"input_tokens":3,"cache_creation":{by_age}}}}}"#), 100);
+        check_cache_written(
+            &format!(
+                r#"{{"usage":{{"input_tokens":3,"cache_creation":{by_age},"cache_creation_input_tokens":7}}}}"#
+            ),
+            7,
+        );
+        check_cache_written(
+            r#"{"usage":{"prompt_tokens":9,"prompt_tokens_details":{"cached_tokens":1,"cache_write_tokens":2}}}"#,
+            2,
+        );
+        check_cache_written(r#"{"usage":{"input_tokens":3,"cache_creation":7}}"#, 0);
+        let start = r#"{"message":{"usage":{"input_tokens":3,"cache_creation_input_tokens":5}}}"#;
+        check(&[start, r#"{"usage":{"output_tokens":4}}"#], Some((8, 4, 0, 0)));
     }
 
     // parity: 159
@@ -447,6 +511,12 @@ mod tests {
         let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":3,"cache_read_input_tokens":10,"output_tokens":1}}}"#;
         let delta = r#"{"type":"message_delta","delta":{},"usage":{"output_tokens":40}}"#;
         check(&[start, r#"{"type":"ping"}"#, delta], Some((13, 40, 10, 0)));
+        check(
+            &[
+                r#"{"usage":{"input_tokens":3,"output_tokens":9,"output_tokens_details":{"thinking_tokens":5}}}"#,
+            ],
+            Some((3, 9, 0, 5)),
+        );
         // Who speaks OpenAI's dialect counts OpenAI's way.
         check(&[r#"{"usage":{"prompt_tokens":13,"cache_read_input_tokens":10}}"#], Some((13, 0, 10, 0)));
     }
@@ -540,6 +610,11 @@ mod tests {
         check_request(r#"{"input":[{"role":"user","content":[{"type":"input_text","text":"1234"}]}]}"#, 1);
         check_request(r#"{"query":"1234","documents":["1234",{"text":"1234"}]}"#, 3);
         check_request(r#"{"tools":[{"a":"12"}]}"#, 3);
+        check_request(
+            r#"{"systemInstruction":{"parts":[{"text":"1234"}]},"contents":[{"role":"user","parts":[{"text":"1234"},
+                {"inlineData":{"mimeType":"image/png","data":"AAAAAAAA"}}]}]}"#,
+            2,
+        );
         for broken in ["", "5", "[]", r#"{"model":"m"}"#] {
             check_request(broken, 0);
         }
@@ -564,6 +639,18 @@ mod tests {
             1
         );
         assert_eq!(tokens(r#"{"text":"12345678"}"#), 2);
+        assert_eq!(
+            tokens(
+                r#"{"id":"long id","content":[{"type":"text","text":"1234"},{"type":"tool_use","id":"x","name":"1234","input":{"x":1}}]}"#
+            ),
+            4
+        );
+        assert_eq!(
+            tokens(
+                r#"{"candidates":[{"content":{"parts":[{"text":"1234"},{"functionCall":{"name":"1234","args":{"x":1}}}]}}]}"#
+            ),
+            4
+        );
         assert_eq!(tokens(r#"{"data":[{"embedding":[0.1]}]}"#), 0);
     }
 

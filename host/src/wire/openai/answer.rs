@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::chat::{StopReason, Usage};
 use crate::error::{Error, ErrorKind, Result};
+use crate::wire::Endpoint;
 use crate::wire::openai::stream::Rules;
 use crate::wire::openai::thinking::{Converter, Parts};
 use crate::wire::openai::view::{Choice, Edit, View};
@@ -45,22 +46,22 @@ impl Answer {
 /// # Errors
 /// [`ErrorKind::UpstreamInvalid`] when the body is not JSON.
 pub fn rewrite(body: &Bytes, rules: &Rules) -> Result<Answer> {
-    let view = read(body)?;
+    let view = read(rules.endpoint, body)?;
     let edits = if rules.edits_choices() { edits(&view, body, rules) } else { Vec::new() };
     let segments = if edits.is_empty() { vec![body.clone()] } else { Edit::apply(edits, body) };
     Ok(Answer { segments, facts: Facts::of(view) })
 }
 
-/// Reads an answer that is not edited.
+/// Reads an answer of an endpoint's that is not edited.
 ///
 /// # Errors
 /// [`ErrorKind::UpstreamInvalid`] when the body is not JSON.
-pub fn inspect(body: &[u8]) -> Result<Facts> {
-    read(body).map(Facts::of)
+pub fn inspect(endpoint: Endpoint, body: &[u8]) -> Result<Facts> {
+    read(endpoint, body).map(Facts::of)
 }
 
-fn read(body: &[u8]) -> Result<View<'_>> {
-    View::of(body).map_err(|error| {
+fn read(endpoint: Endpoint, body: &[u8]) -> Result<View<'_>> {
+    View::at(endpoint, body).map_err(|error| {
         let (line, column) = error.position(body);
         Error::new(ErrorKind::UpstreamInvalid, "the upstream's answer is not valid JSON")
             .with_source(format!("line {line}, column {column}: {}", error.reason))
@@ -80,7 +81,7 @@ impl Facts {
     fn of(view: View<'_>) -> Self {
         Self {
             has_content: view.has_content(),
-            finish_reason: view.choices.iter().find_map(|choice| choice.finish_reason).or(view.stop),
+            finish_reason: view.finish_reason().map(|reason| reason.with_calls(view.has_call)),
             usage: view.usage.or(view.timings),
             error: view.error,
         }
@@ -91,7 +92,7 @@ impl Facts {
 mod tests {
     use super::*;
     use crate::config::ThinkingFormat;
-    use crate::wire::Endpoint;
+    use crate::wire::Dialect;
 
     fn rules(endpoint: Endpoint, prefix: &str, thinking: ThinkingFormat) -> Rules {
         let special_prefix = (!prefix.is_empty()).then(|| prefix.into());
@@ -170,7 +171,96 @@ mod tests {
 
     #[track_caller]
     fn check_facts(body: &str, expected: Facts) {
-        assert_eq!(inspect(body.as_bytes()).unwrap(), expected);
+        check_facts_at(Endpoint::ChatCompletions, body, expected);
+    }
+
+    #[track_caller]
+    fn check_facts_at(endpoint: Endpoint, body: &str, expected: Facts) {
+        assert_eq!(inspect(endpoint, body.as_bytes()).unwrap(), expected);
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let rules = Rules { endpoint, ..rules(endpoint, "p", ThinkingFormat::Strip) };
+        if endpoint.dialect() != Dialect::OpenAi {
+            assert_eq!(rewrite(&body, &rules).unwrap().segments, [body], "it is not edited");
+        }
+    }
+
+    #[test]
+    fn a_message_of_anthropics_is_read_for_the_record() {
+        let messages = Endpoint::Messages;
+        let usage = Some(Usage { input: 15, output: 4, cached: 2, cache_written: 10, ..Usage::default() });
+        let cost = r#""usage":{"input_tokens":3,"cache_read_input_tokens":2,"cache_creation_input_tokens":10,"output_tokens":4}"#;
+        let facts = |finish_reason| Facts { has_content: true, finish_reason, usage, error: None };
+        for (reason, expected) in [
+            ("\"end_turn\"", Some(StopReason::Stop)),
+            ("\"stop_sequence\"", Some(StopReason::Stop)),
+            ("\"max_tokens\"", Some(StopReason::Length)),
+            ("\"model_context_window_exceeded\"", Some(StopReason::Length)),
+            ("\"tool_use\"", Some(StopReason::ToolCalls)),
+            ("\"refusal\"", Some(StopReason::ContentFilter)),
+            ("\"pause_turn\"", Some(StopReason::Other)),
+            ("null", None),
+            ("7", None),
+        ] {
+            let body = format!(
+                r#"{{"id":"msg_1","type":"message","content":[{{"type":"text","text":"a"}}],"stop_reason":{reason},{cost}}}"#
+            );
+            check_facts_at(messages, &body, facts(expected));
+        }
+        check_facts_at(messages, r#"{"type":"message","content":[]}"#, Facts::default());
+        let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"no"}}"#;
+        check_facts_at(messages, error, Facts { error: Some("no".into()), ..Facts::default() });
+        check_facts_at(messages, "[7]", Facts::default());
+    }
+
+    #[test]
+    fn an_answer_of_googles_is_read_for_the_record() {
+        let gemini = Endpoint::GenerateContent;
+        let facts = |reason| Facts { has_content: true, finish_reason: Some(reason), ..Facts::default() };
+        let answer = |part: &str, reason: &str| {
+            format!(r#"{{"candidates":[{{"content":{{"parts":[{part}]}},"finishReason":"{reason}"}}]}}"#)
+        };
+        let text = r#"{"text":"a"}"#;
+        check_facts_at(gemini, &answer(text, "STOP"), facts(StopReason::Stop));
+        check_facts_at(gemini, &answer(text, "MAX_TOKENS"), facts(StopReason::Length));
+        check_facts_at(gemini, &answer(text, "SAFETY"), facts(StopReason::ContentFilter));
+        check_facts_at(gemini, &answer(text, "MALFORMED_FUNCTION_CALL"), facts(StopReason::Other));
+        let call = r#"{"functionCall":{"name":"f","args":{}}}"#;
+        check_facts_at(gemini, &answer(call, "STOP"), facts(StopReason::ToolCalls));
+        let unspecified = answer(text, "FINISH_REASON_UNSPECIFIED");
+        check_facts_at(gemini, &unspecified, Facts { has_content: true, ..Facts::default() });
+        let usage = Some(Usage { input: 3, output: 9, reasoning: 5, ..Usage::default() });
+        let counts =
+            r#"{"promptTokenCount":3,"candidatesTokenCount":4,"thoughtsTokenCount":5,"totalTokenCount":12}"#;
+        let blocked = format!(r#"{{"promptFeedback":{{"blockReason":"SAFETY"}},"usageMetadata":{counts}}}"#);
+        let stopped = Some(StopReason::ContentFilter);
+        check_facts_at(gemini, &blocked, Facts { finish_reason: stopped, usage, ..Facts::default() });
+        // A list is what it streams when it is not asked for events.
+        let list = format!(r#"[{}, {{"usageMetadata":{counts}}}]"#, answer(text, "STOP"));
+        check_facts_at(gemini, &list, Facts { usage, ..facts(StopReason::Stop) });
+        let error = r#"[{"error":{"code":429,"message":"no","status":"RESOURCE_EXHAUSTED"}}]"#;
+        check_facts_at(gemini, error, Facts { error: Some("no".into()), ..Facts::default() });
+        check_facts_at(gemini, r#"{"candidates":[{"content":{"parts":[]}},7]}"#, Facts::default());
+    }
+
+    #[test]
+    fn counts_and_embeddings_are_content() {
+        let content = Facts { has_content: true, ..Facts::default() };
+        check_facts_at(Endpoint::CountMessageTokens, r#"{"input_tokens":0}"#, content.clone());
+        check_facts_at(Endpoint::CountContentTokens, r#"{"totalTokens":5}"#, content.clone());
+        check_facts_at(Endpoint::EmbedContent, r#"{"embedding":{"values":[0.1]}}"#, content.clone());
+        check_facts_at(Endpoint::BatchEmbedContents, r#"{"embeddings":[{"values":[0.1]}]}"#, content);
+        for endpoint in [
+            Endpoint::CountMessageTokens,
+            Endpoint::CountContentTokens,
+            Endpoint::EmbedContent,
+            Endpoint::BatchEmbedContents,
+        ] {
+            for empty in
+                ["{}", "5", r#"{"input_tokens":"x","totalTokens":null,"embedding":{},"embeddings":[]}"#]
+            {
+                check_facts_at(endpoint, empty, Facts::default());
+            }
+        }
     }
 
     #[test]
@@ -194,9 +284,12 @@ mod tests {
     #[test]
     fn what_is_not_json_is_the_upstreams_fault() {
         for body in ["", "<html>", r#"{"a":1"#, "{} {}", "\"\u{1}\""] {
-            let error = inspect(body.as_bytes()).unwrap_err();
+            let error = inspect(Endpoint::ChatCompletions, body.as_bytes()).unwrap_err();
             assert_eq!(error.kind, ErrorKind::UpstreamInvalid, "{body}");
         }
-        assert_eq!(inspect(b"\"\xff\"").unwrap_err().kind, ErrorKind::UpstreamInvalid);
+        assert_eq!(
+            inspect(Endpoint::ChatCompletions, b"\"\xff\"").unwrap_err().kind,
+            ErrorKind::UpstreamInvalid
+        );
     }
 }

@@ -5,12 +5,15 @@
 //!
 //! Most events of a stream are the same but for a piece of text in one place. So one event is read, and those
 //! after it are compared with it: where everything around the text is the same bytes, only the text is looked at.
-//! Events that are no JSON, or not in OpenAI's words, are kept out; a stream without any other is kept by its beginning.
+//! Events that are no JSON, or in nobody's words, are kept out; a stream without any other is kept by its beginning.
 //!
-//! Source: OpenAI API reference, "Chat", "Completions", "Responses", "Audio" and "Images", streaming events, seen 2026-11.
+//! Source: OpenAI API reference, "Chat", "Completions", "Responses", "Audio" and "Images", streaming events, seen 2026-11;
+//! those of the other vendors are named in the modules for them.
 
 use bytes::Bytes;
 
+use self::content::Content;
+use self::message::Message;
 use self::object::{Grown, Growth, Members, Object, Parts, Store, decoded_bytes};
 use self::response::Response;
 use super::echo::usage_json;
@@ -20,6 +23,8 @@ use crate::wire::json::{self, Kind, Scanner, SyntaxError};
 use crate::wire::sse::{Decoder, EVENT_BYTES_MAX, Frame, Oversize};
 use crate::wire::usage::Estimate;
 
+mod content;
+mod message;
 mod object;
 mod response;
 #[cfg(test)]
@@ -28,7 +33,7 @@ mod tests;
 /// How many bytes of a stream wait to be read.
 const FOLD_BYTES: usize = 16 * 1024;
 
-/// How much is kept of a stream that has nothing in OpenAI's words.
+/// How much is kept of a stream that has nothing in the words of any vendor.
 const SAMPLE_BYTES_MAX: usize = 4 * 1024;
 
 /// An error or a usage over this size is left out.
@@ -104,10 +109,12 @@ struct Answer {
     /// How many events with data there were.
     events: u64,
     shape: Shape,
-    /// The answer's members; of a response those are in `response`.
+    /// The answer's members; of a response, a message or Google's content those are there.
     members: Object,
     choices: Parts,
     response: Response,
+    message: Message,
+    content: Content,
     /// The `usage` of the stream.
     usage: Option<Box<str>>,
     /// The last `error` of the stream.
@@ -117,13 +124,17 @@ struct Answer {
     store: Store,
 }
 
-/// What a stream is of, known from its first event that is in OpenAI's words.
+/// What a stream is of, known from its first event that is in a vendor's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
     Unknown,
     /// A chat or a completion.
     Choices,
     Response,
+    /// Anthropic's.
+    Message,
+    /// Google's.
+    Content,
     Transcript,
     Speech,
     Images,
@@ -139,6 +150,8 @@ impl Answer {
             members: Object::default(),
             choices: Parts::default(),
             response: Response::default(),
+            message: Message::default(),
+            content: Content::default(),
             usage: None,
             error: None,
             sample: Vec::new(),
@@ -190,7 +203,7 @@ impl Answer {
             self.keep_sample(data);
         }
         match (self.store.grown(), &fields.data_range) {
-            (Grown::Text { id, range }, Some(data_range)) if frame.raw.starts_with(b"data:") => {
+            (Grown::Text { id, range }, Some(data_range)) if is_usual(&frame.raw) => {
                 let (start, end) = (data_range.start + range.start, data_range.start + range.end);
                 *template = Some(Template { raw: frame.raw.clone(), start, end, id: *id });
             }
@@ -210,7 +223,7 @@ impl Answer {
         self.sample.push(b'\n');
     }
 
-    /// Takes one event. Returns whether it is in OpenAI's words.
+    /// Takes one event. Returns whether it is in the words of a vendor.
     fn event(&mut self, event: &Event<'_>) -> bool {
         let kind = event.text("type").unwrap_or_default();
         let is_known = if event.get("choices", Kind::Array).is_some() {
@@ -225,6 +238,10 @@ impl Answer {
             kind.split_once('.').filter(|(source, _)| source.starts_with("image_"))
         {
             self.is(Shape::Images) && self.image(kind, event)
+        } else if Message::is_of(kind) {
+            self.is(Shape::Message) && self.message_event(kind, event)
+        } else if Content::is_in(event) {
+            self.is(Shape::Content) && self.content_event(event)
         } else {
             false
         };
@@ -239,7 +256,8 @@ impl Answer {
 
     /// Takes usage and error, which events of every shape may have. Returns whether there are any.
     fn facts(&mut self, event: &Event<'_>, kind: &str) -> bool {
-        let usage = event.get("usage", Kind::Object);
+        let usage =
+            if self.shape == Shape::Message { None } else { event.get(self.usage_name(), Kind::Object) };
         let error = match event.member("error") {
             Some(error) if error.kind != Kind::Null => Some(error.json),
             _ if kind == "error" => Some(event.json),
@@ -293,6 +311,30 @@ impl Answer {
     /// The `object` of the whole answer, as JSON.
     fn object_name(&self) -> &'static str {
         if self.endpoint == Endpoint::Completions { "\"text_completion\"" } else { "\"chat.completion\"" }
+    }
+
+    /// Where an event tells what the answer cost.
+    fn usage_name(&self) -> &'static str {
+        let is_content = match self.shape {
+            Shape::Unknown => self.endpoint == Endpoint::GenerateContent,
+            shape => shape == Shape::Content,
+        };
+        if is_content { "usageMetadata" } else { "usage" }
+    }
+
+    fn message_event(&mut self, kind: &str, event: &Event<'_>) -> bool {
+        self.message.take(kind, event, &mut self.store);
+        // An upstream that only shows that it is there has said nothing yet.
+        if kind != message::PING {
+            self.shape = Shape::Message;
+        }
+        true
+    }
+
+    fn content_event(&mut self, event: &Event<'_>) -> bool {
+        self.content.take(event, &mut self.store);
+        self.shape = Shape::Content;
+        true
     }
 
     fn response_event(&mut self, kind: &str, event: &Event<'_>) -> bool {
@@ -352,6 +394,7 @@ impl Answer {
         self.store.texts().iter().for_each(|text| estimate.add_json(text));
         estimate.add_bytes(self.store.omitted_text_bytes());
         self.response.estimate(&mut estimate);
+        self.content.estimate(&mut estimate);
         estimate
     }
 
@@ -359,16 +402,20 @@ impl Answer {
         if let Some(frame) = self.decoder.finish() {
             self.frame(&frame, &mut None);
         }
-        let usage = self.usage.take().or_else(|| Some(usage_json(self.endpoint, usage?).into()));
+        let usage = self.usage.take().or_else(|| Some(told(self.endpoint, usage?).into()));
         let error = self.error.take();
         let mut body = String::new();
         Members::write(&mut body, |members| match self.shape {
             Shape::Response => {
                 self.response.write(usage.as_deref(), error.as_deref(), &mut self.store, members)
             }
+            Shape::Message => {
+                self.message.write(usage.as_deref(), &mut self.store, members);
+                error.iter().for_each(|error| members.json("error", error));
+            }
             _ => {
                 self.write(members, error.is_some());
-                for (name, fact) in [("usage", &usage), ("error", &error)] {
+                for (name, fact) in [(self.usage_name(), &usage), ("error", &error)] {
                     fact.iter().for_each(|fact| members.json(name, fact));
                 }
             }
@@ -379,6 +426,9 @@ impl Answer {
     /// Writes everything but usage and error.
     fn write(&mut self, members: &mut Members<'_>, has_error: bool) {
         match self.shape {
+            Shape::Unknown if has_error && self.endpoint == Endpoint::Messages => {
+                members.json("type", "\"error\"");
+            }
             Shape::Unknown if has_error => {}
             Shape::Unknown => {
                 members.json("events", &self.events.to_string());
@@ -392,7 +442,8 @@ impl Answer {
                 self.complete_choices();
                 members.add("choices", |out| self.write_choices(out));
             }
-            Shape::Response | Shape::Transcript | Shape::Speech | Shape::Images => {
+            Shape::Content => self.content.write(&self.store, members),
+            Shape::Response | Shape::Message | Shape::Transcript | Shape::Speech | Shape::Images => {
                 self.members.write_members(&self.store, members);
             }
         }
@@ -428,6 +479,20 @@ impl Answer {
         }
         out.push(']');
     }
+}
+
+/// Writes tokens in the words of the endpoint's answers.
+fn told(endpoint: Endpoint, usage: Usage) -> String {
+    match endpoint {
+        Endpoint::Messages => message::usage_json(usage),
+        Endpoint::GenerateContent => content::usage_json(usage),
+        _ => usage_json(endpoint, usage),
+    }
+}
+
+/// Whether a frame begins as events do; one with a byte order mark is like no other.
+fn is_usual(raw: &[u8]) -> bool {
+    raw.starts_with(b"data:") || raw.starts_with(b"event:")
 }
 
 /// Lets a choice grow by the one that follows.

@@ -4,11 +4,14 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::wire::Endpoint;
+use crate::wire::openai::frame::{content, message};
 
 /// The members of an answer that are different each time, whatever was asked.
 ///
-/// Source: OpenAI API reference, "The chat completion object", "The response object", seen 2026-11.
-pub const UNIQUE_MEMBERS: [&str; 4] = ["id", "created", "created_at", "system_fingerprint"];
+/// Source: OpenAI API reference, "The chat completion object", "The response object"; Anthropic API reference, "Messages";
+/// Google, Gemini API reference, "GenerateContentResponse"; seen 2026-11.
+pub const UNIQUE_MEMBERS: [&str; 7] =
+    ["id", "created", "created_at", "system_fingerprint", "request_id", "responseId", "createTime"];
 
 /// The most characters of a text in one event.
 const PIECE_CHARACTERS: usize = 24;
@@ -17,12 +20,15 @@ const PIECE_CHARACTERS: usize = 24;
 ///
 /// None for an endpoint whose streams are of another kind, and for what is no answer of this one.
 pub fn stream_of(endpoint: Endpoint, answer: &str) -> Option<Vec<Bytes>> {
+    let answer = serde_json::from_str(answer).ok()?;
     let object = match endpoint {
         Endpoint::ChatCompletions => "chat.completion.chunk",
         Endpoint::Completions => "text_completion",
+        Endpoint::Messages => return message::events(self::object(answer)?, |text| pieces(text).collect()),
+        Endpoint::GenerateContent => return content::events(answer, |text| pieces(text).collect()),
         _ => return None,
     };
-    let Value::Object(mut frame) = serde_json::from_str(answer).ok()? else { return None };
+    let mut frame = self::object(answer)?;
     let Value::Array(choices) = frame.remove("choices")? else { return None };
     let usage = frame.remove("usage").filter(|usage| !usage.is_null());
     frame.insert("object".to_owned(), object.into());
@@ -42,6 +48,13 @@ pub fn stream_of(endpoint: Endpoint, answer: &str) -> Option<Vec<Bytes>> {
     }
     events.push(Bytes::from_static(b"data: [DONE]\n\n"));
     Some(events)
+}
+
+fn object(value: Value) -> Option<Map<String, Value>> {
+    match value {
+        Value::Object(object) => Some(object),
+        _ => None,
+    }
 }
 
 fn chat_choice(
@@ -176,6 +189,35 @@ mod tests {
         assert_eq!(events.len(), 3);
         assert_eq!(events[1]["choices"][0], json!({ "index": 0, "text": "é", "finish_reason": null }));
         assert_eq!(events[2]["choices"][0]["finish_reason"], "stop");
+    }
+
+    #[test]
+    fn answers_of_other_vendors_come_in_pieces() {
+        let text = "é".repeat(PIECE_CHARACTERS + 1);
+        let shown = |endpoint, answer: Value| {
+            let events = stream_of(endpoint, &answer.to_string()).unwrap();
+            events.iter().map(|event| str::from_utf8(event).unwrap().to_owned()).collect::<Vec<String>>()
+        };
+        let message = json!({ "content": [
+            { "type": "text", "text": text },
+            { "type": "tool_use", "id": "t", "name": "f", "input": { "x": "a long one, longer than a piece" } },
+        ] });
+        let events = shown(Endpoint::Messages, message);
+        assert_eq!(events.len(), 11, "{events:?}");
+        assert!(events[3].ends_with(",\"index\":0,\"type\":\"content_block_delta\"}\n\n"), "{}", events[3]);
+        assert!(events[3].contains(r#"{"text":"é","type":"text_delta"}"#), "{}", events[3]);
+        let answer =
+            json!({ "candidates": [{ "content": { "parts": [{ "text": text }] }, "finishReason": "STOP" }] });
+        let events = shown(Endpoint::GenerateContent, answer);
+        assert_eq!(events.len(), 2);
+        assert!(!events[0].contains("STOP"));
+        assert_eq!(
+            events[1],
+            "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"é\"}]},\"finishReason\":\"STOP\"}]}\n\n"
+        );
+        // A text that a signature is of is sent with it.
+        let signed = json!({ "candidates": [{ "content": { "parts": [{ "text": text, "thoughtSignature": "s" }] } }] });
+        assert_eq!(shown(Endpoint::GenerateContent, signed).len(), 1);
     }
 
     #[test]

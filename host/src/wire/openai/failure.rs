@@ -36,10 +36,14 @@ const CODES: [&str; 4] = ["code", "type", "status", "status_code"];
 impl Failure {
     /// Reads an answer, or the data of an event, in which an error was found.
     pub fn of(data: &Bytes) -> Self {
+        let data = &unlisted(data);
         let (mut top, mut inner) = (Codes::default(), Codes::default());
         let mut place = Place::Top;
         // It was read before and found to be JSON.
         let _ = read(data, &mut top, &mut inner, &mut place);
+        if inner.is("overloaded_error") && top.is("error") {
+            return Self { status: anthropic_overloaded(), body: data.clone() };
+        }
         let status = inner.status().or_else(|| top.status()).unwrap_or(StatusCode::BAD_GATEWAY);
         let body = match place {
             Place::Member => data.clone(),
@@ -58,6 +62,29 @@ enum Place {
     Member,
     /// It is the `error` of the member `response`.
     Response(Range<usize>),
+}
+
+/// Anthropic's status of its own, by which its clients know that they may try again.
+///
+/// Source: Anthropic API reference, "Errors", seen 2026-11.
+fn anthropic_overloaded() -> StatusCode {
+    StatusCode::from_u16(529).expect("it has three digits")
+}
+
+/// The first element of a list: Google puts even an error into one where it is asked for a list of answers.
+fn unlisted(data: &Bytes) -> Bytes {
+    let mut scanner = Scanner::new(data);
+    let mut first = None;
+    if scanner.peek().is_ok_and(|kind| kind == Kind::Array) {
+        // What stands behind a break in it is of no interest.
+        let _ = scanner.array(|scanner| {
+            let is_object = scanner.peek()? == Kind::Object;
+            let range = scanner.skip()?;
+            first = first.take().or_else(|| is_object.then(|| data.slice(range)));
+            Ok(())
+        });
+    }
+    first.unwrap_or_else(|| data.clone())
 }
 
 fn wrapped(error: &[u8]) -> Bytes {
@@ -127,6 +154,10 @@ impl<'a> Codes<'a> {
         Ok(())
     }
 
+    fn is(&self, name: &str) -> bool {
+        self.words.iter().flatten().any(|word| word == name)
+    }
+
     fn status(&self) -> Option<StatusCode> {
         let worded = || self.words.iter().flatten().find_map(|word| status_of(word));
         self.number.or_else(worded).and_then(|status| StatusCode::from_u16(status).ok())
@@ -139,8 +170,8 @@ fn is_failure(status: u16) -> bool {
 
 /// Parts of the words that upstreams have for errors, in lower case and without separators, and the status of each.
 ///
-/// Source: OpenAI, "Error codes"; Anthropic, "Errors"; Google, "google.rpc.Code"; vLLM, `ErrorResponse`; seen 2026-11.
-const WORDS: [(&str, u16); 33] = [
+/// Source: OpenAI, "Error codes"; Anthropic, "Errors"; Google, "google.rpc.Code" and their HTTP mapping; vLLM, `ErrorResponse`; seen 2026-11.
+const WORDS: [(&str, u16); 41] = [
     ("ratelimit", 429),
     ("toomanyrequests", 429),
     ("resourceexhausted", 429),
@@ -153,6 +184,14 @@ const WORDS: [(&str, u16); 33] = [
     ("timedout", 504),
     ("deadlineexceeded", 504),
     ("badgateway", 502),
+    ("unimplemented", 501),
+    ("cancelled", 499),
+    ("billingerror", 402),
+    ("conflict", 409),
+    ("alreadyexists", 409),
+    ("aborted", 409),
+    ("outofrange", 400),
+    ("dataloss", 500),
     ("authentication", 401),
     ("unauthenticated", 401),
     ("unauthorized", 401),
@@ -231,6 +270,57 @@ mod tests {
             check_status(unknown, 502);
         }
         check(r#"{"error":"slow down","code":429}"#, 429, r#"{"error":"slow down","code":429}"#);
+    }
+
+    #[test]
+    fn errors_of_anthropics_are_known_by_their_type() {
+        for (kind, status) in [
+            ("invalid_request_error", 400),
+            ("authentication_error", 401),
+            ("billing_error", 402),
+            ("permission_error", 403),
+            ("not_found_error", 404),
+            ("conflict_error", 409),
+            ("request_too_large", 413),
+            ("rate_limit_error", 429),
+            ("api_error", 500),
+            ("timeout_error", 504),
+            ("overloaded_error", 529),
+            ("new_error", 502),
+        ] {
+            let data = format!(
+                r#"{{"type":"error","error":{{"type":"{kind}","message":"m"}},"request_id":"req_1"}}"#
+            );
+            check(&data, status, &data);
+        }
+    }
+
+    #[test]
+    fn errors_of_googles_are_known_by_their_code_or_status() {
+        check_status(r#"{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED","details":[]}"#, 429);
+        for (name, status) in [
+            ("CANCELLED", 499),
+            ("INVALID_ARGUMENT", 400),
+            ("DEADLINE_EXCEEDED", 504),
+            ("NOT_FOUND", 404),
+            ("ALREADY_EXISTS", 409),
+            ("PERMISSION_DENIED", 403),
+            ("UNAUTHENTICATED", 401),
+            ("RESOURCE_EXHAUSTED", 429),
+            ("FAILED_PRECONDITION", 400),
+            ("ABORTED", 409),
+            ("OUT_OF_RANGE", 400),
+            ("UNIMPLEMENTED", 501),
+            ("INTERNAL", 500),
+            ("UNAVAILABLE", 503),
+            ("DATA_LOSS", 500),
+        ] {
+            check_status(&format!(r#"{{"message":"m","status":"{name}"}}"#), status);
+        }
+        let error = r#"{"error":{"code":503,"message":"m","status":"UNAVAILABLE"}}"#;
+        check(&format!("[{error}, 7]"), 503, error);
+        check(&format!("[ 7,{error}"), 503, error);
+        check("[]", 502, r#"{"error":[]}"#);
     }
 
     #[test]

@@ -6,13 +6,22 @@ use serde_json::{Map, Value, json};
 use crate::wire::Endpoint;
 use crate::wire::sse;
 
-/// Writes a whole answer as events. `with_usage` says whether the client asked for the usage of its stream.
+pub(super) mod content;
+pub(super) mod message;
+
+/// Writes a whole answer as events. `with_usage` says whether the client asked for the usage of its stream; streams of
+/// Anthropic's, Google's and of the Responses API always tell it.
 ///
 /// None when the answer has not the shape that the endpoint's answers have, or the endpoint's are not streamed.
 ///
-/// Source: OpenAI API reference, "Chat Completions" and "Responses", the chunk objects and streaming events, seen 2026-11.
+/// Source: OpenAI API reference, "Chat Completions" and "Responses", the chunk objects and streaming events; the other
+/// vendors' are named where theirs are written; seen 2026-11.
 pub fn events(endpoint: Endpoint, body: &[u8], with_usage: bool) -> Option<Bytes> {
-    let Ok(Value::Object(answer)) = serde_json::from_slice(body) else { return None };
+    let answer = serde_json::from_slice(body).ok()?;
+    if endpoint == Endpoint::GenerateContent {
+        return content::events(answer, whole).map(|events| events.concat().into());
+    }
+    let Value::Object(answer) = answer else { return None };
     let mut out = Vec::new();
     match endpoint {
         Endpoint::ChatCompletions | Endpoint::Completions => {
@@ -20,9 +29,15 @@ pub fn events(endpoint: Endpoint, body: &[u8], with_usage: bool) -> Option<Bytes
             put(&mut out, None, "[DONE]");
         }
         Endpoint::Responses => response(answer, &mut out)?,
+        Endpoint::Messages => return message::events(answer, whole).map(|events| events.concat().into()),
         _ => return None,
     }
     Some(out.into())
+}
+
+/// A text in one piece; in none if it is empty.
+fn whole(text: &str) -> Vec<&str> {
+    if text.is_empty() { Vec::new() } else { vec![text] }
 }
 
 fn put(out: &mut Vec<u8>, event: Option<&str>, data: &str) {
@@ -193,11 +208,123 @@ mod tests {
         );
     }
 
+    /// What a block of Anthropic's becomes: its beginning, its deltas and its end, without what is the same in all.
+    #[track_caller]
+    fn check_block(block: Value, begun: Value, deltas: Value) {
+        let body = json!({"id": "msg_1", "content": [{"type": "text", "text": "x"}, block]}).to_string();
+        let mut all = data(&events(Endpoint::Messages, body.as_bytes(), false).unwrap());
+        all.retain(|event| event["index"] == 1);
+        assert_eq!(all.remove(0), json!({"type": "content_block_start", "index": 1, "content_block": begun}));
+        assert_eq!(all.pop(), Some(json!({"type": "content_block_stop", "index": 1})));
+        assert!(all.iter().all(|event| event["type"] == "content_block_delta"));
+        assert_eq!(all.into_iter().map(|mut event| event["delta"].take()).collect::<Value>(), deltas);
+    }
+
+    #[test]
+    fn a_block_begins_empty_and_says_the_rest_later() {
+        check_block(
+            json!({"type": "text", "text": "hi", "citations": [{"url": "u"}, {"url": "v"}]}),
+            json!({"type": "text", "text": "", "citations": []}),
+            json!([
+                {"type": "text_delta", "text": "hi"},
+                {"type": "citations_delta", "citation": {"url": "u"}},
+                {"type": "citations_delta", "citation": {"url": "v"}},
+            ]),
+        );
+        check_block(
+            json!({"type": "text", "text": "", "citations": null}),
+            json!({"type": "text", "text": "", "citations": null}),
+            json!([]),
+        );
+        check_block(
+            json!({"type": "thinking", "thinking": "hm", "signature": "s"}),
+            json!({"type": "thinking", "thinking": "", "signature": ""}),
+            json!([
+                {"type": "thinking_delta", "thinking": "hm"},
+                {"type": "signature_delta", "signature": "s"},
+            ]),
+        );
+        for kind in ["tool_use", "server_tool_use"] {
+            check_block(
+                json!({"type": kind, "id": "t", "name": "f", "input": {"x": [1]}}),
+                json!({"type": kind, "id": "t", "name": "f", "input": {}}),
+                json!([{"type": "input_json_delta", "partial_json": "{\"x\":[1]}"}]),
+            );
+        }
+        let redacted = json!({"type": "redacted_thinking", "data": "d"});
+        check_block(redacted.clone(), redacted, json!([]));
+        let odd = json!({"type": "text", "text": 7});
+        check_block(odd.clone(), odd, json!([]));
+    }
+
+    #[test]
+    fn a_message_becomes_its_events() {
+        let body = br#"{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[],"stop_reason":"stop_sequence","stop_sequence":"x","usage":{"input_tokens":3,"output_tokens":4}}"#;
+        let events = events(Endpoint::Messages, body, false).unwrap();
+        let expected = [
+            r#"event: message_start
+data: {"message":{"content":[],"id":"msg_1","model":"m","role":"assistant","stop_reason":null,"stop_sequence":null,"type":"message","usage":{"input_tokens":3,"output_tokens":0}},"type":"message_start"}"#,
+            r#"event: message_delta
+data: {"delta":{"stop_reason":"stop_sequence","stop_sequence":"x"},"type":"message_delta","usage":{"input_tokens":3,"output_tokens":4}}"#,
+            "event: message_stop\ndata: {\"type\":\"message_stop\"}",
+        ];
+        assert_eq!(events, expected.map(|event| format!("{event}\n\n")).concat());
+        // What a plugin's answer lacks is there all the same.
+        let all = data(&self::events(Endpoint::Messages, br#"{"content":[]}"#, false).unwrap());
+        let message = json!({
+            "type": "message", "role": "assistant", "content": [], "stop_reason": null, "stop_sequence": null,
+            "usage": {"input_tokens": 0, "output_tokens": 0},
+        });
+        assert_eq!(all[0]["message"], message);
+        assert_eq!((&all[1]["delta"], &all[1]["usage"]), (&json!({}), &json!({"output_tokens": 0})));
+    }
+
+    #[test]
+    fn an_answer_of_googles_becomes_events_of_its_shape() {
+        let gemini = Endpoint::GenerateContent;
+        let answer = json!({
+            "candidates": [{
+                "content": {"parts": [{"text": "t", "thought": true}, {"text": "a"}, {"functionCall": {"name": "f"}}], "role": "model"},
+                "finishReason": "STOP", "index": 0, "safetyRatings": [],
+            }],
+            "usageMetadata": {"promptTokenCount": 3}, "modelVersion": "m", "responseId": "r",
+        });
+        let all = data(&events(gemini, answer.to_string().as_bytes(), false).unwrap());
+        let said = |part: Value| {
+            json!({
+                "candidates": [{"content": {"parts": [part], "role": "model"}, "index": 0}],
+                "modelVersion": "m", "responseId": "r",
+            })
+        };
+        assert_eq!(all[..2], [said(json!({"text": "t", "thought": true})), said(json!({"text": "a"}))]);
+        let mut last = answer.clone();
+        last["candidates"][0]["content"]["parts"] = json!([{"functionCall": {"name": "f"}}]);
+        assert_eq!(all[2..], [last]);
+        for whole in [
+            json!({"promptFeedback": {"blockReason": "SAFETY"}}),
+            json!({"candidates": [{"finishReason": "SAFETY"}]}),
+            json!({"candidates": [7]}),
+            json!({"candidates": [{"content": {"parts": [{"text": "a"}]}}, {"content": {"parts": [{"text": "b"}]}}]}),
+        ] {
+            assert_eq!(
+                data(&events(gemini, whole.to_string().as_bytes(), false).unwrap()),
+                std::slice::from_ref(&whole)
+            );
+            let list = json!([whole, answer]);
+            let list_events = data(&events(gemini, list.to_string().as_bytes(), false).unwrap());
+            assert_eq!(json!(list_events), list);
+        }
+    }
+
     #[test]
     fn what_has_not_the_shape_stays_as_it_is() {
         for body in [&b"{}"[..], b"[]", b"x", br#"{"choices":1}"#, br#"{"choices":[{}]}"#] {
             assert_eq!(events(Endpoint::ChatCompletions, body, true), None);
         }
         assert_eq!(events(Endpoint::Embeddings, b"{\"choices\":[]}", true), None);
+        for body in [&b"{}"[..], b"[]", b"[{}]", b"[7]", b"x", br#"{"content":1}"#, br#"{"candidates":1}"#] {
+            assert_eq!(events(Endpoint::Messages, body, true), None);
+            assert_eq!(events(Endpoint::GenerateContent, body, true), None);
+        }
     }
 }

@@ -1,8 +1,8 @@
-//! What happens to the stream of an answer on its way to the client.
+//! What happens to the stream of an answer on its way to the client, of whatever dialect the upstream's is.
 //!
 //! Most events go through untouched, as the very bytes that came: a search for a few words tells which ones have to be
 //! looked into. Edits are spliced into the event they concern, and what is not edited stays byte for byte, even when
-//! it is no valid JSON.
+//! it is no valid JSON. Only answers of OpenAI's dialect are edited; the others are watched.
 
 use std::sync::{Arc, LazyLock};
 
@@ -18,6 +18,7 @@ use crate::wire::openai::choices::{CHOICES_MAX, Choices, INDEX};
 use crate::wire::openai::thinking::{Converter, Parts};
 use crate::wire::openai::view::{Edit, Field, Message, View};
 use crate::wire::sse::{self, Decoder, EVENT_BYTES_MAX, Fields, Frame, Oversize};
+use crate::wire::usage::Counts;
 
 /// What is to be done to an answer.
 #[derive(Clone, Debug)]
@@ -45,7 +46,8 @@ pub struct Seen {
     pub usage: Option<Usage>,
     /// The message of an error inside the stream.
     pub error: Option<String>,
-    /// Whether the upstream sent `[DONE]` or, in the Responses API, the event that ends the response.
+    /// Whether the upstream sent `[DONE]` or, in the Responses API and in Anthropic's, the event that ends the answer.
+    /// Google has none.
     pub is_done: bool,
 }
 
@@ -87,6 +89,10 @@ pub struct Filter {
     /// The last event with choices: the envelope for text that is still held when the stream ends.
     envelope: Option<Bytes>,
     has_usage: bool,
+    /// The tokens of an answer that tells them in parts.
+    counts: Counts,
+    /// Whether an answer of Google's has called a function.
+    has_call: bool,
 }
 
 impl Rules {
@@ -128,6 +134,8 @@ impl Filter {
             converters: Vec::new(),
             envelope: None,
             has_usage: false,
+            counts: Counts::default(),
+            has_call: false,
         }
     }
 
@@ -175,7 +183,8 @@ impl Filter {
     }
 
     /// The upstream ended the stream in an orderly way: appends what is left, with its blank line if that lacks. A
-    /// missing `[DONE]` is added only if the answer had come to its end, since a cut must not look like success.
+    /// missing `[DONE]` is added only if the answer had come to its end, since a cut must not look like success; to
+    /// streams of the other grammars nothing is.
     pub fn finish(&mut self, out: &mut Vec<Bytes>) -> Ending {
         let is_whole = self.finish_frame(out);
         if !self.seen.is_done {
@@ -188,17 +197,24 @@ impl Filter {
             return Ending::Complete;
         }
         match self.rules.endpoint {
-            Endpoint::ChatCompletions | Endpoint::Completions => {
-                let has_ended = self.seen.finish_reason.is_some() && self.choices.are_ended();
-                if !has_ended || self.seen.error.is_some() {
-                    return Ending::Truncated;
-                }
+            Endpoint::ChatCompletions | Endpoint::Completions if self.has_ended() => {
                 out.push(sse::encode(None, DONE));
                 Ending::Complete
             }
-            Endpoint::Responses => Ending::Truncated,
+            // Nothing but its last words tells that an answer of Google's is over.
+            Endpoint::GenerateContent if self.has_ended() => Ending::Complete,
+            Endpoint::ChatCompletions
+            | Endpoint::Completions
+            | Endpoint::Responses
+            | Endpoint::Messages
+            | Endpoint::GenerateContent => Ending::Truncated,
             _ => Ending::Complete,
         }
+    }
+
+    /// Whether every choice has come to its end, and no error came.
+    fn has_ended(&self) -> bool {
+        self.seen.finish_reason.is_some() && self.choices.are_ended() && self.seen.error.is_none()
     }
 
     /// Delivers an event without its blank line, where the upstream has ended its stream. Returns false if it breaks off
@@ -226,10 +242,15 @@ impl Filter {
             self.seen.events += u64::from(frame.raw.starts_with(b"data:") || frame.fields().data.is_some());
             return None;
         }
+        if self.rules.endpoint == Endpoint::Messages && self.seen.has_content && is_piece(&frame.raw) {
+            self.seen.events += 1;
+            return None;
+        }
         let fields = frame.fields();
         let data = fields.data.as_ref()?;
         self.seen.events += 1;
-        if &data[..] == DONE {
+        if &data[..] == DONE && !matches!(self.rules.endpoint, Endpoint::Messages | Endpoint::GenerateContent)
+        {
             self.seen.is_done = true;
             let mut held = self.flush();
             return (!held.is_empty()).then(|| {
@@ -237,9 +258,16 @@ impl Filter {
                 held
             });
         }
-        if !self.rules.has_choices() {
-            self.watch_other(&fields, data);
-            return None;
+        match self.rules.endpoint {
+            Endpoint::ChatCompletions | Endpoint::Completions => {}
+            Endpoint::Messages | Endpoint::GenerateContent => {
+                self.watch_foreign(&fields, data);
+                return None;
+            }
+            _ => {
+                self.watch_other(&fields, data);
+                return None;
+            }
         }
         let Ok(view) = View::of(data) else {
             self.note_malformed(data);
@@ -274,8 +302,9 @@ impl Filter {
     fn watch(&mut self, view: &View<'_>) {
         self.choices.watch(view);
         self.seen.has_content |= view.has_content();
-        let reason = view.choices.iter().find_map(|choice| choice.finish_reason).or(view.stop);
-        self.seen.finish_reason = reason.or(self.seen.finish_reason);
+        self.has_call |= view.has_call;
+        let reason = view.finish_reason().or(self.seen.finish_reason);
+        self.seen.finish_reason = reason.map(|reason| reason.with_calls(self.has_call));
         if let Some(usage) = view.usage {
             self.has_usage = true;
             self.seen.usage = Some(usage);
@@ -285,6 +314,19 @@ impl Filter {
         if let Some(error) = &view.error {
             self.seen.error = Some(error.clone());
         }
+    }
+
+    /// Watches an answer of Anthropic's or Google's.
+    fn watch_foreign(&mut self, fields: &Fields, data: &[u8]) {
+        let Ok(view) = View::at(self.rules.endpoint, data) else { return self.note_malformed(data) };
+        self.watch(&view);
+        self.counts.update(view.counts);
+        self.seen.usage = self.counts.usage();
+        if self.rules.endpoint == Endpoint::Messages {
+            let kind = view.kind.as_ref().map(|kind| kind.as_bytes());
+            self.seen.is_done |= kind.or(fields.event.as_deref()) == Some(MESSAGE_END);
+        }
+        self.note_opening(fields, data, &view);
     }
 
     /// Watches an answer without choices: only its first event and those that name what they look for are read.
@@ -305,7 +347,7 @@ impl Filter {
         {
             return;
         }
-        let Ok(view) = View::of(data) else { return self.note_malformed(data) };
+        let Ok(view) = View::at(self.rules.endpoint, data) else { return self.note_malformed(data) };
         self.watch(&view);
         self.seen.has_content |= self.rules.endpoint != Endpoint::Responses && view.error.is_none();
         self.seen.is_done |= view.kind.as_ref().is_some_and(|kind| {
@@ -435,6 +477,18 @@ const DONE: &[u8] = b"[DONE]";
 /// Source: OpenAI API reference, "Responses", "Streaming", seen 2026-11.
 pub(super) const RESPONSE_ENDS: [&str; 4] =
     ["response.completed", "response.failed", "response.incomplete", "error"];
+
+/// The type of the event that ends a message.
+///
+/// Source: Anthropic API reference, "Streaming messages", seen 2026-11.
+const MESSAGE_END: &[u8] = b"message_stop";
+
+/// Whether a frame is a piece of a message's block, about which nothing but that is of interest, once there is content.
+fn is_piece(raw: &[u8]) -> bool {
+    let data = raw.strip_prefix(b"event: content_block_delta\n").unwrap_or(raw);
+    data.starts_with(b"data: {\"type\":\"content_block_delta\"")
+        || data.starts_with(b"data: {\"type\": \"content_block_delta\"")
+}
 
 /// The name of a member that tells that an event has to be looked into, unless it is null. In a JSON string the
 /// quotes would be escaped, so a hit nearly always is the member itself.
@@ -569,6 +623,9 @@ fn oversize() -> Error {
     let message = format!("the upstream sent an event of more than {EVENT_BYTES_MAX} bytes");
     Error::new(ErrorKind::UpstreamInvalid, message)
 }
+
+#[cfg(test)]
+mod vendors;
 
 #[cfg(test)]
 mod tests {

@@ -15,12 +15,16 @@ use crate::chat::{StopReason, Usage};
 use crate::config::ThinkingFormat;
 use crate::wire::json::{Kind, Scanner, SyntaxError, Text};
 use crate::wire::openai::thinking::{Converter, Parts};
-use crate::wire::usage;
+use crate::wire::usage::{self, Counts};
+use crate::wire::{Dialect, Endpoint};
+
+mod content;
+mod messages;
 
 /// An answer, or one event of it.
 #[derive(Debug, Default)]
 pub struct View<'a> {
-    /// The elements of `choices`.
+    /// The elements of `choices`; of Google's `candidates` only their number and end.
     pub choices: Vec<Choice<'a>>,
     /// Where the array `choices` stands.
     pub choices_range: Option<Range<usize>>,
@@ -28,15 +32,19 @@ pub struct View<'a> {
     pub usage: Option<Usage>,
     /// The member `usage` with the comma that would be too much without it, if its value is not null.
     pub usage_range: Option<Range<usize>>,
+    /// The tokens in a vendor's own words, of which a stream may tell a part in each event; Anthropic and Google only.
+    pub counts: Counts,
+    /// Whether it calls a function; Google only, where that is no reason of its own to end.
+    pub has_call: bool,
     /// The tokens by llama.cpp's `timings`.
     pub timings: Option<Usage>,
     /// The message of an `error` that is not null.
     pub error: Option<String>,
-    /// The `type` of an event of the Responses API.
+    /// The `type` of an event of the Responses API, or of Anthropic's.
     pub kind: Option<Cow<'a, str>>,
-    /// Why an answer of the Responses API ended, by its `status`.
+    /// Why an answer of the Responses API ended, by its `status`; Anthropic's `stop_reason`; that Google refused a prompt.
     pub stop: Option<StopReason>,
-    /// Whether a list other than `choices` carries the answer and is not empty.
+    /// Whether something other than `choices` carries the answer and is not empty.
     pub has_items: bool,
     /// The `message` at the top, which an error event of the Responses API has.
     message: Option<Cow<'a, str>>,
@@ -97,7 +105,19 @@ pub enum Field {
 }
 
 impl<'a> View<'a> {
-    /// Reads one JSON document.
+    /// Reads one JSON document as an answer of an endpoint's, or as an event of one.
+    ///
+    /// # Errors
+    /// A syntax error anywhere in it.
+    pub fn at(endpoint: Endpoint, bytes: &'a [u8]) -> Result<Self, SyntaxError> {
+        match endpoint.dialect() {
+            Dialect::OpenAi => Self::of(bytes),
+            Dialect::Anthropic => messages::view(bytes),
+            Dialect::Gemini => content::view(bytes),
+        }
+    }
+
+    /// Reads one JSON document in OpenAI's words.
     ///
     /// # Errors
     /// A syntax error anywhere in it.
@@ -110,6 +130,11 @@ impl<'a> View<'a> {
             view.error = view.message.take().map(Cow::into_owned);
         }
         Ok(view)
+    }
+
+    /// Why it ended, once it has.
+    pub fn finish_reason(&self) -> Option<StopReason> {
+        self.choices.iter().find_map(|choice| choice.finish_reason).or(self.stop)
     }
 
     /// Whether the answer or event carries something a client waits for: text, thinking, tool calls, items.
@@ -533,6 +558,71 @@ impl StopReason {
             "failed" | "cancelled" => Some(Self::Other),
             _ => None,
         }
+    }
+
+    /// Reads a `stop_reason` of Anthropic's.
+    ///
+    /// Source: Anthropic API reference, "Stop reasons and fallback", seen 2026-11.
+    pub(in crate::wire) fn of_anthropic(name: &str) -> Self {
+        match name {
+            "end_turn" | "stop_sequence" => Self::Stop,
+            "max_tokens" | "model_context_window_exceeded" => Self::Length,
+            "tool_use" => Self::ToolCalls,
+            "refusal" => Self::ContentFilter,
+            // `pause_turn` among them: the client is to go on, no other dialect has that.
+            _ => Self::Other,
+        }
+    }
+
+    /// Anthropic's name for it; a stop word that was met has one of its own, `stop_sequence`.
+    pub(in crate::wire) fn anthropic_name(self) -> &'static str {
+        match self {
+            Self::Stop | Self::Other => "end_turn",
+            Self::Length => "max_tokens",
+            Self::ToolCalls => "tool_use",
+            Self::ContentFilter => "refusal",
+        }
+    }
+
+    /// Reads a `finishReason` of Google's; none for the name that says nothing. An answer that calls functions ends
+    /// with `STOP`, too: see [`with_calls`](Self::with_calls).
+    ///
+    /// Source: Google, Gemini API reference, "FinishReason", seen 2026-11.
+    pub(in crate::wire) fn of_gemini(name: &str) -> Option<Self> {
+        Some(match name {
+            "" | "FINISH_REASON_UNSPECIFIED" => return None,
+            "STOP" => Self::Stop,
+            "MAX_TOKENS" | "CONTINUATION" => Self::Length,
+            "SAFETY"
+            | "RECITATION"
+            | "LANGUAGE"
+            | "BLOCKLIST"
+            | "PROHIBITED_CONTENT"
+            | "SPII"
+            | "IMAGE_SAFETY"
+            | "IMAGE_PROHIBITED_CONTENT"
+            | "IMAGE_RECITATION"
+            | "ESCALATION"
+            | "PUP_LIMITED_DISABLED"
+            | "MODEL_ARMOR" => Self::ContentFilter,
+            // Calls that cannot be read, and what is none of the model's doing.
+            _ => Self::Other,
+        })
+    }
+
+    /// Google's name for it.
+    pub(in crate::wire) fn gemini_name(self) -> &'static str {
+        match self {
+            Self::Stop | Self::ToolCalls => "STOP",
+            Self::Length => "MAX_TOKENS",
+            Self::ContentFilter => "SAFETY",
+            Self::Other => "OTHER",
+        }
+    }
+
+    /// The reason of an answer of Google's that calls functions, or not.
+    pub(in crate::wire) fn with_calls(self, has_calls: bool) -> Self {
+        if has_calls && self == Self::Stop { Self::ToolCalls } else { self }
     }
 
     /// OpenAI's name for it.

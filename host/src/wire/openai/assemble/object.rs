@@ -256,6 +256,27 @@ impl Object {
         }
     }
 
+    /// Whether it has no members.
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Removes a member, whose room is not given back.
+    pub(super) fn remove(&mut self, name: &str) {
+        self.members.retain(|(known, _)| **known != *name);
+        self.next = 0;
+    }
+
+    /// Puts JSON, which takes the room of the member `gone`, into the place of the member `name`.
+    pub(super) fn supplant(&mut self, gone: &str, name: &str, json: &str) {
+        self.remove(gone);
+        let value = Value::Json(json.into());
+        match self.members.iter_mut().find(|(known, _)| **known == *name) {
+            Some((_, known)) => *known = value,
+            None => self.members.push((name.into(), value)),
+        }
+    }
+
     /// Returns the object that a member is, which is a new one if it was something else.
     pub(super) fn object(&mut self, name: &str, store: &mut Store) -> Option<&mut Self> {
         Some(self.entry(name, store)?.object(store))
@@ -358,7 +379,7 @@ impl Object {
         }
     }
 
-    fn write(&self, store: &Store, out: &mut String) {
+    pub(super) fn write(&self, store: &Store, out: &mut String) {
         Members::write(out, |members| self.write_members(store, members));
     }
 }
@@ -551,7 +572,7 @@ impl Parts {
         parts
     }
 
-    fn write(&self, store: &Store, out: &mut String) {
+    pub(super) fn write(&self, store: &Store, out: &mut String) {
         out.push('[');
         for (number, (_, object)) in self.sorted().into_iter().enumerate() {
             if number > 0 {

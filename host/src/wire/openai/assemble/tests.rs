@@ -4,9 +4,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::chat::StopReason;
 use crate::wire::openai::echo::Encoder;
-use crate::wire::openai::frame;
+use crate::wire::openai::{disassemble, frame};
 
 const BYTES_MAX: usize = 1 << 20;
+
+/// How often a stream is cut.
+const CUTS_MAX: usize = 800;
 
 /// Assembles a stream that is pushed in these pieces.
 fn assemble(endpoint: Endpoint, pieces: &[&[u8]], bytes_max: usize) -> Assembled {
@@ -17,11 +20,11 @@ fn assemble(endpoint: Endpoint, pieces: &[&[u8]], bytes_max: usize) -> Assembled
     assembly.finish(None)
 }
 
-/// Assembles a stream, cut everywhere in two and into single bytes; and folded at every event.
+/// Assembles a stream, cut everywhere in two (a long one in many places) and into single bytes; and folded there.
 #[track_caller]
 fn whole(endpoint: Endpoint, stream: &str) -> Value {
     let whole = assemble(endpoint, &[stream.as_bytes()], BYTES_MAX);
-    for at in 0..=stream.len() {
+    for at in (0..=stream.len()).step_by(1 + stream.len() / CUTS_MAX) {
         let (head, tail) = stream.as_bytes().split_at(at);
         assert_eq!(assemble(endpoint, &[head, tail], BYTES_MAX), whole, "split at {at}");
         let mut assembly = Assembly::new(endpoint, BYTES_MAX);
@@ -507,6 +510,222 @@ fn a_response_larger_than_the_bound_is_put_together_from_its_pieces() {
     );
 }
 
+/// The events of a message around `events`.
+fn message(events: &[&str], usage: &str) -> Vec<String> {
+    let start = r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","content":[],"model":"m","stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":3,"cache_read_input_tokens":10,"output_tokens":1}}}"#;
+    let end = format!(
+        r#"{{"type":"message_delta","delta":{{"stop_reason":"end_turn","stop_sequence":null}},"usage":{usage}}}"#
+    );
+    let last = [end, r#"{"type":"message_stop"}"#.to_owned()];
+    [start].into_iter().chain(events.iter().copied()).map(str::to_owned).chain(last).collect()
+}
+
+/// Checks what the blocks of a message become.
+#[track_caller]
+fn check_blocks(events: &[&str], content: Value) {
+    let data = message(events, r#"{"output_tokens":40}"#);
+    let named = data.iter().map(|data| {
+        let event: Value = serde_json::from_str(data).unwrap();
+        format!("event: {}\ndata: {data}\n\n", event["type"].as_str().unwrap())
+    });
+    let expected = json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": content,
+        "stop_reason": "end_turn", "stop_sequence": null,
+        "usage": {"input_tokens": 3, "cache_read_input_tokens": 10, "output_tokens": 40},
+    });
+    assert_eq!(whole(Endpoint::Messages, &named.collect::<String>()), expected);
+    check(Endpoint::Messages, &data.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+}
+
+// parity: 141
+#[test]
+fn a_message_becomes_its_whole_answer() {
+    check_blocks(
+        &[
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}"#,
+            r#"{"type":"ping"}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"h"}}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"m\n"}}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"s=="}}"#,
+            r#"{"type":"content_block_stop","index":0}"#,
+            r#"{"type":"content_block_start","index":1,"content_block":{"type":"text","text":"","citations":[]}}"#,
+            r#"{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"a"}}"#,
+            r#"{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"\"b\""}}"#,
+            r#"{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"c"}}"#,
+            r#"{"type":"content_block_delta","index":1,"delta":{"type":"citations_delta","citation":{"url":"u"}}}"#,
+            r#"{"type":"content_block_delta","index":1,"delta":{"type":"citations_delta","citation":{"url":"v"}}}"#,
+            r#"{"type":"content_block_stop","index":1}"#,
+            r#"{"type":"content_block_start","index":2,"content_block":{"type":"tool_use","id":"t","name":"f","input":{}}}"#,
+            r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":""}}"#,
+            r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"{\"x\": \"\\u00e9"}}"#,
+            r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"\\n\", \"n\": 0.70}"}}"#,
+            r#"{"type":"content_block_stop","index":2}"#,
+            r#"{"type":"content_block_start","index":3,"content_block":{"type":"tool_use","id":"u","name":"g","input":{}}}"#,
+            r#"{"type":"content_block_delta","index":3,"delta":{"type":"input_json_delta","partial_json":""}}"#,
+            r#"{"type":"content_block_stop","index":3}"#,
+            r#"{"type":"content_block_start","index":4,"content_block":{"type":"redacted_thinking","data":"d"}}"#,
+            r#"{"type":"content_block_stop","index":4}"#,
+        ],
+        json!([
+            {"type": "thinking", "thinking": "hm\n", "signature": "s=="},
+            {"type": "text", "text": "a\"b\"c", "citations": [{"url": "u"}, {"url": "v"}]},
+            {"type": "tool_use", "id": "t", "name": "f", "input": {"x": "é\n", "n": 0.70}},
+            {"type": "tool_use", "id": "u", "name": "g", "input": {}},
+            {"type": "redacted_thinking", "data": "d"},
+        ]),
+    );
+}
+
+#[test]
+fn a_message_that_breaks_off_is_kept_as_far_as_it_came() {
+    let begun = [
+        r#"{"type":"message_start","message":{"id":"msg_1","stop_reason":null,"usage":{"input_tokens":3}}}"#,
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t","name":"f","input":{}}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"x\""}}"#,
+    ];
+    let mut expected = json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "stop_reason": null, "usage": {"input_tokens": 3},
+        "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}, "partial_json": "{\"x\""}],
+    });
+    check(Endpoint::Messages, &begun, expected.clone());
+    let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"no"}}"#;
+    expected["error"] = json!({"type": "overloaded_error", "message": "no"});
+    check(Endpoint::Messages, &[&begun[..], &[error]].concat(), expected);
+    // Nothing but the error: as an upstream tells it at once.
+    check(Endpoint::Messages, &[r#"{"type":"ping"}"#, error], serde_json::from_str(error).unwrap());
+    // The beginning was not seen.
+    check(
+        Endpoint::Messages,
+        &[
+            r#"{"type":"content_block_delta","index":7,"delta":{"type":"text_delta","text":"b"}}"#,
+            r#"{"type":"content_block_delta","index":1,"delta":{"type":"thinking_delta","thinking":"a"}}"#,
+            r#"{"type":"message_delta","delta":5,"usage":6,"context_management":{"applied_edits":[]}}"#,
+            r#"{"type":"message_start","message":7}"#,
+            r#"{"type":"content_block_start","index":1,"content_block":[]}"#,
+        ],
+        json!({
+            "type": "message", "role": "assistant", "stop_reason": null, "context_management": {"applied_edits": []},
+            "content": [{"type": "thinking", "thinking": "a"}, {"type": "text", "text": "b"}],
+        }),
+    );
+}
+
+// parity: 141
+#[test]
+fn an_answer_of_googles_becomes_its_whole() {
+    let event = |parts: &str, candidate: &str, members: &str| {
+        format!(
+            r#"{{"candidates": [{{"content": {{"parts": [{parts}],"role": "model"}}{candidate},"index": 0}}],"modelVersion": "m"{members}}}"#
+        )
+    };
+    let data = [
+        event(r#"{"text": "h","thought": true}"#, "", r#","usageMetadata": {"promptTokenCount": 3}"#),
+        event(r#"{"text": "m","thought": true}"#, "", r#","usageMetadata": {"promptTokenCount": 3}"#),
+        event(r#"{"text": "a"}"#, "", ""),
+        event(r#"{"text": "\"b\""}"#, "", ""),
+        event(r#"{"text": "c"},{"text": "d","thought":false}"#, "", ""),
+        event(r#"{"functionCall": {"name": "f","args": {"n": 0.70}},"thoughtSignature": "s"}"#, "", ""),
+        event(r#"{"functionCall": {"name": "f","args": {"n": 0.70}},"thoughtSignature": "s"}"#, "", ""),
+        event(
+            r#"{"text": "","thoughtSignature": "u"}"#,
+            r#","finishReason": "STOP","safetyRatings": [{"a":1}]"#,
+            r#","usageMetadata": {"promptTokenCount": 3,"candidatesTokenCount": 4},"responseId":"r""#,
+        ),
+    ];
+    let call = json!({"functionCall": {"name": "f", "args": {"n": 0.70}}, "thoughtSignature": "s"});
+    check(
+        Endpoint::GenerateContent,
+        &data.each_ref().map(String::as_str),
+        json!({
+            "candidates": [{
+                "content": {
+                    "parts": [
+                        {"text": "hm", "thought": true}, {"text": "a\"b\"cd"}, call, call,
+                        {"text": "", "thoughtSignature": "u"},
+                    ],
+                    "role": "model",
+                },
+                "finishReason": "STOP", "safetyRatings": [{"a": 1}], "index": 0,
+            }],
+            "modelVersion": "m", "responseId": "r",
+            "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 4},
+        }),
+    );
+}
+
+#[test]
+fn candidates_of_googles_are_told_apart() {
+    check(
+        Endpoint::GenerateContent,
+        &[
+            r#"{"candidates":[{"content":{"parts":[{"text":"a"}]}},{"content":{"parts":[{"text":"c"}]}}]}"#,
+            r#"{"candidates":[{"index":1,"content":{"parts":[{"text":"d"}]}}]}"#,
+            r#"{"candidates":[{"index":0,"content":{"parts":[{"text":"b"}]},"finishReason":"MAX_TOKENS"},7]}"#,
+        ],
+        json!({"candidates": [
+            {"content": {"parts": [{"text": "ab"}]}, "finishReason": "MAX_TOKENS", "index": 0},
+            {"content": {"parts": [{"text": "cd"}]}, "index": 1},
+        ]}),
+    );
+    let blocked = r#"{"promptFeedback":{"blockReason":"SAFETY"},"usageMetadata":{"promptTokenCount":3}}"#;
+    check(Endpoint::GenerateContent, &[blocked], serde_json::from_str(blocked).unwrap());
+    let error = r#"{"error":{"code":503,"message":"no","status":"UNAVAILABLE"}}"#;
+    check(Endpoint::GenerateContent, &[error], serde_json::from_str(error).unwrap());
+}
+
+#[test]
+fn answers_of_other_vendors_are_cut_where_there_is_no_room() {
+    let piece = "0123456789\\n\\u00e9\\ud83d\\ude00";
+    let blocks = [
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#.to_owned(),
+        format!(
+            r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"text_delta","text":"{piece}"}}}}"#
+        ),
+    ];
+    let mut events: Vec<&str> = vec![&blocks[0]];
+    events.extend([&*blocks[1]; 400]);
+    let data = message(&events, r#"{"output_tokens":40}"#);
+    let messages = stream(&data.iter().map(String::as_str).collect::<Vec<_>>());
+    let text = |text: &str| format!(r#"{{"candidates":[{{"content":{{"parts":[{{"text":"{text}"}}]}}}}]}}"#);
+    let end = r#"{"candidates":[{"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":3}}"#;
+    let content = stream(&[&*text(piece)].repeat(400)) + &stream(&[end]);
+    for (endpoint, stream, place) in [
+        (Endpoint::Messages, messages, "/content/0/text"),
+        (Endpoint::GenerateContent, content, "/candidates/0/content/parts/0/text"),
+    ] {
+        for bytes_max in 1000..1030 {
+            let assembled = assemble(endpoint, &[stream.as_bytes()], bytes_max);
+            assert!(assembled.is_cut && assembled.body.len() < 2 * bytes_max, "{}", assembled.body.len());
+            let body: Value = serde_json::from_str(&assembled.body).unwrap();
+            let text = body.pointer(place).and_then(Value::as_str).unwrap();
+            assert!("0123456789\né😀".repeat(400).starts_with(text) && text.len() > 100, "{text}");
+            let has_end = body["stop_reason"] == "end_turn" && body["usage"]["output_tokens"] == 40;
+            let has_reason = body["candidates"][0]["finishReason"] == "STOP";
+            assert!(has_end || (has_reason && body["usageMetadata"]["promptTokenCount"] == 3), "{body}");
+            let single: Vec<&[u8]> = stream.as_bytes().chunks(1).collect();
+            assert_eq!(assemble(endpoint, &single, bytes_max), assembled);
+        }
+    }
+    // Blocks, candidates and parts without end.
+    let blocks: Vec<String> = (0..2000)
+        .map(|index| {
+            format!(r#"{{"type":"content_block_start","index":{index},"content_block":{{"type":"text","text":""}}}}"#)
+        })
+        .collect();
+    let parts =
+        |index: u64| format!(r#"{{"candidates":[{{"index":{index},"content":{{"parts":[{{"a":1}}]}}}}]}}"#);
+    let candidates: Vec<String> = (0..2000).map(parts).collect();
+    for (endpoint, data) in [
+        (Endpoint::Messages, blocks),
+        (Endpoint::GenerateContent, candidates),
+        (Endpoint::GenerateContent, vec![parts(0); 2000]),
+    ] {
+        let stream = stream(&data.iter().map(String::as_str).collect::<Vec<_>>());
+        let assembled = assemble(endpoint, &[stream.as_bytes()], BYTES_MAX);
+        assert!(assembled.is_cut && assembled.body.len() < 32 * 1024, "{}", assembled.body.len());
+    }
+}
+
 // parity: 141
 #[test]
 fn a_streamed_answer_equals_the_whole_one() {
@@ -568,9 +787,47 @@ fn a_streamed_answer_equals_the_whole_one() {
                 }],
             }),
         ),
+        (
+            Endpoint::Messages,
+            json!({
+                "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "container": null,
+                "stop_reason": "tool_use", "stop_sequence": null,
+                "content": [
+                    {"type": "thinking", "thinking": "think, and think again of it", "signature": "s"},
+                    {"type": "text", "text": "a text that is longer than a piece", "citations": [{"url": "u"}]},
+                    {"type": "text", "text": "b", "citations": null},
+                    {"type": "tool_use", "id": "t", "name": "f", "input": {"x": [1, {"y": "long enough to be cut"}]}},
+                    {"type": "tool_use", "id": "u", "name": "g", "input": {}},
+                    {"type": "web_search_tool_result", "tool_use_id": "w", "content": [{"a": 1}]},
+                ],
+                "usage": {"input_tokens": 3, "cache_creation": {"ephemeral_5m_input_tokens": 1}, "output_tokens": 4},
+            }),
+        ),
+        (
+            Endpoint::GenerateContent,
+            json!({
+                "candidates": [{
+                    "content": {
+                        "parts": [
+                            {"text": "think, and think again of it", "thought": true},
+                            {"text": "a text that is longer than a piece"},
+                            {"functionCall": {"id": "c", "name": "f", "args": {"x": 1}}, "thoughtSignature": "s"},
+                        ],
+                        "role": "model",
+                    },
+                    "finishReason": "STOP", "index": 0, "avgLogprobs": -0.5,
+                }],
+                "usageMetadata": {"promptTokenCount": 3}, "modelVersion": "m", "responseId": "r",
+            }),
+        ),
     ] {
-        let events = frame::events(endpoint, answer.to_string().as_bytes(), true).unwrap();
+        let body = answer.to_string();
+        let events = frame::events(endpoint, body.as_bytes(), true).unwrap();
         assert_eq!(whole(endpoint, std::str::from_utf8(&events).unwrap()), answer);
+        if matches!(endpoint, Endpoint::Messages | Endpoint::GenerateContent) {
+            let events = disassemble::stream_of(endpoint, &body).unwrap().concat();
+            assert_eq!(whole(endpoint, std::str::from_utf8(&events).unwrap()), answer);
+        }
     }
 }
 
@@ -588,6 +845,27 @@ fn usage_is_put_in_where_the_stream_told_none() {
     assert_eq!(told, json!({"total_tokens": 9}));
     let response = finish(Endpoint::Responses, r#"{"type":"response.created","response":{"usage":null}}"#);
     assert_eq!((&response["input_tokens"], &response["output_tokens"]), (&json!(1), &json!(2)));
+    let start = r#"{"type":"message_start","message":{"id":"m"}}"#;
+    assert_eq!(
+        finish(Endpoint::Messages, start),
+        json!({
+            "input_tokens": 1, "output_tokens": 2, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0,
+            "estimated": true,
+        })
+    );
+    let told = r#"{"type":"message_start","message":{"usage":{"input_tokens":9}}}"#;
+    assert_eq!(finish(Endpoint::Messages, told), json!({"input_tokens": 9}));
+    let mut assembly = Assembly::new(Endpoint::GenerateContent, BYTES_MAX);
+    assembly.push(stream(&[r#"{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}"#]).as_bytes());
+    let told = Usage { reasoning: 1, ..estimated };
+    let content: Value = serde_json::from_str(&assembly.finish(Some(told)).body).unwrap();
+    assert_eq!(
+        content["usageMetadata"],
+        json!({
+            "promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 3, "cachedContentTokenCount": 0,
+            "thoughtsTokenCount": 1, "estimated": true,
+        })
+    );
 }
 
 // parity: 160
@@ -605,6 +883,12 @@ fn the_texts_of_an_answer_are_estimated() {
     let done = r#"{"type":"response.output_item.done","output_index":0,"item":{"id":"long id","content":[{"type":"output_text","text":"12345678"}]}}"#;
     assert_eq!(estimate(Endpoint::Responses, &[delta, done]), 2);
     assert_eq!(estimate(Endpoint::Responses, &["x"]), 0);
+    let block = r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"long id","name":"1234","input":{}}}"#;
+    let delta = r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"12345678"}}"#;
+    assert_eq!(estimate(Endpoint::Messages, &[block, delta, delta]), 5);
+    let text = r#"{"candidates":[{"content":{"parts":[{"text":"12345678"}]}}]}"#;
+    let call = r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"1234","args":{"x":1}}}]}}]}"#;
+    assert_eq!(estimate(Endpoint::GenerateContent, &[text, text, call]), 7);
 }
 
 #[test]
@@ -629,6 +913,13 @@ proptest! {
                 Just(r#"data: {"type":"response.output_text.delta","output_index":0,"delta":"a"}"#.as_bytes().to_vec()),
                 Just(r#"data: {"type":"response.output_item.done","output_index":0,"item":{"a":1}}"#.as_bytes().to_vec()),
                 Just(r#"data: {"type":"response.completed","response":{"output":[1],"status":"completed"}}"#.as_bytes().to_vec()),
+                Just(r#"data: {"type":"message_start","message":{"id":"m","usage":{"input_tokens":3}}}"#.as_bytes().to_vec()),
+                Just(r#"data: {"type":"content_block_start","index":0,"content_block":{"type":"tool_use","name":"f","input":{}}}"#.as_bytes().to_vec()),
+                Just(r#"data: {"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"a\":1}"}}"#.as_bytes().to_vec()),
+                Just(r#"data: {"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"a\ud83d"}}"#.as_bytes().to_vec()),
+                Just(r#"data: {"type":"message_delta","delta":{"stop_reason":"tool_use"},"usage":{"output_tokens":7}}"#.as_bytes().to_vec()),
+                Just(r#"data: {"candidates":[{"content":{"parts":[{"text":"a"}],"role":"model"},"index":0}],"usageMetadata":{"promptTokenCount":1}}"#.as_bytes().to_vec()),
+                Just(r#"data: {"candidates":[{"content":{"parts":[{"text":"b","thought":true},{"functionCall":{}},7]}},{"finishReason":"STOP"}]}"#.as_bytes().to_vec()),
                 Just(b"\n\n".to_vec()), Just(b"\n\n".to_vec()), Just(b"\r\n\r\n".to_vec()), Just(b"\"}]".to_vec()),
                 prop::collection::vec(any::<u8>(), 0..6),
             ],
@@ -636,7 +927,10 @@ proptest! {
         ),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
         bytes_max in prop_oneof![Just(BYTES_MAX), 0..400usize],
-        endpoint in prop_oneof![Just(Endpoint::ChatCompletions), Just(Endpoint::Completions), Just(Endpoint::Responses)],
+        endpoint in prop::sample::select(vec![
+            Endpoint::ChatCompletions, Endpoint::Completions, Endpoint::Responses, Endpoint::Messages,
+            Endpoint::GenerateContent,
+        ]),
     ) {
         let input = pieces.concat();
         let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();

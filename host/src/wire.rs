@@ -15,6 +15,7 @@ pub mod multipart;
 pub mod openai;
 pub mod request;
 pub mod sse;
+pub mod text;
 pub mod usage;
 pub mod wake;
 

@@ -9,11 +9,11 @@ use crate::chat::{Channel, ChannelSet, Lane, StopReason, TextBatch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Endpoint;
 use crate::wire::json;
-use crate::wire::openai::text::envelope::{Style, write_member};
-use crate::wire::openai::text::limits::{Budget, NO_CHOICE, NO_PART, NO_TOOL_CALL, check_channel, readable};
-use crate::wire::openai::text::plan::Plan;
-use crate::wire::openai::text::reader::{Opening, Place, Reader, Reading, Slot};
-use crate::wire::openai::text::response::{self, Piece};
+use crate::wire::text::envelope::{Style, write_member};
+use crate::wire::text::limits::{Budget, NO_CHOICE, NO_PART, NO_TOOL_CALL, check_channel, readable};
+use crate::wire::text::plan::Plan;
+use crate::wire::text::reader::{Opening, Place, Reader, Reading, Slot};
+use crate::wire::text::response::{self, Piece};
 use crate::wire::openai::view::Edit;
 
 /// The text of one whole answer: what [`TextStream`](super::TextStream) is for a streamed one, by the same rules.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::chat::{Lane, TextBatch};
-use crate::wire::openai::text::reader::Slot;
+use crate::wire::text::reader::Slot;
 
 /// What becomes of the slots of a batch; ranges are those of the changed text.
 #[derive(Debug, Default, PartialEq, Eq)]

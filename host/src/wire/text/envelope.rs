@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::chat::{Channel, Lane};
 use crate::wire::Endpoint;
 use crate::wire::json::{self, Scanner};
-use crate::wire::openai::text::reader::{ENVELOPE, Reading, ThinkingNames};
+use crate::wire::text::reader::{ENVELOPE, Reading, ThinkingNames};
 use crate::wire::openai::view::{is_filled, members};
 
 /// What all events of an answer with choices have in common.

@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::chat::{Channel, ChannelSet, Lane, StopReason};
 use crate::wire::json::{self, Kind, Scanner, SyntaxError, Text};
 use crate::wire::openai::stream::RESPONSE_ENDS;
-use crate::wire::openai::text::reader::clamp;
+use crate::wire::text::reader::clamp;
 use crate::wire::openai::view::{Scan, is_filled, members, string};
 
 /// The parts of a thinking's summary are numbered from here, so that they are not taken for parts of the thinking.

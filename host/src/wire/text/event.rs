@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::chat::Lane;
 use crate::wire::json;
-use crate::wire::openai::text::reader::Slot;
-use crate::wire::openai::text::response::Piece;
+use crate::wire::text::reader::Slot;
+use crate::wire::text::response::Piece;
 use crate::wire::openai::view::Edit;
 use crate::wire::sse::{self, Fields};
 

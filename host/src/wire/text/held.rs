@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 
 use crate::chat::{Lane, TextBatch};
-use crate::wire::openai::text::event::Body;
-use crate::wire::openai::text::lanes::Lanes;
-use crate::wire::openai::text::reader::Slot;
-use crate::wire::openai::text::response::Piece;
+use crate::wire::text::event::Body;
+use crate::wire::text::lanes::Lanes;
+use crate::wire::text::reader::Slot;
+use crate::wire::text::response::Piece;
 
 /// Something that goes out when the plugins have finished.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::chat::Lane;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::json;
-use crate::wire::openai::text::event::splice;
-use crate::wire::openai::text::response::{Piece, ResponseReading};
+use crate::wire::text::event::splice;
+use crate::wire::text::response::{Piece, ResponseReading};
 
 use crate::wire::openai::view::Edit;
 use crate::wire::sse::Frame;

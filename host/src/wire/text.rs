@@ -12,17 +12,17 @@ use crate::chat::{Channel, ChannelSet, Lane, StopReason, TextBatch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Endpoint;
 use crate::wire::openai::choices::CHOICES_MAX;
-use crate::wire::openai::text::envelope::{Envelope, Style};
-use crate::wire::openai::text::event::{Body, Event, Fate, Outcome};
-use crate::wire::openai::text::held::{Held, HeldEvent, Texts};
-use crate::wire::openai::text::lanes::Lanes;
-use crate::wire::openai::text::limits::{
+use crate::wire::text::envelope::{Envelope, Style};
+use crate::wire::text::event::{Body, Event, Fate, Outcome};
+use crate::wire::text::held::{Held, HeldEvent, Texts};
+use crate::wire::text::lanes::Lanes;
+use crate::wire::text::limits::{
     Budget, HELD_TOO_MUCH, NO_CHOICE, NO_PART, NO_TOOL_CALL, check_channel, readable,
 };
-use crate::wire::openai::text::plan::Plan;
-use crate::wire::openai::text::reader::{Reader, Reading, Slot};
-use crate::wire::openai::text::response::Piece;
-use crate::wire::openai::text::rope::Rope;
+use crate::wire::text::plan::Plan;
+use crate::wire::text::reader::{Reader, Reading, Slot};
+use crate::wire::text::response::Piece;
+use crate::wire::text::rope::Rope;
 use crate::wire::sse::{Decoder, EVENT_BYTES_MAX, Fields, Frame};
 
 mod envelope;

@@ -91,8 +91,13 @@ mod tests {
     /// an extra.
     #[track_caller]
     fn check(slots: &str, changed: &str, expected: &str) {
-        let slot =
-            |(event, letter)| Slot { lane: lane(letter), event, text: json::Span::plain(0..0), twin: None };
+        let slot = |(event, letter)| Slot {
+            lane: lane(letter),
+            event,
+            text: json::Span::plain(0..0),
+            twin: None,
+            is_json: false,
+        };
         let slots: Vec<Slot> = slots.chars().enumerate().map(slot).collect();
         let mut batch = TextBatch::default();
         for span in changed.split_whitespace() {

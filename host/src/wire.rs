@@ -21,6 +21,7 @@ pub mod openai;
 pub mod relay;
 pub mod request;
 pub mod sse;
+pub mod text;
 pub mod usage;
 pub mod wake;
 

@@ -21,7 +21,7 @@ use crate::plugin::fault::Fault;
 use crate::plugin::hook::Hook;
 use crate::plugin::instance::Instance;
 use crate::wire::Endpoint;
-use crate::wire::openai::text::{TextStream, WholeText};
+use crate::wire::text::{TextStream, WholeText};
 use crate::wire::sse::{self, Decoder, EVENT_BYTES_MAX, Frame};
 use crate::wire::wake::{Look, Wake, Waker};
 

@@ -10,7 +10,7 @@ use crate::wire::json::quote;
 pub mod answer;
 pub mod assemble;
 pub mod chat;
-mod choices;
+pub(in crate::wire) mod choices;
 pub mod disassemble;
 pub mod echo;
 pub mod failure;
@@ -18,7 +18,6 @@ pub mod frame;
 pub mod models;
 pub mod responses;
 pub mod stream;
-pub mod text;
 pub mod thinking;
 pub mod view;
 

@@ -11,7 +11,7 @@ use memchr::memmem::Finder;
 use crate::wire::openai::view::View;
 
 /// How many choices of one answer are told apart; OpenAI's own bound of `n`. Further ones go through as they are.
-pub(super) const CHOICES_MAX: usize = 128;
+pub(in crate::wire) const CHOICES_MAX: usize = 128;
 
 /// The choices that have been in events so far.
 #[derive(Debug, Default)]

@@ -475,7 +475,7 @@ impl Filter {
 const DONE: &[u8] = b"[DONE]";
 
 /// Source: OpenAI API reference, "Responses", "Streaming", seen 2026-11.
-pub(super) const RESPONSE_ENDS: [&str; 4] =
+pub(in crate::wire) const RESPONSE_ENDS: [&str; 4] =
     ["response.completed", "response.failed", "response.incomplete", "error"];
 
 /// The type of the event that ends a message.

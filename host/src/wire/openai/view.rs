@@ -366,7 +366,7 @@ impl Field {
     }
 }
 
-pub(super) type Scan<T> = Result<T, SyntaxError>;
+pub(in crate::wire) type Scan<T> = Result<T, SyntaxError>;
 
 fn top<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8], view: &mut View<'a>) -> Scan<()> {
     let mut before: Option<usize> = None;
@@ -512,7 +512,7 @@ fn error<'a>(scanner: &mut Scanner<'a>, bytes: &'a [u8]) -> Scan<Option<String>>
 }
 
 /// Walks an object; anything else is passed over.
-pub(super) fn members<'a>(
+pub(in crate::wire) fn members<'a>(
     scanner: &mut Scanner<'a>,
     member: impl FnMut(&mut Scanner<'a>, Text<'a>) -> Scan<()>,
 ) -> Scan<()> {
@@ -526,11 +526,11 @@ fn text<'a>(scanner: &mut Scanner<'a>) -> Scan<Option<Text<'a>>> {
     }
 }
 
-pub(super) fn string<'a>(scanner: &mut Scanner<'a>) -> Scan<Option<Cow<'a, str>>> {
+pub(in crate::wire) fn string<'a>(scanner: &mut Scanner<'a>) -> Scan<Option<Cow<'a, str>>> {
     Ok(text(scanner)?.map(|text| text.decode()))
 }
 
-pub(super) fn is_filled(value: &[u8]) -> bool {
+pub(in crate::wire) fn is_filled(value: &[u8]) -> bool {
     match value {
         b"null" | b"\"\"" => false,
         [b'[' | b'{', inner @ .., _] => !inner.iter().all(u8::is_ascii_whitespace),
@@ -540,7 +540,7 @@ pub(super) fn is_filled(value: &[u8]) -> bool {
 
 impl StopReason {
     /// Reads a `finish_reason` of the chat and completions API.
-    pub(super) fn of_openai(name: &str) -> Self {
+    pub(in crate::wire) fn of_openai(name: &str) -> Self {
         match name {
             "stop" => Self::Stop,
             "length" => Self::Length,
@@ -551,7 +551,7 @@ impl StopReason {
     }
 
     /// Reads the `status` of a response; none while it has not ended.
-    pub(super) fn of_status(name: &str) -> Option<Self> {
+    pub(in crate::wire) fn of_status(name: &str) -> Option<Self> {
         match name {
             "completed" => Some(Self::Stop),
             "incomplete" => Some(Self::Length),

@@ -23,6 +23,8 @@ pub(super) struct Slot {
     pub(super) text: json::Span,
     /// Where the same text stands once more: some upstreams send the thinking under both of its names.
     pub(super) twin: Option<Range<usize>>,
+    /// Whether it is a JSON object as it stands, not a string.
+    pub(super) is_json: bool,
 }
 
 /// What an event says besides its text.
@@ -52,6 +54,8 @@ pub(super) struct Reading {
     pub(super) places: Vec<Place>,
     /// The messages; only of whole answers.
     pub(super) messages: Vec<Opening>,
+    /// The lists of blocks or parts, of the dialects that have them.
+    pub(super) lists: Vec<List>,
 }
 
 /// Under which names an upstream sends the thinking.
@@ -78,6 +82,24 @@ pub(super) struct Opening {
     /// Where its first member stands or would stand.
     pub(super) at: usize,
     pub(super) is_empty: bool,
+}
+
+/// A list of the blocks or parts of an answer.
+#[derive(Clone, Debug)]
+pub(super) struct List {
+    pub(super) choice: u32,
+    /// Where its first element stands or would stand.
+    pub(super) start: usize,
+    pub(super) elements: Vec<Element>,
+}
+
+/// One element of a list.
+#[derive(Clone, Debug)]
+pub(super) struct Element {
+    /// Where it stands.
+    pub(super) range: Range<usize>,
+    /// The number of the slot that is all it has to say, among those that were read.
+    pub(super) slot: Option<usize>,
 }
 
 /// What every event of an answer says; it is no reason to keep one that has lost its text.
@@ -107,6 +129,7 @@ impl Default for Reading {
             is_legacy_call: false,
             places: Vec::new(),
             messages: Vec::new(),
+            lists: Vec::new(),
         }
     }
 }
@@ -408,7 +431,7 @@ impl<'a> Walk<'a, '_> {
             return;
         }
         let lane = Lane { choice: 0, sub_index, channel };
-        self.slots.push(Slot { lane, event: self.event, text: text.span(), twin: None });
+        self.slots.push(Slot { lane, event: self.event, text: text.span(), twin: None, is_json: false });
     }
 
     fn place(&mut self, channel: Channel, sub_index: u32, value: Range<usize>) {

@@ -5,11 +5,12 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::chat::Lane;
-use crate::wire::json;
-use crate::wire::openai::text::reader::Slot;
-use crate::wire::openai::text::response::Piece;
+use crate::wire::json::{self, Kind, Scanner};
 use crate::wire::openai::view::Edit;
 use crate::wire::sse::{self, Fields};
+use crate::wire::text::messages::Shape;
+use crate::wire::text::reader::Slot;
+use crate::wire::text::response::Piece;
 
 /// One event as it came.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(super) struct Event {
     pub(super) is_end: bool,
     /// Whether something begins or goes on with it; only in the Responses API.
     pub(super) begins: bool,
+    /// What it does to the blocks; only in Anthropic's Messages.
+    pub(super) shape: Shape,
     /// There if it has slots or repeats.
     pub(super) body: Option<Body>,
 }
@@ -63,6 +66,16 @@ impl Event {
     pub(super) fn each_text(&self, slots: &[Slot], mut visit: impl FnMut(Lane, &str)) {
         let Some(data) = self.body.as_ref().and_then(Body::data) else { return };
         slots[self.slots.clone()].iter().for_each(|slot| visit(slot.lane, &slot.text.decode(data)));
+    }
+
+    /// Whether arguments that have to be whole are not in `texts`, which its slots are to say.
+    pub(super) fn lacks_arguments<'t>(
+        &self,
+        slots: &[Slot],
+        mut texts: impl Iterator<Item = &'t str>,
+    ) -> bool {
+        let mut slots = slots[self.slots.clone()].iter().zip(texts.by_ref());
+        slots.any(|(slot, text)| slot.is_json && text.is_empty())
     }
 
     /// What it becomes when its slots, which are some of `slots`, say `texts`.
@@ -109,6 +122,10 @@ impl Body {
 impl Slot {
     /// Writes what has to be done for it to say this text.
     pub(super) fn edit(&self, text: &str, edits: &mut Vec<Edit>) {
+        if self.is_json {
+            edits.push(Edit { range: self.text.range(), text: one_line(text) });
+            return;
+        }
         let mut escaped = Vec::with_capacity(text.len());
         json::escape(text, &mut escaped);
         if let Some(range) = self.twin.clone() {
@@ -116,6 +133,21 @@ impl Slot {
         }
         edits.push(Edit { range: self.text.range(), text: escaped });
     }
+}
+
+/// Whether a text is a JSON object.
+pub(super) fn is_object(text: &str) -> bool {
+    let mut scanner = Scanner::new(text.as_bytes());
+    matches!(scanner.peek(), Ok(Kind::Object)) && scanner.skip().and_then(|_| scanner.end()).is_ok()
+}
+
+/// Writes a JSON object without line ends, which would end the line of an event; an empty one for what is none.
+fn one_line(text: &str) -> Vec<u8> {
+    if !is_object(text) {
+        return b"{}".to_vec();
+    }
+    // Inside of strings they are escaped.
+    text.bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }).collect()
 }
 
 /// Makes edits whose ranges count from `origin`.

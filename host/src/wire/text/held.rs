@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 
 use crate::chat::{Lane, TextBatch};
-use crate::wire::openai::text::event::Body;
-use crate::wire::openai::text::lanes::Lanes;
-use crate::wire::openai::text::reader::Slot;
-use crate::wire::openai::text::response::Piece;
+use crate::wire::text::event::Body;
+use crate::wire::text::lanes::Lanes;
+use crate::wire::text::reader::Slot;
+use crate::wire::text::response::Piece;
 
 /// Something that goes out when the plugins have finished.
 #[derive(Debug)]
@@ -49,6 +49,14 @@ impl Held {
         }
     }
 
+    /// Puts late text where it was waited for.
+    pub(super) fn fill(&mut self, late: Option<&TextBatch>) {
+        let Self::Event(event) = self else { return };
+        for (lane, text) in late.into_iter().flat_map(TextBatch::pieces) {
+            event.fill(lane, text);
+        }
+    }
+
     /// The event with its text; none if nothing is left to say.
     pub(super) fn into_bytes(self) -> Option<Bytes> {
         match self {
@@ -61,7 +69,7 @@ impl Held {
     pub(super) fn into_shell(self) -> Option<Bytes> {
         match self {
             Self::Event(mut event) if !event.slots.is_empty() => {
-                event.texts = Some(vec![String::new(); event.slots.len()]);
+                event.blank();
                 event.into_bytes()
             }
             held => held.into_bytes(),
@@ -81,11 +89,39 @@ impl Held {
 }
 
 impl HeldEvent {
+    /// Appends its text, but for that which can only stand in it.
     pub(super) fn texts(&self, into: &mut Texts) {
         let Some(data) = self.body.as_ref().and_then(Body::data) else { return };
-        match &self.texts {
-            Some(texts) => self.slots.iter().zip(texts).for_each(|(slot, text)| into.push(slot.lane, text)),
-            None => self.slots.iter().for_each(|slot| into.push(slot.lane, &slot.text.decode(data))),
+        for (number, slot) in self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_json) {
+            match &self.texts {
+                Some(texts) => into.push(slot.lane, texts.get(number).map_or("", String::as_str)),
+                None => into.push(slot.lane, &slot.text.decode(data)),
+            }
+        }
+    }
+
+    /// Takes away what [`texts`](Self::texts) gives.
+    fn blank(&mut self) {
+        let Some(data) = self.body.as_ref().and_then(Body::data) else { return };
+        let mut now = self.texts.take().unwrap_or_default().into_iter();
+        let text = |slot: &Slot| match (slot.is_json, now.next()) {
+            (true, now) => now.unwrap_or_else(|| slot.text.decode(data).into_owned()),
+            (false, _) => String::new(),
+        };
+        self.texts = Some(self.slots.iter().map(text).collect());
+    }
+
+    /// Whether it waits for text that can only stand in it.
+    pub(super) fn lacks(&self, lane: Lane) -> bool {
+        let mut slots = self.slots.iter().zip(self.texts.iter().flatten());
+        slots.any(|(slot, text)| slot.is_json && slot.lane == lane && text.is_empty())
+    }
+
+    /// Puts text where it was waited for.
+    fn fill(&mut self, lane: Lane, text: &str) {
+        let slots = self.slots.iter().zip(self.texts.iter_mut().flatten());
+        for (_, place) in slots.filter(|(slot, _)| slot.is_json && slot.lane == lane) {
+            place.push_str(text);
         }
     }
 

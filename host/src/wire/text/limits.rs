@@ -1,7 +1,10 @@
 //! What text the plugins may make of an answer.
 
-use crate::chat::{Channel, ChannelSet, TextBatch};
+use std::collections::HashSet;
+
+use crate::chat::{Channel, ChannelSet, Lane, TextBatch};
 use crate::wire::Endpoint;
+use crate::wire::text::event::is_object;
 
 /// How many bytes of events may be held that follow what ends an answer: 8 MiB. An answer has a handful of them.
 pub const HELD_BYTES_MAX: usize = 8 << 20;
@@ -34,6 +37,10 @@ pub(super) const NO_CHANNEL: &str =
 pub(super) const NO_PART: &str = "a text batch has text for an item or part that the response does not have";
 pub(super) const NO_TOOL_CALL: &str =
     "a text batch has arguments for a tool call that the answer does not have";
+pub(super) const CALL_OVER: &str =
+    "a text batch has arguments for a tool call that is complete, or that the answer does not have";
+pub(super) const NOT_WHOLE: &str =
+    "the arguments of a tool call have to be one JSON object, given at once and in one place";
 pub(super) const TOO_MUCH: &str = "there is more than twice the text that the upstream sent, and 64 KiB";
 pub(super) const HELD_TOO_MUCH: &str = "the upstream sent more than 8 MiB after the end of its answer";
 
@@ -46,5 +53,33 @@ pub(super) fn readable(endpoint: Endpoint, channels: ChannelSet) -> ChannelSet {
 }
 
 pub(super) fn check_channel(endpoint: Endpoint, channel: Channel) -> Result<(), &'static str> {
-    if endpoint == Endpoint::Completions && channel != Channel::Content { Err(NO_CHANNEL) } else { Ok(()) }
+    let is_there = match endpoint {
+        Endpoint::Completions => channel == Channel::Content,
+        // They say why the model refuses outside of the text, if at all.
+        Endpoint::Messages | Endpoint::GenerateContent => channel != Channel::Refusal,
+        _ => true,
+    };
+    if is_there { Ok(()) } else { Err(NO_CHANNEL) }
+}
+
+/// Checks arguments that have to be whole: those of each call are one JSON object in one place, and `awaits` says whether
+/// there is a place for them.
+pub(super) fn check_objects(batch: &TextBatch, awaits: impl Fn(Lane) -> bool) -> Result<(), &'static str> {
+    let mut runs: Vec<(Lane, String)> = Vec::new();
+    let mut before = None;
+    for (lane, text) in batch.pieces().filter(|(_, text)| !text.is_empty()) {
+        let is_run = before.replace(lane) == Some(lane);
+        if lane.channel != Channel::ToolArguments {
+            continue;
+        }
+        match runs.last_mut().filter(|_| is_run) {
+            Some((_, run)) => run.push_str(text),
+            None => runs.push((lane, text.to_owned())),
+        }
+    }
+    let lanes: HashSet<Lane> = runs.iter().map(|(lane, _)| *lane).collect();
+    if lanes.len() < runs.len() || !runs.iter().all(|(_, run)| is_object(run)) {
+        return Err(NOT_WHOLE);
+    }
+    if runs.iter().all(|(lane, _)| awaits(*lane)) { Ok(()) } else { Err(CALL_OVER) }
 }

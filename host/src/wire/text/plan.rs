@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::chat::{Lane, TextBatch};
-use crate::wire::openai::text::reader::Slot;
+use crate::wire::text::reader::Slot;
 
 /// What becomes of the slots of a batch; ranges are those of the changed text.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -91,8 +91,13 @@ mod tests {
     /// an extra.
     #[track_caller]
     fn check(slots: &str, changed: &str, expected: &str) {
-        let slot =
-            |(event, letter)| Slot { lane: lane(letter), event, text: json::Span::plain(0..0), twin: None };
+        let slot = |(event, letter)| Slot {
+            lane: lane(letter),
+            event,
+            text: json::Span::plain(0..0),
+            twin: None,
+            is_json: false,
+        };
         let slots: Vec<Slot> = slots.chars().enumerate().map(slot).collect();
         let mut batch = TextBatch::default();
         for span in changed.split_whitespace() {

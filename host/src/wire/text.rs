@@ -11,25 +11,32 @@ use bytes::Bytes;
 use crate::chat::{Channel, ChannelSet, Lane, StopReason, TextBatch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Endpoint;
+use crate::wire::json::SyntaxError;
 use crate::wire::openai::choices::CHOICES_MAX;
-use crate::wire::openai::text::envelope::{Envelope, Style};
-use crate::wire::openai::text::event::{Body, Event, Fate, Outcome};
-use crate::wire::openai::text::held::{Held, HeldEvent, Texts};
-use crate::wire::openai::text::lanes::Lanes;
-use crate::wire::openai::text::limits::{
-    Budget, HELD_TOO_MUCH, NO_CHOICE, NO_PART, NO_TOOL_CALL, check_channel, readable,
-};
-use crate::wire::openai::text::plan::Plan;
-use crate::wire::openai::text::reader::{Reader, Reading, Slot};
-use crate::wire::openai::text::response::Piece;
-use crate::wire::openai::text::rope::Rope;
 use crate::wire::sse::{Decoder, EVENT_BYTES_MAX, Fields, Frame};
+use crate::wire::text::blocks::{Blocks, Step};
+use crate::wire::text::content::Calls;
+use crate::wire::text::envelope::{Envelope, Style};
+use crate::wire::text::event::{Body, Event, Fate, Outcome};
+use crate::wire::text::held::{Held, HeldEvent, Texts};
+use crate::wire::text::lanes::Lanes;
+use crate::wire::text::limits::{
+    Budget, CALL_OVER, HELD_TOO_MUCH, NO_CHOICE, NO_PART, NO_TOOL_CALL, check_channel, readable,
+};
+use crate::wire::text::messages::Shape;
+use crate::wire::text::plan::Plan;
+use crate::wire::text::reader::{Reader, Reading, Slot};
+use crate::wire::text::response::Piece;
+use crate::wire::text::rope::Rope;
 
+mod blocks;
+mod content;
 mod envelope;
 mod event;
 mod held;
 mod lanes;
 mod limits;
+mod messages;
 mod plan;
 mod reader;
 mod response;
@@ -79,6 +86,10 @@ pub struct TextStream {
     tools: HashSet<Lane>,
     /// There for the Responses API, whose events repeat the text.
     lanes: Option<Lanes>,
+    /// There for Anthropic's Messages, whose texts stand in blocks.
+    blocks: Option<Box<Blocks>>,
+    /// The calls of functions so far; only of Google's answers.
+    calls: Calls,
     budget: Budget,
 }
 
@@ -125,6 +136,8 @@ impl TextStream {
             style: Style::default(),
             tools: HashSet::new(),
             lanes: (endpoint == Endpoint::Responses).then(Lanes::default),
+            blocks: (endpoint == Endpoint::Messages).then(Box::default),
+            calls: Calls::default(),
             budget: Budget::default(),
         }
     }
@@ -201,6 +214,9 @@ impl TextStream {
     pub fn validate(&self, batch: &TextBatch) -> Result<(), &'static str> {
         batch.check()?;
         self.budget.check(batch)?;
+        if self.endpoint == Endpoint::GenerateContent {
+            limits::check_objects(batch, |lane| self.awaits(lane))?;
+        }
         batch.pieces().try_for_each(
             |(lane, text)| {
                 if text.is_empty() { Ok(()) } else { self.check_lane(lane) }
@@ -220,6 +236,9 @@ impl TextStream {
             return Err(NO_CHOICE);
         }
         check_channel(self.endpoint, lane.channel)?;
+        if let Some(blocks) = self.blocks.as_ref().filter(|_| lane.channel == Channel::ToolArguments) {
+            return if blocks.takes_arguments(lane.sub_index) { Ok(()) } else { Err(CALL_OVER) };
+        }
         if lane.channel == Channel::ToolArguments
             && self.tools.len() < TOOL_CALLS_MAX
             && !self.tools.contains(&lane)
@@ -227,6 +246,13 @@ impl TextStream {
             return Err(NO_TOOL_CALL);
         }
         Ok(())
+    }
+
+    /// Whether arguments that have to be whole can be put where they came, because their event is here.
+    fn awaits(&self, lane: Lane) -> bool {
+        let is_due = |slot: &Slot| slot.is_json && slot.lane == lane && slot.event < self.due;
+        self.slots.iter().any(is_due)
+            || self.held.iter().filter_map(Held::event).any(|event| event.lacks(lane))
     }
 
     /// Lets the batch taken last go, and appends what the client is sent. Without a change that is the very bytes.
@@ -251,6 +277,9 @@ impl TextStream {
         }
         self.bytes.flush(out);
         self.let_go(out);
+        if let Some(blocks) = &mut self.blocks {
+            blocks.go_on(out);
+        }
         // What is empty now is used again.
         slots.clear();
         if self.queue.is_empty() {
@@ -267,12 +296,45 @@ impl TextStream {
             };
             events.iter().for_each(|event| event.each_text(slots, &mut pass));
         }
+        if let Some(blocks) = &mut self.blocks {
+            let mut pass = |lane, text: &str| {
+                blocks.came(lane, text);
+                blocks.sent(lane, text);
+            };
+            events.iter().for_each(|event| event.each_text(slots, &mut pass));
+        }
         for event in events.drain(..) {
             match event.fate {
-                Fate::Pass => self.bytes.pass(event.len),
+                Fate::Pass => self.pass_one(&event, out),
                 Fate::Hold => self.hold(event, slots, None, out),
                 Fate::Drop => self.bytes.skip(event.len, out),
             }
+        }
+    }
+
+    /// Lets an event go as it came, as far as its place among the blocks allows it.
+    fn pass_one(&mut self, event: &Event, out: &mut Vec<Bytes>) {
+        let Some(blocks) = self.blocks.as_mut().filter(|blocks| !blocks.lets_pass(event.shape)) else {
+            return self.bytes.pass(event.len);
+        };
+        let bytes = self.bytes.take(event.len, out);
+        blocks.push(Step::Event { bytes, shape: event.shape, is_emptied: false }, out);
+    }
+
+    /// Sends an event with other text.
+    fn send(&mut self, event: &Event, bytes: Bytes, is_emptied: bool, out: &mut Vec<Bytes>) {
+        self.bytes.skip(event.len, out);
+        match &mut self.blocks {
+            Some(blocks) => blocks.push(Step::Event { bytes, shape: event.shape, is_emptied }, out),
+            None => out.push(bytes),
+        }
+    }
+
+    /// Leaves an event out.
+    fn omit(&mut self, event: &Event, out: &mut Vec<Bytes>) {
+        self.bytes.skip(event.len, out);
+        if let Some(blocks) = &mut self.blocks {
+            blocks.push(Step::Gone(event.shape), out);
         }
     }
 
@@ -297,14 +359,17 @@ impl TextStream {
             };
             events.iter().for_each(|event| event.each_text(slots, &mut mark));
         }
+        if let Some(blocks) = &mut self.blocks {
+            changed.pieces().for_each(|(lane, text)| blocks.sent(lane, text));
+            events.iter().for_each(|event| event.each_text(slots, |lane, text| blocks.came(lane, text)));
+        }
         let mut extras = plan.extras.iter().peekable();
         for (number, event) in events.drain(..).enumerate() {
             let texts = || plan.texts[event.slots.clone()].iter().map(|range| changed.slice(range.clone()));
             let outcome = event.outcome(slots, texts());
+            let is_emptied = texts().all(str::is_empty);
             // Text that left an event which stays, because it has the role for example, is better read after it.
-            let is_shell = event.fate == Fate::Pass
-                && matches!(outcome, Outcome::Edited(_))
-                && texts().all(str::is_empty);
+            let is_shell = event.fate == Fate::Pass && matches!(outcome, Outcome::Edited(_)) && is_emptied;
             let mut put = |stream: &mut Self, out: &mut Vec<Bytes>| {
                 while let Some(extra) = extras.next_if(|extra| extra.before <= number) {
                     stream.put(extra.lane, changed.slice(extra.text.clone()), out);
@@ -314,17 +379,23 @@ impl TextStream {
                 put(self, out);
             }
             match (event.fate, outcome) {
-                (Fate::Pass, Outcome::Same) => self.bytes.pass(event.len),
-                (Fate::Pass, Outcome::Edited(bytes)) => {
-                    self.bytes.skip(event.len, out);
-                    out.push(bytes);
+                (Fate::Pass, Outcome::Same) => self.pass_one(&event, out),
+                (Fate::Pass, Outcome::Edited(_))
+                    if self.blocks.is_none() && event.lacks_arguments(slots, texts()) =>
+                {
+                    // They have to be whole, and there may be more of them at the end.
+                    self.phase = self.phase.max(Phase::Holding);
+                    self.held_bytes += event.len;
+                    let texts = texts().map(str::to_owned).collect();
+                    self.hold(event, slots, Some(texts), out);
                 }
+                (Fate::Pass, Outcome::Edited(bytes)) => self.send(&event, bytes, is_emptied, out),
                 (Fate::Hold, Outcome::Same) => self.hold(event, slots, None, out),
                 (Fate::Hold, Outcome::Edited(_)) => {
                     let texts = texts().map(str::to_owned).collect();
                     self.hold(event, slots, Some(texts), out);
                 }
-                (_, Outcome::Gone) | (Fate::Drop, _) => self.bytes.skip(event.len, out),
+                (_, Outcome::Gone) | (Fate::Drop, _) => self.omit(&event, out),
             }
             if is_shell {
                 put(self, out);
@@ -359,6 +430,10 @@ impl TextStream {
 
     /// Gives text an event of its own, at once or, if its choice has ended, when the plugins have finished.
     fn put(&mut self, lane: Lane, text: &str, out: &mut Vec<Bytes>) {
+        if let Some(blocks) = &mut self.blocks {
+            self.bytes.flush(out);
+            return blocks.push(Step::Text(lane, text.to_owned()), out);
+        }
         // In the Responses API all that follows is held, so that the order stays.
         let is_held = self.lanes.is_some() && !self.held.is_empty();
         if is_held || is_in(self.held_choices, lane.choice) {
@@ -370,6 +445,10 @@ impl TextStream {
 
     fn write(&mut self, lane: Lane, text: &str, out: &mut Vec<Bytes>) {
         self.bytes.flush(out);
+        // Google's come whole, with their event.
+        if self.endpoint == Endpoint::GenerateContent && lane.channel == Channel::ToolArguments {
+            return;
+        }
         if let Some(lanes) = &self.lanes {
             out.extend(lanes.event(lane, text));
             return;
@@ -392,9 +471,13 @@ impl TextStream {
         self.due = self.queue.len();
         self.release(None, out);
         self.phase = Phase::Finished;
-        let held = std::mem::take(&mut self.held);
+        let mut held = std::mem::take(&mut self.held);
         self.held_bytes = 0;
         let late = late.filter(|late| !late.is_empty());
+        if let Some(blocks) = &mut self.blocks {
+            blocks.finish(late, out);
+            return out.extend(held.into_iter().filter_map(Held::into_bytes));
+        }
         if let Some(lanes) = &mut self.lanes {
             return held::finish_response(held, late, lanes, out);
         }
@@ -402,6 +485,7 @@ impl TextStream {
             out.extend(held.into_iter().filter_map(Held::into_bytes));
             return;
         }
+        held.iter_mut().for_each(|held| held.fill(late));
         // All text stands before all that ends something: so its order is kept.
         let mut texts = Texts::default();
         held.iter().for_each(|held| held.texts(&mut texts));
@@ -410,10 +494,11 @@ impl TextStream {
         out.extend(held.into_iter().filter_map(Held::into_shell));
     }
 
-    /// Whether later events repeat text that was changed, so that they must go on passing through here even when no
-    /// plugin wants to see them.
+    /// Whether later events repeat text that was changed, or are numbered otherwise, so that they must go on passing
+    /// through here even when no plugin wants to see them.
     pub fn must_repeat(&self) -> bool {
         self.lanes.as_ref().is_some_and(Lanes::are_changed)
+            || self.blocks.as_ref().is_some_and(|blocks| blocks.are_renumbered())
     }
 
     /// No plugin wants text any more: appends all that waits, as it is. What follows can go without passing through here,
@@ -441,30 +526,46 @@ impl TextStream {
         let fields = frame.fields();
         let from = self.slots.len();
         let is_done = fields.data.as_ref().is_some_and(|data| data == DONE);
-        let (mut reading, mut repeats) = (Reading::default(), Vec::new());
+        let (mut reading, mut repeats, mut shape) = (Reading::default(), Vec::new(), Shape::Other);
         if let Some(data) = fields.data.as_ref().filter(|_| !is_done) {
             if self.lanes.is_some() {
                 repeats = self.read_response(frame, &fields, data, &mut reading)?;
             } else {
-                reading = self.reader.read(data, self.queue.len(), &mut self.slots).unwrap_or_default();
+                // What cannot be read is not looked into.
+                (reading, shape) = self.read(&fields, data).unwrap_or_default();
             }
             self.watch(&reading, data, from);
         }
         reading.is_end |= is_done;
-        let fate = self.fate(&reading, !repeats.is_empty(), from);
-        if fate == Fate::Hold {
-            self.held_bytes += frame.raw.len();
-            if self.held_bytes > HELD_BYTES_MAX {
-                return Err(Error::new(ErrorKind::UpstreamInvalid, HELD_TOO_MUCH));
-            }
+        let mut fate = self.fate(&reading, !repeats.is_empty(), from);
+        if self.is_finished() && shape != Shape::Other {
+            fate = Fate::Drop;
+        }
+        self.held_bytes += if fate == Fate::Hold { frame.raw.len() } else { 0 };
+        let stuck_bytes = self.blocks.as_ref().map_or(0, |blocks| blocks.stuck_bytes());
+        if self.held_bytes + stuck_bytes > HELD_BYTES_MAX {
+            return Err(Error::new(ErrorKind::UpstreamInvalid, HELD_TOO_MUCH));
         }
         let slots = from..self.slots.len();
         let has_text = !slots.is_empty() || !repeats.is_empty();
         let body = has_text.then(|| Body { raw: frame.raw.clone(), fields });
         let Reading { is_bare, choices, is_end, begins, .. } = reading;
         let len = frame.raw.len();
-        self.queue.push(Event { len, slots, is_bare, choices, fate, repeats, is_end, begins, body });
+        self.queue.push(Event { len, slots, is_bare, choices, fate, repeats, is_end, begins, shape, body });
         Ok(())
+    }
+
+    /// Reads an event of a dialect whose events do not repeat text.
+    fn read(&mut self, fields: &Fields, data: &[u8]) -> Result<(Reading, Shape), SyntaxError> {
+        let (channels, event, slots) = (self.reader.channels, self.queue.len(), &mut self.slots);
+        if let Some(blocks) = &mut self.blocks {
+            return messages::read_event(data, fields.event_name(), channels, event, &mut blocks.came, slots);
+        }
+        let reading = match self.endpoint {
+            Endpoint::GenerateContent => content::read(data, channels, event, &mut self.calls, slots),
+            _ => self.reader.read(data, event, slots),
+        };
+        reading.map(|reading| (reading, Shape::Other))
     }
 
     /// Reads an event of the Responses API. A text that comes again is not shown again; one that has not come in pieces
@@ -483,7 +584,7 @@ impl TextStream {
         for piece in &event.pieces {
             if event.is_delta || !lanes.has(piece.lane) {
                 let Piece { lane, text } = piece.clone();
-                self.slots.push(Slot { lane, event: self.queue.len(), text, twin: None });
+                self.slots.push(Slot { lane, event: self.queue.len(), text, twin: None, is_json: false });
             }
         }
         lanes.watch(frame, fields.data_range.as_ref().map(|range| range.start), &event)?;
@@ -505,7 +606,7 @@ impl TextStream {
         if self.tools.len() < TOOL_CALLS_MAX {
             self.tools.extend(&reading.tools);
         }
-        if self.envelope.is_none() && reading.has_choices() {
+        if self.envelope.is_none() && reading.has_choices() && self.blocks.is_none() {
             self.envelope = Some(Envelope::of(data, self.endpoint));
         }
     }

@@ -10,8 +10,8 @@ use std::ops::Range;
 use crate::chat::{Channel, ChannelSet, Lane, StopReason};
 use crate::wire::json::{self, Kind, Scanner, SyntaxError, Text};
 use crate::wire::openai::stream::RESPONSE_ENDS;
-use crate::wire::openai::text::reader::clamp;
 use crate::wire::openai::view::{Scan, is_filled, members, string};
+use crate::wire::text::reader::clamp;
 
 /// The parts of a thinking's summary are numbered from here, so that they are not taken for parts of the thinking.
 pub(super) const SUMMARY: u32 = 1 << 16;

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::chat::Lane;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::json;
-use crate::wire::openai::text::event::splice;
-use crate::wire::openai::text::response::{Piece, ResponseReading};
+use crate::wire::text::event::splice;
+use crate::wire::text::response::{Piece, ResponseReading};
 
 use crate::wire::openai::view::Edit;
 use crate::wire::sse::Frame;
@@ -40,7 +40,7 @@ struct Sent {
 
 /// Tells two texts apart without keeping them: FNV-1a and the length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Digest {
+pub(super) struct Digest {
     hash: u64,
     bytes: usize,
 }
@@ -141,7 +141,7 @@ impl Lanes {
 }
 
 impl Digest {
-    fn add(&mut self, text: &str) {
+    pub(super) fn add(&mut self, text: &str) {
         const PRIME: u64 = 0x0100_0000_01b3;
         self.hash =
             text.bytes().fold(self.hash, |hash, byte| (hash ^ u64::from(byte) ^ 0x80).wrapping_mul(PRIME));

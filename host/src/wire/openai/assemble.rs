@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use self::object::{Grown, Growth, Members, Object, Parts, Store, decoded_bytes};
 use self::response::Response;
-use super::echo::usage_json;
+use super::chat::usage_json;
 use crate::chat::Usage;
 use crate::wire::Endpoint;
 use crate::wire::json::{self, Kind, Scanner, SyntaxError};

@@ -3,6 +3,10 @@
 //! Everything goes by way of the hub ([`chat`](crate::chat)): what one surface is read into is what the other is written
 //! from. Here is only who takes part; the words are in the modules of the dialects.
 
+mod reply;
+
+pub use reply::{ReplyBuilder, events_of};
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -350,38 +354,6 @@ impl StreamConverter {
         self.events.push(Event::Failed(error));
         self.write(&mut written);
         written.into()
-    }
-}
-
-/// Writes a whole answer as the stream that it would have been.
-pub fn events_of(reply: &Reply) -> Vec<Event> {
-    let _ = reply;
-    unimplemented!("chat helper")
-}
-
-/// Puts a stream's steps together to the whole answer that it is, within a bound in bytes; false once it is reached.
-#[derive(Debug)]
-pub struct ReplyBuilder {
-    _reply: Option<Reply>,
-    _bytes_left: usize,
-}
-
-impl ReplyBuilder {
-    /// Begins an answer of a surface; `bytes_max` bounds its texts.
-    pub fn new(surface: Surface, bytes_max: usize) -> Self {
-        let _ = (surface, bytes_max);
-        unimplemented!("chat helper")
-    }
-
-    /// Adds a step.
-    pub fn push(&mut self, event: &Event) {
-        let _ = event;
-        unimplemented!("chat helper")
-    }
-
-    /// The answer so far.
-    pub fn finish(self) -> Reply {
-        unimplemented!("chat helper")
     }
 }
 

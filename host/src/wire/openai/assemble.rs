@@ -16,7 +16,7 @@ use self::content::Content;
 use self::message::Message;
 use self::object::{Grown, Growth, Members, Object, Parts, Store, decoded_bytes};
 use self::response::Response;
-use super::echo::usage_json;
+use super::chat::usage_json;
 use crate::chat::Usage;
 use crate::wire::Endpoint;
 use crate::wire::json::{self, Kind, Scanner, SyntaxError};

@@ -1,0 +1,9 @@
+//! Requests.
+
+mod reading;
+mod table;
+mod writing;
+
+pub use reading::decode_request;
+pub use table::TABLE;
+pub use writing::encode_request;

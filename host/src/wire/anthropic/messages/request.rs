@@ -2,6 +2,8 @@
 
 mod reading;
 mod table;
+#[cfg(test)]
+mod tests;
 mod writing;
 
 pub use reading::decode_request;

@@ -18,7 +18,7 @@ use content::{Blocks, Turns, write_text};
 use thinking::Thinking;
 
 /// What asks for a JSON object, where no schema is given.
-const JSON_INSTRUCTION: &str =
+pub(super) const JSON_INSTRUCTION: &str =
     "Answer with one JSON object and nothing else: no text around it and no code fence.";
 
 /// The schema of a tool without arguments.

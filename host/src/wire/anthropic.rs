@@ -1,3 +1,6 @@
 //! Anthropic's dialect.
 
+pub mod count;
 pub mod messages;
+pub mod models;
+mod object;

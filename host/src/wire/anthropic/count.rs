@@ -1,0 +1,66 @@
+//! Anthropic's count of a request's tokens.
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::chat::ChatRequest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::wire::anthropic::messages;
+use crate::wire::anthropic::object::{Members, Writer};
+use crate::wire::convert::Terms;
+
+/// What a request to count has of a request for an answer; anything else is refused there.
+///
+/// Source: Anthropic, API reference, "Count tokens in a Message", seen 2026-11.
+const MEMBERS: [&str; 10] = [
+    "model",
+    "system",
+    "messages",
+    "tools",
+    "tool_choice",
+    "thinking",
+    "output_config",
+    "cache_control",
+    "speed",
+    "user_profile_id",
+];
+
+/// Writes a request to count what a request for an answer would cost.
+///
+/// # Errors
+/// As [`messages::encode_request`].
+pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<Bytes> {
+    let whole = messages::encode_request(request, terms)?;
+    let text = std::str::from_utf8(&whole).expect("it was written from texts");
+    let mut members = Members::read(text).expect("it was written as an object");
+    let mut out = Vec::with_capacity(whole.len());
+    let mut writer = Writer::new(&mut out);
+    for name in MEMBERS {
+        if let Some(value) = members.take(name) {
+            writer.raw(name, value.get());
+        }
+    }
+    writer.end();
+    Ok(out.into())
+}
+
+/// Reads a count.
+///
+/// # Errors
+/// [`ErrorKind::UpstreamInvalid`] when it is none.
+pub fn decode_reply(body: &[u8]) -> Result<u64> {
+    #[derive(Deserialize)]
+    struct Count {
+        input_tokens: u64,
+    }
+    let count: Count = serde_json::from_slice(body).map_err(|error| {
+        let message = "the upstream's count of tokens is not valid";
+        Error::new(ErrorKind::UpstreamInvalid, message).with_source(error)
+    })?;
+    Ok(count.input_tokens)
+}
+
+/// Writes a count.
+pub fn encode_reply(input_tokens: u64) -> Bytes {
+    format!(r#"{{"input_tokens":{input_tokens}}}"#).into()
+}

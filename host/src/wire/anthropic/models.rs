@@ -1,0 +1,69 @@
+//! Anthropic's lists of models.
+//!
+//! Source: Anthropic, API reference, "List Models" and "Get a Model", seen 2026-11.
+
+use bytes::Bytes;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::wire::anthropic::object::{Members, Writer};
+
+/// When a model was made whose age nobody knows.
+const UNKNOWN_TIME: &str = "1970-01-01T00:00:00Z";
+
+/// Writes a list of models by the names that requests use, all in one page.
+pub fn encode_list<'a>(ids: impl IntoIterator<Item = &'a str>) -> Bytes {
+    let (mut data, mut first, mut last) = (b"[".to_vec(), None, None);
+    for id in ids {
+        if first.is_some() {
+            data.push(b',');
+        }
+        first.get_or_insert(id);
+        last = Some(id);
+        write_model(id, &mut data);
+    }
+    data.push(b']');
+    let mut out = Vec::with_capacity(data.len() + 80);
+    let mut writer = Writer::new(&mut out);
+    writer.key("data").extend_from_slice(&data);
+    writer.boolean("has_more", false);
+    for (name, id) in [("first_id", first), ("last_id", last)] {
+        match id {
+            Some(id) => writer.string(name, id),
+            None => writer.raw(name, "null"),
+        }
+    }
+    writer.end();
+    out.into()
+}
+
+/// Writes one model.
+pub fn encode_model(id: &str) -> Bytes {
+    let mut out = Vec::with_capacity(160);
+    write_model(id, &mut out);
+    out.into()
+}
+
+fn write_model(id: &str, out: &mut Vec<u8>) {
+    let mut writer = Writer::new(out);
+    writer.string("type", "model");
+    writer.string("id", id);
+    writer.string("display_name", id);
+    writer.string("created_at", UNKNOWN_TIME);
+    writer.string("lifecycle", "active");
+    writer.end();
+}
+
+/// Reads the names in an upstream's list; entries without one are passed over.
+///
+/// # Errors
+/// [`ErrorKind::UpstreamInvalid`] when it is no list.
+pub fn decode_list(body: &[u8]) -> Result<Vec<String>> {
+    let text = std::str::from_utf8(body).ok();
+    let list = text.and_then(Members::read).and_then(|mut list| list.list("data").ok().flatten());
+    let Some(list) = list else {
+        let message = "the upstream's list of models is not valid";
+        return Err(Error::new(ErrorKind::UpstreamInvalid, message));
+    };
+    let id = |model: &str| Members::read(model)?.string("id").ok().flatten();
+    Ok(list.into_iter().filter_map(|model| id(model.get())).collect())
+}

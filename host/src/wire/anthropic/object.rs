@@ -1,0 +1,247 @@
+//! JSON objects member by member: read so that what is not asked for is kept, and written by hand.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::chat::{CacheControl, Extra, Raw};
+use crate::error::{Error, Result};
+use crate::wire::json::quote;
+
+/// The members of an object, in order; what is taken out of them is not among the rest.
+#[derive(Debug, Default)]
+pub(super) struct Members<'a> {
+    members: Vec<(Cow<'a, str>, &'a RawValue)>,
+    /// Names that were asked for: of a name that is there twice the last one counts, and the other is no rest.
+    taken: Vec<&'static str>,
+}
+
+impl<'a> Members<'a> {
+    /// Reads an object; none if the text is no object.
+    pub(super) fn read(json: &'a str) -> Option<Self> {
+        serde_json::from_str(json).ok()
+    }
+
+    /// Takes a member out; none if it is not there, or null.
+    pub(super) fn take(&mut self, name: &'static str) -> Option<&'a RawValue> {
+        self.taken.push(name);
+        let at = self.members.iter().rposition(|(own, _)| own == name)?;
+        let (_, value) = self.members.remove(at);
+        Some(value).filter(|value| value.get() != "null")
+    }
+
+    /// Takes a text.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn string(&mut self, name: &'static str) -> Result<Option<String>> {
+        self.value(name, "a string")
+    }
+
+    /// Takes a text that has to be there.
+    ///
+    /// # Errors
+    /// It is not there, or none.
+    pub(super) fn required_string(&mut self, name: &'static str) -> Result<String> {
+        self.string(name)?.ok_or_else(|| missing(name))
+    }
+
+    /// Takes a number that counts something; `4.0` is one, too.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn count(&mut self, name: &'static str) -> Result<Option<u64>> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        if let Ok(count) = value.get().parse() {
+            return Ok(Some(count));
+        }
+        let whole = value.get().parse::<f64>().ok().filter(|float| float.fract() == 0.0);
+        // Above 2^53 a float says no number exactly.
+        let whole = whole.filter(|float| (0.0..9_007_199_254_740_992.0).contains(float));
+        whole.map(|float| Some(float as u64)).ok_or_else(|| wrong(name, "a whole number, 0 or more"))
+    }
+
+    /// Takes a number.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn float(&mut self, name: &'static str) -> Result<Option<f64>> {
+        self.value(name, "a number")
+    }
+
+    /// Takes a truth value.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn boolean(&mut self, name: &'static str) -> Result<Option<bool>> {
+        self.value(name, "true or false")
+    }
+
+    /// Takes an object.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn object(&mut self, name: &'static str) -> Result<Option<Self>> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        Self::read(value.get()).map(Some).ok_or_else(|| wrong(name, "an object"))
+    }
+
+    /// Takes a list.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn list(&mut self, name: &'static str) -> Result<Option<Vec<&'a RawValue>>> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        serde_json::from_str(value.get()).map(Some).map_err(|_| wrong(name, "a list"))
+    }
+
+    /// Takes a mark for the cache.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn cache_control(&mut self) -> Result<Option<CacheControl>> {
+        let Some(mut mark) = self.object("cache_control")? else { return Ok(None) };
+        let ttl = mark.string("ttl").map_err(|error| within("cache_control", error))?;
+        Ok(Some(CacheControl { ttl }))
+    }
+
+    /// What was not taken, without nulls.
+    pub(super) fn rest(self) -> Extra {
+        let Self { members, taken } = self;
+        let rest = members
+            .into_iter()
+            .filter(|(name, value)| value.get() != "null" && !taken.iter().any(|taken| name == taken));
+        Extra(rest.map(|(name, value)| (name.into_owned(), Raw::of(&value))).collect())
+    }
+
+    fn value<T: Deserialize<'a>>(&mut self, name: &'static str, what: &str) -> Result<Option<T>> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        serde_json::from_str(value.get()).map(Some).map_err(|_| wrong(name, what))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Members<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(Name(name)) = map.next_key()? {
+                    members.push((name, map.next_value()?));
+                }
+                Ok(Members { members, taken: Vec::new() })
+            }
+        }
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+/// A name, borrowed where it has no escapes.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// An object that is being written.
+#[derive(Debug)]
+pub(super) struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    is_empty: bool,
+}
+
+impl<'a> Writer<'a> {
+    /// Begins an object.
+    pub(super) fn new(out: &'a mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { out, is_empty: true }
+    }
+
+    /// Begins a member, the value of which the caller writes.
+    pub(super) fn key(&mut self, name: &str) -> &mut Vec<u8> {
+        if !self.is_empty {
+            self.out.push(b',');
+        }
+        self.is_empty = false;
+        quote(name, self.out);
+        self.out.push(b':');
+        self.out
+    }
+
+    /// Writes a text.
+    pub(super) fn string(&mut self, name: &str, text: &str) {
+        quote(text, self.key(name));
+    }
+
+    /// Writes JSON text.
+    pub(super) fn raw(&mut self, name: &str, json: &str) {
+        self.key(name).extend_from_slice(json.as_bytes());
+    }
+
+    /// Writes a whole number.
+    pub(super) fn count(&mut self, name: &str, count: u64) {
+        self.raw(name, &count.to_string());
+    }
+
+    /// Writes a number.
+    pub(super) fn float(&mut self, name: &str, float: f64) {
+        self.raw(name, Raw::of(&float).get());
+    }
+
+    /// Writes a truth value.
+    pub(super) fn boolean(&mut self, name: &str, value: bool) {
+        self.raw(name, if value { "true" } else { "false" });
+    }
+
+    /// Writes a mark for the cache, if there is one.
+    pub(super) fn cache_control(&mut self, mark: Option<&CacheControl>) {
+        let Some(mark) = mark else { return };
+        let mut writer = Writer::new(self.key("cache_control"));
+        writer.string("type", "ephemeral");
+        if let Some(ttl) = &mark.ttl {
+            writer.string("ttl", ttl);
+        }
+        writer.end();
+    }
+
+    /// Writes members that rode along.
+    pub(super) fn extra(&mut self, extra: &Extra) {
+        extra.0.iter().for_each(|(name, value)| self.raw(name, value.get()));
+    }
+
+    /// Ends the object.
+    pub(super) fn end(self) {
+        self.finish();
+    }
+
+    /// Ends the object, and gives back what it was written into.
+    pub(super) fn finish(self) -> &'a mut Vec<u8> {
+        self.out.push(b'}');
+        self.out
+    }
+}
+
+/// The error of a member that has to be there.
+pub(super) fn missing(name: &'static str) -> Error {
+    Error::invalid(name, format!("`{name}` is missing"))
+}
+
+/// The error of a member of another type.
+pub(super) fn wrong(name: &'static str, what: &str) -> Error {
+    Error::invalid(name, format!("`{name}` must be {what}"))
+}
+
+/// An error about a member of `place`, named from there.
+pub(super) fn within(place: impl fmt::Display, error: Error) -> Error {
+    let param = match &error.param {
+        Some(param) if !param.is_empty() => format!("{place}.{param}"),
+        _ => place.to_string(),
+    };
+    Error { param: Some(param.into()), ..error }
+}

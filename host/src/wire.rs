@@ -434,7 +434,14 @@ impl Endpoint {
 pub fn encode_error(dialect: Dialect, error: &Error, compat: ErrorCompat) -> Bytes {
     match dialect {
         Dialect::OpenAi => openai::encode_error(error, compat),
-        Dialect::Anthropic | Dialect::Gemini => convert::encode_error(dialect, &ApiError::of(error)),
+        Dialect::Anthropic | Dialect::Gemini => {
+            let mut error = ApiError::of(error);
+            // They have no place of its own for the field.
+            if let Some(param) = error.param.take().filter(|param| !error.message.contains(&**param)) {
+                error.message = format!("{param}: {}", error.message);
+            }
+            convert::encode_error(dialect, &error)
+        }
     }
 }
 

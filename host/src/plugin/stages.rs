@@ -21,8 +21,8 @@ use crate::plugin::fault::Fault;
 use crate::plugin::hook::Hook;
 use crate::plugin::instance::Instance;
 use crate::wire::Endpoint;
-use crate::wire::text::{TextStream, WholeText};
 use crate::wire::sse::{self, Decoder, EVENT_BYTES_MAX, Frame};
+use crate::wire::text::{TextStream, WholeText};
 use crate::wire::wake::{Look, Wake, Waker};
 
 /// What a plugin may make of the events of one read, in bytes, beyond twice what came.

@@ -15,9 +15,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::chat::Turn;
+use crate::wire::Endpoint;
 use crate::wire::document::Document;
 use crate::wire::json::{Kind, Scanner, SyntaxError, quote};
-use crate::wire::Endpoint;
 use turns::Grammar;
 
 /// Returns the turns of a request's conversation, in order; none where the endpoint has no texts.

@@ -1,3 +1,6 @@
 //! Google's dialect: the Generative Language API.
 
 pub mod content;
+pub mod models;
+mod schema;
+mod value;

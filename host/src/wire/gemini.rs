@@ -2,5 +2,6 @@
 
 pub mod content;
 pub mod models;
+pub(super) mod object;
 mod schema;
-mod value;
+pub(super) mod value;

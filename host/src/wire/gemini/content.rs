@@ -14,6 +14,7 @@ mod usage;
 
 pub use error::{decode_error, encode_error};
 pub use events::{EventDecoder, EventEncoder};
+pub use parts::read_all as read_parts;
 pub use reply::{decode_reply, encode_reply, stop_reason};
 pub use request::{decode_request, encode_request};
 
@@ -36,7 +37,11 @@ pub const TABLE: &[Row] = &[
         "the URL's ending does not tell the type of the document; send it as data",
     ),
     row(Field::FileId, Action::Refuse, "the upload is at another vendor; send the document as data"),
-    row(Field::Thinking, Action::Approximate, "a plain thought; what only another vendor can read is left out"),
+    row(
+        Field::Thinking,
+        Action::Approximate,
+        "a plain thought; what only another vendor can read is left out",
+    ),
     row(Field::CacheControl, Action::Drop, "the cache needs no marks"),
     row(Field::VendorTool, Action::Refuse, "the tool is run by another vendor; declare a function"),
     row(Field::ToolStrict, Action::Drop, "calls follow the schema as well as the model does"),
@@ -47,7 +52,11 @@ pub const TABLE: &[Row] = &[
     row(Field::User, Action::Drop, "nobody asks for whom"),
     row(Field::Metadata, Action::Drop, "labels have narrower rules here"),
     row(Field::ServiceTier, Action::Drop, "there is no such class"),
-    row(Field::StoredConversation, Action::Refuse, "the conversation is kept by another vendor; send all of it"),
+    row(
+        Field::StoredConversation,
+        Action::Refuse,
+        "the conversation is kept by another vendor; send all of it",
+    ),
     row(Field::Unknown, Action::Drop, "left out"),
 ];
 

@@ -83,7 +83,8 @@ fn value(scanner: &mut Scanner<'_>, name: &str, nullable: &mut Nullable, out: &m
         ("enum", Kind::Array) => {
             copy(scanner, out)?;
             // A list without a choice would get a comma without one before it.
-            nullable.choices = Some(out.len() - 1).filter(|end| !out[..*end].trim_ascii_end().ends_with(b"["));
+            nullable.choices =
+                Some(out.len() - 1).filter(|end| !out[..*end].trim_ascii_end().ends_with(b"["));
             Ok(())
         }
         ("properties" | "$defs" | "definitions" | "patternProperties", Kind::Object) => named(scanner, out),

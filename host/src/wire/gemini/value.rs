@@ -133,7 +133,11 @@ impl<'a, 'p> Value<'a, 'p> {
     /// # Errors
     /// It is none.
     pub fn number(&self) -> Result<f64> {
-        self.digits().parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(|| self.must_be("a number"))
+        self.digits()
+            .parse()
+            .ok()
+            .filter(|number: &f64| number.is_finite())
+            .ok_or_else(|| self.must_be("a number"))
     }
 
     /// Reads a whole number; `12.0` is one.
@@ -279,9 +283,8 @@ mod tests {
     #[test]
     fn a_wrong_value_is_called_by_its_place() {
         let document = Value::document(br#"{"a":[{"b":1},{"b":[]}]}"#).unwrap();
-        let read = document.members(|_, list| {
-            list.elements(|element| element.members(|_, value| value.number().map(drop)))
-        });
+        let read = document
+            .members(|_, list| list.elements(|element| element.members(|_, value| value.number().map(drop))));
         let error = read.unwrap_err();
         assert_eq!((&*error.message, error.param.as_deref()), ("`a[1].b` must be a number", Some("a[1].b")));
     }

@@ -3,9 +3,8 @@
 use crate::chat::{Citation, Raw};
 use crate::error::Result;
 use crate::wire::Surface;
+use crate::wire::gemini::object::Object;
 use crate::wire::gemini::value::{Value, compact};
-
-use super::config::Object;
 
 /// How many citations of one answer are read or kept.
 const CITATIONS_MAX: usize = 1024;

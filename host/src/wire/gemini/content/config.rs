@@ -1,11 +1,12 @@
-//! `generationConfig`, both ways, and the writing of objects.
+//! `generationConfig`, both ways.
 
 use crate::chat::{ChatRequest, Effort, Extra, Field, Format, Level, Raw, Reasoning};
 use crate::error::Result;
 use crate::wire::Surface;
 use crate::wire::convert::{EffortBudgets, Terms};
+use crate::wire::gemini::object::Object;
 use crate::wire::gemini::value::{Value, compact};
-use crate::wire::json::{Kind, quote};
+use crate::wire::json::Kind;
 
 use super::tools::{raw, schema};
 
@@ -13,75 +14,6 @@ use super::tools::{raw, schema};
 ///
 /// Source: Gemini API reference, `GenerationConfig.stopSequences`, seen 2026-11.
 const STOP_COUNT_MAX: usize = 5;
-
-/// A JSON object as it is written.
-#[derive(Debug, Default)]
-pub(super) struct Object(Vec<u8>);
-
-impl Object {
-    /// Begins a member; its value is to be appended.
-    pub(super) fn member(&mut self, name: &str) -> &mut Vec<u8> {
-        self.0.push(if self.0.is_empty() { b'{' } else { b',' });
-        quote(name, &mut self.0);
-        self.0.push(b':');
-        &mut self.0
-    }
-
-    /// A text.
-    pub(super) fn text(&mut self, name: &str, text: &str) {
-        quote(text, self.member(name));
-    }
-
-    /// A list of texts.
-    pub(super) fn texts(&mut self, name: &str, texts: &[String]) {
-        let out = self.member(name);
-        for (index, text) in texts.iter().enumerate() {
-            out.push(if index == 0 { b'[' } else { b',' });
-            quote(text, out);
-        }
-        out.extend_from_slice(if texts.is_empty() { b"[]" } else { b"]" });
-    }
-
-    /// A number or a truth value.
-    pub(super) fn plain(&mut self, name: &str, value: impl std::fmt::Display) {
-        let out = self.member(name);
-        out.extend_from_slice(value.to_string().as_bytes());
-    }
-
-    /// JSON as it is.
-    pub(super) fn raw(&mut self, name: &str, json: &Raw) {
-        self.member(name).extend_from_slice(json.get().as_bytes());
-    }
-
-    /// The members of another object.
-    pub(super) fn rest(&mut self, object: Option<&Raw>) {
-        let Some(object) = object else { return };
-        let members = object.get().trim().strip_prefix('{').and_then(|json| json.strip_suffix('}'));
-        if let Some(members) = members.filter(|members| !members.trim().is_empty()) {
-            self.0.push(if self.0.is_empty() { b'{' } else { b',' });
-            self.0.extend_from_slice(members.as_bytes());
-        }
-    }
-
-    /// Whether it has no member yet.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The whole object.
-    pub(super) fn finish(mut self) -> Vec<u8> {
-        self.0.extend_from_slice(if self.0.is_empty() { b"{}" } else { b"}" });
-        self.0
-    }
-
-    /// The whole object, if it has any member.
-    pub(super) fn into_raw(self) -> Option<Raw> {
-        if self.is_empty() {
-            return None;
-        }
-        String::from_utf8(self.finish()).ok().and_then(Raw::new)
-    }
-}
 
 /// Reads `generationConfig`; what there is no word for is put into `extra` under its name.
 pub(super) fn read(value: &Value<'_, '_>, request: &mut ChatRequest) -> Result<()> {
@@ -161,7 +93,9 @@ fn effort(value: &Value<'_, '_>) -> Result<Option<Level>> {
 pub(super) fn write(request: &ChatRequest, terms: &mut Terms<'_>, out: &mut Object) -> Result<()> {
     let is_own = request.surface == Surface::Gemini;
     let mut config = Object::default();
-    config.rest(rest(&request.extra, "generationConfig").filter(|_| is_own));
+    if let Some(rest) = rest(&request.extra, "generationConfig").filter(|_| is_own) {
+        config.rest(rest.get());
+    }
     numbers(request, terms, &mut config)?;
     if !request.stop.is_empty() {
         if request.stop.len() > STOP_COUNT_MAX {

@@ -5,10 +5,9 @@ use http::StatusCode;
 
 use crate::chat::ApiError;
 use crate::error::Result;
+use crate::wire::gemini::object::Object;
 use crate::wire::gemini::value::Value;
 use crate::wire::json::Kind;
-
-use super::config::Object;
 
 /// How much of a body that is no error of Google's a message shows, in bytes.
 const SHOWN_BYTES_MAX: usize = 512;
@@ -130,7 +129,9 @@ pub fn encode_error(error: &ApiError) -> Bytes {
         violation.text("field", param);
         violation.text("description", &error.message);
         let details = object.member("details");
-        details.extend_from_slice(br#"[{"@type":"type.googleapis.com/google.rpc.BadRequest","fieldViolations":["#);
+        details.extend_from_slice(
+            br#"[{"@type":"type.googleapis.com/google.rpc.BadRequest","fieldViolations":["#,
+        );
         details.append(&mut violation.finish());
         details.extend_from_slice(b"]}]");
     }

@@ -4,13 +4,15 @@ use crate::chat::{Content, Event, Part, Raw, Signature, StopReason, TokenLogprob
 use crate::error::Result;
 use crate::wire::Surface;
 use crate::wire::convert::Asked;
+use crate::wire::gemini::object::Object;
 use crate::wire::json::quote;
 
 use super::citations::Grounding;
-use super::config::Object;
 use super::error::encode_error;
 use super::parts::{self, Calls, is_object};
-use super::reply::{self, Answer, CHOICES_MAX, Candidate, finish_reason, refusal, with_calls, write_logprobs};
+use super::reply::{
+    self, Answer, CHOICES_MAX, Candidate, finish_reason, refusal, with_calls, write_logprobs,
+};
 use super::usage;
 
 /// How much of a choice's text is kept to find the places of citations in, in bytes.
@@ -422,7 +424,9 @@ impl EventEncoder {
     }
 
     fn logprobs(&mut self, choice: u32, tokens: &[TokenLogprob], out: &mut Vec<u8>) {
-        out.extend_from_slice(br#"data: {"candidates":[{"content":{"parts":[{"text":""}],"role":"model"},"index":"#);
+        out.extend_from_slice(
+            br#"data: {"candidates":[{"content":{"parts":[{"text":""}],"role":"model"},"index":"#,
+        );
         out.extend_from_slice(choice.to_string().as_bytes());
         out.extend_from_slice(br#","logprobsResult":"#);
         out.append(&mut write_logprobs(tokens));

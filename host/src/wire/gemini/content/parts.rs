@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use base64::Engine;
 use base64::alphabet;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 
 use crate::chat::{Content, Part, Raw, Signature, Source};
 use crate::error::Result;
@@ -80,6 +80,12 @@ struct Call {
     arguments: String,
 }
 
+/// Reads parts where no tools are called, and appends what they say.
+pub fn read_all(value: &Value<'_, '_>, out: &mut Vec<Part>) -> Result<()> {
+    let mut calls = Calls::of_conversation();
+    value.one_or_more(|value| read(&value, &mut calls, out))
+}
+
 /// Reads a part of a request or an answer, and appends what it says; a text by itself is one, too.
 pub(super) fn read(value: &Value<'_, '_>, calls: &mut Calls, out: &mut Vec<Part>) -> Result<()> {
     if value.kind() == Some(Kind::String) {
@@ -112,7 +118,9 @@ pub(super) fn read(value: &Value<'_, '_>, calls: &mut Calls, out: &mut Vec<Part>
         }
     }
     match (text, media, result) {
-        (Some(text), _, _) if is_thought => push(Content::Thinking { text: text.into_owned(), signature: None }),
+        (Some(text), _, _) if is_thought => {
+            push(Content::Thinking { text: text.into_owned(), signature: None })
+        }
         (Some(text), _, _) => push(Content::Text { text: text.into_owned(), citations: Vec::new() }),
         (None, Some(Content::Image { source, .. }), _) => {
             push(Content::Image { source, detail: detail.map(str::to_owned) });
@@ -209,23 +217,24 @@ fn call(value: &Value<'_, '_>) -> Result<Option<Call>> {
 }
 
 fn result(value: &Value<'_, '_>, calls: &mut Calls) -> Result<Content> {
-    let (mut id, mut name, mut response, mut media) = (None, String::new(), (String::new(), false), Vec::new());
+    let (mut id, mut name, mut response, mut media) =
+        (None, String::new(), (String::new(), false), Vec::new());
     value.members(|key, value| {
         match key {
             "id" => id = Some(value.text()?.into_owned()).filter(|id| !id.is_empty()),
             "name" => name = value.text()?.into_owned(),
             "response" => response = told(&value)?,
-            "parts" => {
-                value.one_or_more(|value| read(&value, &mut Calls::of_conversation(), &mut media))?;
-            }
+            "parts" => read_all(&value, &mut media)?,
             _ => {}
         }
         Ok(())
     })?;
     let Some((id, name)) = calls.answered(id.as_deref(), &name) else {
-        let call = id.map_or_else(|| format!("named `{name}`"), |id| format!("with the id `{id}` or named `{name}`"));
+        let call = id
+            .map_or_else(|| format!("named `{name}`"), |id| format!("with the id `{id}` or named `{name}`"));
         let place = value.place();
-        return Err(value.invalid(format!("`{place}` is the result of no call: put a `functionCall` {call} before it")));
+        return Err(value
+            .invalid(format!("`{place}` is the result of no call: put a `functionCall` {call} before it")));
     };
     let (text, is_error) = response;
     let mut content = vec![Part::text(text)];
@@ -343,7 +352,13 @@ pub(super) fn write_redacted(data: &Signature, out: &mut Vec<u8>) {
 }
 
 /// Writes a part with a call of a tool.
-pub(super) fn write_call(id: &str, name: &str, arguments: &str, signature: Option<&Signature>, out: &mut Vec<u8>) {
+pub(super) fn write_call(
+    id: &str,
+    name: &str,
+    arguments: &str,
+    signature: Option<&Signature>,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(br#"{"functionCall":{"id":"#);
     quote(id, out);
     out.extend_from_slice(br#","name":"#);

@@ -10,11 +10,11 @@ use crate::chat::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Surface;
 use crate::wire::convert::Asked;
+use crate::wire::gemini::object::Object;
 use crate::wire::gemini::value::Value;
 use crate::wire::json::quote;
 
 use super::citations::{self, Found, Grounding};
-use super::config::Object;
 use super::error;
 use super::parts::{self, Calls};
 use super::usage;
@@ -358,7 +358,8 @@ pub(super) fn write_part(content: &Content, surface: Surface, out: &mut Vec<u8>)
 
 /// Google's own signatures of what follows stand with a text that is no thought.
 pub(super) fn write_thinking(text: &str, signature: Option<&Signature>, out: &mut Vec<u8>) {
-    let is_of_next = text.is_empty() && signature.is_some_and(|signature| signature.surface == Surface::Gemini);
+    let is_of_next =
+        text.is_empty() && signature.is_some_and(|signature| signature.surface == Surface::Gemini);
     parts::write_text(text, !is_of_next, signature, out);
 }
 

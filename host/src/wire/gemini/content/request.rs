@@ -6,10 +6,11 @@ use crate::chat::{ChatRequest, Content, Field, Message, Part, Role, Signature, S
 use crate::error::{Error, Result};
 use crate::wire::Surface;
 use crate::wire::convert::Terms;
+use crate::wire::gemini::object::Object;
 use crate::wire::gemini::value::Value;
 use crate::wire::json::Kind;
 
-use super::config::{self, Object};
+use super::config;
 use super::parts::{self, Calls};
 use super::tools;
 
@@ -180,7 +181,8 @@ fn role(value: &Value<'_, '_>) -> Result<Role> {
 /// conversation of nothing.
 pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<Bytes> {
     let is_own = request.surface == Surface::Gemini;
-    let mut contents = Contents { is_own, needs_signatures: needs_signatures(&request.model), ..Contents::default() };
+    let mut contents =
+        Contents { is_own, needs_signatures: needs_signatures(&request.model), ..Contents::default() };
     for message in &request.messages {
         contents.message(message, terms)?;
     }
@@ -446,7 +448,10 @@ impl<'r> Contents<'r> {
         if self.turns.is_empty() {
             // Instructions alone are what is asked; contents may not be empty.
             if self.system.is_empty() {
-                return Err(Error::invalid("messages", "the conversation is empty, say something to the model"));
+                return Err(Error::invalid(
+                    "messages",
+                    "the conversation is empty, say something to the model",
+                ));
             }
             self.turns.push(("user", std::mem::take(&mut self.system)));
         }

@@ -3,11 +3,10 @@
 use crate::chat::{Extra, Field, Function, Raw, Tool, ToolChoice};
 use crate::error::Result;
 use crate::wire::convert::Terms;
+use crate::wire::gemini::object::Object;
 use crate::wire::gemini::schema::json_schema;
 use crate::wire::gemini::value::{Value, compact};
 use crate::wire::json::{Kind, quote};
-
-use super::config::Object;
 
 /// Reads `tools`: each has functions, or is one that Google runs.
 pub(super) fn read(value: &Value<'_, '_>, tools: &mut Vec<Tool>) -> Result<()> {
@@ -95,7 +94,8 @@ fn calling(value: &Value<'_, '_>) -> Result<Option<ToolChoice>> {
         "AUTO" | "VALIDATED" | "MODE_UNSPECIFIED" | "" if names.is_empty() => ToolChoice::Auto,
         "AUTO" | "VALIDATED" | "MODE_UNSPECIFIED" | "" => ToolChoice::Among { names, is_required: false },
         _ => {
-            let message = format!("`{mode}` is no mode of function calling, use `AUTO`, `ANY`, `NONE` or `VALIDATED`");
+            let message =
+                format!("`{mode}` is no mode of function calling, use `AUTO`, `ANY`, `NONE` or `VALIDATED`");
             return Err(value.invalid(message));
         }
     }))
@@ -173,7 +173,9 @@ pub(super) fn write_choice(choice: Option<&ToolChoice>, rest: Option<&Raw>, out:
         Some(ToolChoice::Among { names, is_required: false }) => ("VALIDATED", names),
     };
     let mut config = Object::default();
-    config.rest(rest);
+    if let Some(rest) = rest {
+        config.rest(rest.get());
+    }
     if !mode.is_empty() {
         let mut calling = Object::default();
         calling.text("mode", mode);

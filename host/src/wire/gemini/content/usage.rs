@@ -2,9 +2,8 @@
 
 use crate::chat::Usage;
 use crate::error::Result;
+use crate::wire::gemini::object::Object;
 use crate::wire::gemini::value::Value;
-
-use super::config::Object;
 
 /// Reads what an answer cost: the prompt has what was cached in it, but neither what tools have added nor, on the other
 /// side, the answer its thinking.

@@ -19,7 +19,10 @@ use crate::wire::gemini::content;
 use crate::wire::openai::{chat, responses};
 use crate::wire::request::Request;
 use crate::wire::sse::{Decoder, EVENT_BYTES_MAX, Fields, Oversize};
-use crate::wire::{Dialect, Endpoint, Surface};
+use crate::wire::{Dialect, Surface};
+
+mod embeddings;
+pub mod other;
 
 /// How many tokens an effort stands for, where one side has words and the other numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -354,39 +357,5 @@ impl StreamConverter {
         self.events.push(Event::Failed(error));
         self.write(&mut written);
         written.into()
-    }
-}
-
-/// Converts what has no surface of its own: counts of tokens and embeddings, from a client's endpoint to an upstream's.
-pub mod other {
-    use super::*;
-
-    /// Writes the request of `client` as one of `upstream`, as [`Endpoint::at`] pairs them.
-    ///
-    /// # Errors
-    /// As [`decode_request`] and [`Terms::cannot`].
-    pub fn request(
-        client: Endpoint,
-        request: &Request,
-        upstream: Endpoint,
-        terms: &mut Terms<'_>,
-    ) -> Result<Bytes> {
-        let _ = (client, request, upstream, terms);
-        unimplemented!("gemini helper")
-    }
-
-    /// Writes a count of tokens for a client.
-    pub fn count(client: Endpoint, tokens: u64) -> Bytes {
-        let _ = (client, tokens);
-        unimplemented!("gemini helper")
-    }
-
-    /// Writes the answer of `upstream` as one of `client`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::UpstreamInvalid`] when it is not of the endpoint's shape.
-    pub fn reply(upstream: Endpoint, body: &[u8], client: Endpoint, asked: &Asked) -> Result<Bytes> {
-        let _ = (upstream, body, client, asked);
-        unimplemented!("gemini helper")
     }
 }

@@ -1,89 +1,65 @@
 //! Google's generateContent between its own words and the hub.
+//!
+//! Source: Gemini API reference, "Generating content", and the types of Google's own clients; seen 2026-11.
 
-use bytes::Bytes;
-use http::StatusCode;
+mod citations;
+mod config;
+mod error;
+mod events;
+mod parts;
+mod reply;
+mod request;
+mod tools;
+mod usage;
 
-use crate::chat::{ApiError, ChatRequest, Event, Reply, Row};
-use crate::error::Result;
-use crate::wire::convert::{Asked, Terms};
+pub use error::{decode_error, encode_error};
+pub use events::{EventDecoder, EventEncoder};
+pub use parts::read_all as read_parts;
+pub use reply::{decode_reply, encode_reply, stop_reason};
+pub use request::{decode_request, encode_request};
+
+use crate::chat::{Action, Field, Row};
 
 /// What requests of this surface cannot say, and what is done about it.
-pub const TABLE: &[Row] = &[];
+pub const TABLE: &[Row] = &[
+    row(Field::SystemInside, Action::Approximate, "said before the conversation, in order"),
+    row(Field::Developer, Action::Approximate, "said as system instructions"),
+    row(Field::MessageName, Action::Drop, "speakers have no names"),
+    row(
+        Field::ImageUrl,
+        Action::Refuse,
+        "the URL's ending does not tell the type of the picture; send it as data",
+    ),
+    row(Field::ImageDetail, Action::Drop, "the model looks as closely as it does"),
+    row(
+        Field::FileUrl,
+        Action::Refuse,
+        "the URL's ending does not tell the type of the document; send it as data",
+    ),
+    row(Field::FileId, Action::Refuse, "the upload is at another vendor; send the document as data"),
+    row(
+        Field::Thinking,
+        Action::Approximate,
+        "a plain thought; what only another vendor can read is left out",
+    ),
+    row(Field::CacheControl, Action::Drop, "the cache needs no marks"),
+    row(Field::VendorTool, Action::Refuse, "the tool is run by another vendor; declare a function"),
+    row(Field::ToolStrict, Action::Drop, "calls follow the schema as well as the model does"),
+    row(Field::ParallelToolCalls, Action::Drop, "the model may call several tools at once"),
+    row(Field::Seed, Action::Approximate, "the lower 32 bits of it"),
+    row(Field::LogitBias, Action::Refuse, "tokens have other numbers here"),
+    row(Field::StopCount, Action::Refuse, "there may be 5 at most"),
+    row(Field::User, Action::Drop, "nobody asks for whom"),
+    row(Field::Metadata, Action::Drop, "labels have narrower rules here"),
+    row(Field::ServiceTier, Action::Drop, "there is no such class"),
+    row(
+        Field::StoredConversation,
+        Action::Refuse,
+        "the conversation is kept by another vendor; send all of it",
+    ),
+    row(Field::Unknown, Action::Drop, "left out"),
+];
 
-/// Reads a request.
-pub fn decode_request(body: &[u8]) -> Result<ChatRequest> {
-    let _ = body;
-    unimplemented!("gemini helper")
-}
-
-/// Writes a request.
-pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<Bytes> {
-    let _ = (request, terms);
-    unimplemented!("gemini helper")
-}
-
-/// Reads a whole answer.
-pub fn decode_reply(body: &[u8], id: &str) -> Result<Reply> {
-    let _ = (body, id);
-    unimplemented!("gemini helper")
-}
-
-/// Writes a whole answer.
-pub fn encode_reply(reply: &Reply, asked: &Asked) -> Bytes {
-    let _ = (reply, asked);
-    unimplemented!("gemini helper")
-}
-
-/// Reads an error.
-pub fn decode_error(status: StatusCode, body: &[u8]) -> ApiError {
-    let _ = (status, body);
-    unimplemented!("gemini helper")
-}
-
-/// Writes an error.
-pub fn encode_error(error: &ApiError) -> Bytes {
-    let _ = error;
-    unimplemented!("gemini helper")
-}
-
-/// Reads the events of a stream.
-#[derive(Debug)]
-pub struct EventDecoder;
-
-impl EventDecoder {
-    /// Begins a stream.
-    pub fn new(id: &str) -> Self {
-        let _ = id;
-        unimplemented!("gemini helper")
-    }
-
-    /// Reads one event.
-    pub fn push(&mut self, event: Option<&str>, data: &[u8], out: &mut Vec<Event>) -> Result<()> {
-        let _ = (event, data, out);
-        unimplemented!("gemini helper")
-    }
-
-    /// The stream ended, and the answer was whole.
-    pub fn finish(&mut self, out: &mut Vec<Event>) {
-        let _ = out;
-        unimplemented!("gemini helper")
-    }
-}
-
-/// Writes the events of a stream.
-#[derive(Debug)]
-pub struct EventEncoder;
-
-impl EventEncoder {
-    /// Begins a stream.
-    pub fn new(asked: &Asked) -> Self {
-        let _ = asked;
-        unimplemented!("gemini helper")
-    }
-
-    /// Appends what the client is sent for a step.
-    pub fn push(&mut self, event: &Event, out: &mut Vec<u8>) {
-        let _ = (event, out);
-        unimplemented!("gemini helper")
-    }
+const fn row(field: Field, action: Action, how: &'static str) -> Row {
+    Row { field, action, how }
 }

@@ -1,0 +1,91 @@
+//! Google's list of models.
+
+use bytes::Bytes;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::wire::gemini::value::Value;
+use crate::wire::json::quote;
+
+/// What stands before the names of models.
+const PREFIX: &str = "models/";
+
+/// Reads the ids of `{"models":[{"name":"models/…"},…]}`, without what stands before them; entries without a name are
+/// passed over.
+///
+/// # Errors
+/// [`ErrorKind::UpstreamInvalid`] when it is not such a document.
+pub fn decode_list(body: &[u8]) -> Result<Vec<String>> {
+    let mut ids = Vec::new();
+    let read = Value::document(body).and_then(|value| {
+        value.members(|name, value| match name {
+            "models" | "tunedModels" => value.elements(|value| {
+                // An entry of another shape is none.
+                let _ = value.members(|name, value| {
+                    if name == "name" {
+                        let name = value.text()?;
+                        ids.push(name.strip_prefix(PREFIX).unwrap_or(&name).to_owned());
+                    }
+                    Ok(())
+                });
+                Ok(())
+            }),
+            _ => Ok(()),
+        })
+    });
+    read.map_err(|error| {
+        let message = format!("the upstream's list of models is not valid: {}", error.message);
+        Error::new(ErrorKind::UpstreamInvalid, message)
+    })?;
+    Ok(ids)
+}
+
+/// Writes the list of these models.
+pub fn encode_list<'m>(ids: impl IntoIterator<Item = &'m str>) -> Bytes {
+    let mut list = br#"{"models":["#.to_vec();
+    for (index, id) in ids.into_iter().enumerate() {
+        if index > 0 {
+            list.push(b',');
+        }
+        entry(id, &mut list);
+    }
+    list.extend_from_slice(b"]}");
+    list.into()
+}
+
+/// Writes one model.
+pub fn encode(id: &str) -> Bytes {
+    let mut model = Vec::new();
+    entry(id, &mut model);
+    model.into()
+}
+
+/// Source: Gemini API reference, "Models", seen 2026-11. Which of the methods a model has is known to its upstream alone.
+fn entry(id: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"name":"#);
+    quote(&format!("{PREFIX}{id}"), out);
+    out.extend_from_slice(br#","displayName":"#);
+    quote(id, out);
+    out.extend_from_slice(
+        br#","supportedGenerationMethods":["generateContent","streamGenerateContent","countTokens","embedContent","batchEmbedContents"]}"#,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_read_as_it_is_written() {
+        let list = encode_list(["a", "org/b \"c\""]);
+        assert_eq!(decode_list(&list).unwrap(), ["a", "org/b \"c\""]);
+        assert_eq!(decode_list(&encode_list([])).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_no_model_is_passed_over() {
+        let body = br#"{"models":[5,{"name":6},{"x":1},{"name":"models/a"}],"nextPageToken":"x"}"#;
+        assert_eq!(decode_list(body).unwrap(), ["a"]);
+        assert!(decode_list(b"[]").is_err());
+        assert!(decode_list(b"{").is_err());
+    }
+}

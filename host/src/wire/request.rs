@@ -14,7 +14,8 @@ use crate::chat::Prompt;
 use crate::error::{Error, Result};
 use crate::wire::json::{Kind, Scanner, Span};
 use crate::wire::{Dialect, Endpoint};
-use reader::{Reader, kind_name};
+use reader::Reader;
+pub(in crate::wire) use reader::kind_name;
 
 pub use edit::Edits;
 pub use path::InPath;

@@ -1,89 +1,22 @@
 //! OpenAI's Responses between its own words and the hub.
+//!
+//! Clients speak it to upstreams that do not. An upstream that does is passed through, so that no request is written in it;
+//! its answers are read for those who look at them. Its errors are those of the whole dialect, in
+//! [`chat`](crate::wire::openai::chat).
 
-use bytes::Bytes;
-use http::StatusCode;
+mod decoder;
+mod encoder;
+mod input;
+mod members;
+mod output;
+mod parts;
+mod reply;
+mod request;
 
-use crate::chat::{ApiError, ChatRequest, Event, Reply, Row};
-use crate::error::Result;
-use crate::wire::convert::{Asked, Terms};
+pub use decoder::EventDecoder;
+pub use encoder::{EventEncoder, HELD_BYTES_MAX};
+pub use reply::{decode_reply, encode_reply};
+pub use request::decode_request;
 
-/// What requests of this surface cannot say, and what is done about it.
-pub const TABLE: &[Row] = &[];
-
-/// Reads a request.
-pub fn decode_request(body: &[u8]) -> Result<ChatRequest> {
-    let _ = body;
-    unimplemented!("responses helper")
-}
-
-/// Writes a request.
-pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<Bytes> {
-    let _ = (request, terms);
-    unimplemented!("responses helper")
-}
-
-/// Reads a whole answer.
-pub fn decode_reply(body: &[u8], id: &str) -> Result<Reply> {
-    let _ = (body, id);
-    unimplemented!("responses helper")
-}
-
-/// Writes a whole answer.
-pub fn encode_reply(reply: &Reply, asked: &Asked) -> Bytes {
-    let _ = (reply, asked);
-    unimplemented!("responses helper")
-}
-
-/// Reads an error.
-pub fn decode_error(status: StatusCode, body: &[u8]) -> ApiError {
-    let _ = (status, body);
-    unimplemented!("responses helper")
-}
-
-/// Writes an error.
-pub fn encode_error(error: &ApiError) -> Bytes {
-    let _ = error;
-    unimplemented!("responses helper")
-}
-
-/// Reads the events of a stream.
-#[derive(Debug)]
-pub struct EventDecoder;
-
-impl EventDecoder {
-    /// Begins a stream.
-    pub fn new(id: &str) -> Self {
-        let _ = id;
-        unimplemented!("responses helper")
-    }
-
-    /// Reads one event.
-    pub fn push(&mut self, event: Option<&str>, data: &[u8], out: &mut Vec<Event>) -> Result<()> {
-        let _ = (event, data, out);
-        unimplemented!("responses helper")
-    }
-
-    /// The stream ended, and the answer was whole.
-    pub fn finish(&mut self, out: &mut Vec<Event>) {
-        let _ = out;
-        unimplemented!("responses helper")
-    }
-}
-
-/// Writes the events of a stream.
-#[derive(Debug)]
-pub struct EventEncoder;
-
-impl EventEncoder {
-    /// Begins a stream.
-    pub fn new(asked: &Asked) -> Self {
-        let _ = asked;
-        unimplemented!("responses helper")
-    }
-
-    /// Appends what the client is sent for a step.
-    pub fn push(&mut self, event: &Event, out: &mut Vec<u8>) {
-        let _ = (event, out);
-        unimplemented!("responses helper")
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -461,7 +461,7 @@ fn speaker(role: &Text<'_>) -> Speaker {
     }
 }
 
-pub(super) fn kind_name(kind: Kind) -> &'static str {
+pub(in crate::wire) fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Object => "an object",
         Kind::Array => "an array",

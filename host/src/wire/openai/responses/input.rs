@@ -1,0 +1,271 @@
+//! The items of a request's `input`, read into the turns of a conversation.
+//!
+//! A turn of the model is several items here: what it thought, what it said and each of its calls. They become one message
+//! again, and so do the results that follow one another.
+
+use std::collections::HashSet;
+
+use crate::chat::{CacheControl, Content, Message, Part, Raw, Role, Source};
+use crate::error::{Error, Result};
+use crate::wire::openai::responses::members::{Fields, list, string, wrong};
+use crate::wire::openai::responses::parts::{attach, citations, thinking};
+
+/// What every item that was in an answer has and what means nothing to anybody else.
+const OF_ANSWERS: [&str; 3] = ["id", "status", "phase"];
+
+/// Reads the items of `input`, which is an array, and appends them to a conversation.
+///
+/// # Errors
+/// As [`decode_request`](super::decode_request).
+pub(super) fn read(json: &str, messages: &mut Vec<Message>) -> Result<()> {
+    let mut reader = Reader { messages, calls: HashSet::new() };
+    for (index, json) in list(json).unwrap_or_default().into_iter().enumerate() {
+        reader.item(format!("input[{index}]"), json)?;
+    }
+    Ok(())
+}
+
+struct Reader<'m> {
+    messages: &'m mut Vec<Message>,
+    /// The ids of the calls so far.
+    calls: HashSet<String>,
+}
+
+impl Reader<'_> {
+    fn item(&mut self, at: String, json: &str) -> Result<()> {
+        let mut fields = Fields::of(at, json)?;
+        let kind = fields.text("type")?;
+        for name in OF_ANSWERS {
+            if name != "id" || kind.is_some() {
+                fields.take(name);
+            }
+        }
+        match kind.as_deref() {
+            Some("message") => self.message(fields),
+            None if fields.has("role") => self.message(fields),
+            Some("function_call") => self.call(fields),
+            Some("function_call_output") => self.result(fields),
+            Some("reasoning") => self.reasoning(fields),
+            Some("item_reference") => Err(reference(&fields)),
+            None if fields.has("id") => Err(reference(&fields)),
+            None => Err(fields.missing("type")),
+            Some(kind) => {
+                self.push(role_of(kind), Part::new(other(&fields, json)?));
+                Ok(())
+            }
+        }
+    }
+
+    fn message(&mut self, mut fields: Fields<'_>) -> Result<()> {
+        let role = match &*fields.required_text("role")? {
+            "system" => Role::System,
+            "developer" => Role::Developer,
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            _ => return Err(fields.invalid("role", "must be `system`, `developer`, `user` or `assistant`")),
+        };
+        let parts = content(&mut fields, "content")?;
+        let extra = fields.rest();
+        match self.messages.last_mut() {
+            Some(last) if role == Role::Assistant && last.role == role => {
+                last.parts.extend(parts);
+                last.extra.0.extend(extra.0);
+            }
+            _ => self.messages.push(Message { extra, ..Message::new(role, parts) }),
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, mut fields: Fields<'_>) -> Result<()> {
+        let id = fields.required_text("call_id")?;
+        let name = fields.required_text("name")?;
+        let arguments = fields.text("arguments")?.filter(|json| !json.trim().is_empty());
+        let arguments = arguments.unwrap_or_else(|| "{}".to_owned());
+        if serde_json::from_str::<serde::de::IgnoredAny>(&arguments).is_err() {
+            return Err(fields.invalid("arguments", "must be JSON text"));
+        }
+        self.calls.insert(id.clone());
+        let mut part = Part::new(Content::ToolCall { id, name, arguments, signature: None });
+        part.extra = fields.rest();
+        self.push(Role::Assistant, part);
+        Ok(())
+    }
+
+    fn result(&mut self, mut fields: Fields<'_>) -> Result<()> {
+        let id = fields.required_text("call_id")?;
+        if !self.calls.contains(&id) {
+            let what = format!("is `{id}`, but no `function_call` before it has this `call_id`");
+            return Err(fields.invalid("call_id", &what));
+        }
+        let name = fields.text("name")?;
+        let content = content(&mut fields, "output")?;
+        let mut part = Part::new(Content::ToolResult { id, name, content, is_error: false });
+        part.extra = fields.rest();
+        self.push(Role::Tool, part);
+        Ok(())
+    }
+
+    fn reasoning(&mut self, mut fields: Fields<'_>) -> Result<()> {
+        let mut texts = texts(&mut fields, "content")?;
+        let summary = self::texts(&mut fields, "summary")?;
+        if texts.is_empty() {
+            texts = summary;
+        }
+        let encrypted = fields.text("encrypted_content")?;
+        if let Some(content) = thinking(texts.join("\n\n"), encrypted.as_deref()) {
+            let extra = fields.rest();
+            self.push(Role::Assistant, Part { extra, ..Part::new(content) });
+        }
+        Ok(())
+    }
+
+    /// Appends a part to the turn of a role, which begins with it if another one spoke last.
+    fn push(&mut self, role: Role, part: Part) {
+        match self.messages.last_mut() {
+            Some(last) if last.role == role && role != Role::User => attach(&mut last.parts, part),
+            _ => self.messages.push(Message::new(role, vec![part])),
+        }
+    }
+}
+
+fn reference(fields: &Fields<'_>) -> Error {
+    let what =
+        "refers to an item that is not in the request, the upstream keeps no conversations; send the item";
+    fields.invalid("id", what)
+}
+
+/// Who an item that the hub has no word for is of: what a vendor's tool gave is told by the client.
+fn role_of(kind: &str) -> Role {
+    if kind.ends_with("_output") || kind == "mcp_approval_response" { Role::User } else { Role::Assistant }
+}
+
+fn other(fields: &Fields<'_>, json: &str) -> Result<Content> {
+    Raw::new(json).map(Content::Other).ok_or_else(|| fields.invalid("type", "is in what is not JSON"))
+}
+
+/// The texts of the parts of a reasoning item.
+fn texts(fields: &mut Fields<'_>, name: &str) -> Result<Vec<String>> {
+    let parts = fields.list(name)?.into_iter();
+    parts.map(|(at, json)| Fields::of(at, json)?.required_text("text")).collect()
+}
+
+/// A text, or a list of parts.
+fn content(fields: &mut Fields<'_>, name: &str) -> Result<Vec<Part>> {
+    let place = fields.place(name);
+    match fields.take(name) {
+        Some(json) if json.starts_with('"') => Ok(vec![Part::text(string(json).unwrap_or_default())]),
+        Some(json) if json.starts_with('[') => {
+            let parts = list(json).unwrap_or_default().into_iter().enumerate();
+            parts.map(|(index, json)| part(format!("{place}[{index}]"), json)).collect()
+        }
+        Some(json) => Err(wrong(place, "a string or an array", json)),
+        None => Err(fields.missing(name)),
+    }
+}
+
+fn part(at: String, json: &str) -> Result<Part> {
+    let mut fields = Fields::of(at, json)?;
+    let content = match &*fields.required_text("type")? {
+        "input_text" | "text" => Content::Text { text: fields.required_text("text")?, citations: Vec::new() },
+        "output_text" => output_text(&mut fields)?,
+        "refusal" => Content::Refusal(fields.required_text("refusal")?),
+        "input_image" => image(&mut fields)?,
+        "input_file" => file(&mut fields)?,
+        "input_audio" => audio(&mut fields)?,
+        _ => return Ok(Part::new(other(&fields, json)?)),
+    };
+    let cache = fields.object("prompt_cache_breakpoint")?.map(cache).transpose()?;
+    Ok(Part { content, cache, extra: fields.rest() })
+}
+
+fn output_text(fields: &mut Fields<'_>) -> Result<Content> {
+    let text = fields.required_text("text")?;
+    let annotations = fields.list("annotations")?.into_iter().map(|(_, json)| json);
+    fields.take("logprobs");
+    Ok(Content::Text { text, citations: citations(annotations) })
+}
+
+/// A mark for the cache. OpenAI keeps for 30 minutes or 12 hours, and the hub's longest word is an hour.
+fn cache(mut fields: Fields<'_>) -> Result<CacheControl> {
+    Ok(CacheControl { ttl: fields.text("ttl")?.map(|_| "1h".to_owned()) })
+}
+
+fn image(fields: &mut Fields<'_>) -> Result<Content> {
+    let detail = fields.text("detail")?;
+    let (url, id) = (fields.text("image_url")?, fields.text("file_id")?);
+    let source = match (url, id) {
+        (Some(url), _) => located(url).ok_or_else(|| fields.invalid("image_url", NEITHER))?,
+        (None, Some(id)) => Source::Id(id),
+        (None, None) => return Err(fields.missing("image_url")),
+    };
+    Ok(Content::Image { source, detail })
+}
+
+/// What is wrong with what should be a place.
+const NEITHER: &str = "must be a URL that begins with `http://` or `https://`, or a data URI in base64";
+
+/// What a URL or a data URI points to.
+fn located(url: String) -> Option<Source> {
+    if let Some((media_type, base64)) = data_uri(&url) {
+        return Some(Source::Data { media_type: media_type.to_owned(), base64: base64.to_owned() });
+    }
+    let scheme = url.split_once("://")?.0;
+    let is_web = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    is_web.then_some(Source::Url { url, media_type: None })
+}
+
+/// The media type and the base64 of a data URI.
+///
+/// Source: RFC 2397.
+fn data_uri(uri: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = uri.split_at_checked(5)?;
+    let (head, base64) = rest.split_once(',').filter(|_| scheme.eq_ignore_ascii_case("data:"))?;
+    let head = head.strip_suffix(";base64")?;
+    let media_type = head.split(';').next().filter(|kind| !kind.is_empty()).unwrap_or("text/plain");
+    Some((media_type, base64))
+}
+
+fn file(fields: &mut Fields<'_>) -> Result<Content> {
+    let name = fields.text("filename")?;
+    let (data, url, id) = (fields.text("file_data")?, fields.text("file_url")?, fields.text("file_id")?);
+    let source = match (data, url, id) {
+        (Some(data), ..) => match data_uri(&data) {
+            Some((media_type, base64)) => {
+                Source::Data { media_type: media_type.to_owned(), base64: base64.to_owned() }
+            }
+            // OpenAI takes the plain base64 too and goes by the name.
+            None if !data.contains(',') => {
+                Source::Data { media_type: media_type(name.as_deref()).to_owned(), base64: data }
+            }
+            None => return Err(fields.invalid("file_data", "must be base64 or a data URI in base64")),
+        },
+        (None, Some(url), _) => located(url).ok_or_else(|| fields.invalid("file_url", NEITHER))?,
+        (None, None, Some(id)) => Source::Id(id),
+        (None, None, None) => return Err(fields.missing("file_data")),
+    };
+    Ok(Content::File { source, name })
+}
+
+/// The media type of a file by its name; a PDF if that says nothing, because that is what nearly all are.
+fn media_type(name: Option<&str>) -> &'static str {
+    let extension = name.and_then(|name| name.rsplit_once('.')).map_or("", |(_, extension)| extension);
+    match extension.to_ascii_lowercase().as_str() {
+        "txt" | "log" => "text/plain",
+        "md" => "text/markdown",
+        "csv" => "text/csv",
+        "html" | "htm" => "text/html",
+        "json" => "application/json",
+        "xml" => "application/xml",
+        _ => "application/pdf",
+    }
+}
+
+fn audio(fields: &mut Fields<'_>) -> Result<Content> {
+    let Some(mut audio) = fields.object("input_audio")? else { return Err(fields.missing("input_audio")) };
+    let (base64, format) = (audio.required_text("data")?, audio.required_text("format")?);
+    let media_type = match &*format {
+        "mp3" => "audio/mpeg".to_owned(),
+        other => format!("audio/{other}"),
+    };
+    Ok(Content::Audio { source: Source::Data { media_type, base64 } })
+}

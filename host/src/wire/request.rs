@@ -549,6 +549,78 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_conversation_of_anthropics_is_known_by_how_it_begins() {
+        use Endpoint::*;
+        for endpoint in [Messages, CountMessageTokens] {
+            check_prompt(
+                endpoint,
+                r#""messages":[{"role":"user","content":"u"},{"role":"assistant","content":"a"}],"system":"caf\u00e9","tools":[1]"#,
+                &["[1]", "café", "u"],
+                &["u"],
+            );
+        }
+        check_prompt(
+            Messages,
+            r#""system":[{"type":"text","text":"s"},{"text":"t","cache_control":{}}],"messages":[{"role":"system","content":"m"},
+                {"role":"user","content":[{"type":"image","source":{"text":"no"}},{"type":"text","text":"u"},{"type":"text","text":"v"}]}]"#,
+            &["s", "t", "m", "u", "v"],
+            &["uv"],
+        );
+    }
+
+    #[test]
+    fn results_of_tools_are_not_the_users_words() {
+        use Endpoint::*;
+        let result = r#"{"type":"tool_result","tool_use_id":"i","content":[{"type":"text","text":"no"}]}"#;
+        check_prompt(
+            Messages,
+            &format!(
+                r#""messages":[{{"role":"user","content":"a"}},{{"role":"user","content":[{result}]}},
+                    {{"role":"user","content":[{result},{{"type":"text","text":"b"}}]}}]"#
+            ),
+            &["a"],
+            &["a", "b"],
+        );
+        check_prompt(
+            Messages,
+            &format!(
+                r#""messages":[{{"role":"user","content":[{result}]}},{{"role":"user","content":[{{"type":"image"}}]}}]"#
+            ),
+            &[r#"[{"type":"image"}]"#],
+            &[],
+        );
+        check_prompt(
+            GenerateContent,
+            r#""contents":[{"role":"user","parts":[{"functionResponse":{"response":{"text":"no"}}}]},{"parts":[{"text":"b"}]}]"#,
+            &["b"],
+            &["b"],
+        );
+    }
+
+    #[test]
+    fn a_conversation_of_googles_is_known_by_how_it_begins() {
+        use Endpoint::*;
+        check_prompt(
+            GenerateContent,
+            r#""contents":[{"parts":[{"text":"u"},{"inlineData":{}},{"text":"v"}]},{"role":"model","parts":[{"text":"m"}]},
+                {"role":"user","parts":{"text":"w"}},"x"],"tools":[{}],"systemInstruction":{"role":"user","parts":[{"text":"s"},{"text":"t"}]}"#,
+            &["[{}]", "s", "t", "u", "v"],
+            &["uv", "w", "x"],
+        );
+        check_prompt(GenerateContent, r#""system_instruction":"s","contents":"u""#, &["s", "u"], &["u"]);
+        check_prompt(
+            GenerateContent,
+            r#""systemInstruction":{"parts":{"text":"s"}},"contents":{"role":null,"parts":[{"file_data":1}]}"#,
+            &["s", r#"[{"file_data":1}]"#],
+            &[],
+        );
+        check_prompt(CountContentTokens, r#""contents":[{"parts":[{"text":"u"}]}]"#, &["u"], &["u"]);
+        check_prompt(CountContentTokens, r#""generateContentRequest":{"a":1}"#, &[r#"{"a":1}"#], &[]);
+        check_prompt(EmbedContent, r#""content":{"parts":[]}"#, &[r#"{"parts":[]}"#], &[]);
+        check_prompt(BatchEmbedContents, r#""requests":[{}]"#, &["[{}]"], &[]);
+    }
+
+    #[test]
     fn an_input_is_known_as_a_whole() {
         use Endpoint::*;
         check_prompt(Embeddings, r#""input":["a", "b"]"#, &[r#"["a", "b"]"#], &[]);
@@ -565,11 +637,150 @@ pub(super) mod tests {
         check_prompt(Completions, &format!(r#""prompt":"{long}""#), &[&long[..2048]], &[]);
     }
 
+    /// Refuses a request that is right but for `members`.
+    #[track_caller]
+    fn check_members(endpoint: Endpoint, members: &str, param: &str, message: &str) {
+        check_refused(endpoint, &format!(r#"{{"model":"m",{members}}}"#), Some(param), message);
+    }
+
+    #[test]
+    fn a_wrong_field_of_anthropics_is_refused_by_name() {
+        use Endpoint::*;
+        let check = |members: &str, param: &str, message: &str| {
+            let members = format!(r#""messages":[{{"role":"user","content":""}}],{members}"#);
+            check_members(Messages, &members, param, message);
+        };
+        check_members(Messages, r#""max_tokens":1"#, "messages", "`messages` is missing");
+        check_members(CountMessageTokens, r#""system":"""#, "messages", "`messages` is missing");
+        let message = "`messages` is empty, send at least one message";
+        check_members(Messages, r#""messages":[]"#, "messages", message);
+        let message = "`messages[0].role` is missing";
+        check_members(Messages, r#""messages":[{"content":""}]"#, "messages[0].role", message);
+        check(r#""system":5"#, "system", "`system` must be a string or an array, not a number");
+        check(r#""system":{}"#, "system", "`system` must be a string or an array, not an object");
+        check(r#""max_tokens":"5""#, "max_tokens", "`max_tokens` must be a number, not a string");
+        check(r#""stream":1"#, "stream", "`stream` must be a boolean, not a number");
+        check(
+            r#""stop_sequences":[1]"#,
+            "stop_sequences",
+            "`stop_sequences` must be a string or an array of strings, not a number",
+        );
+        check_refused(
+            Messages,
+            r#"{"messages":[{"role":"user"}]}"#,
+            Some("model"),
+            "`model` is missing, name the model to use",
+        );
+    }
+
+    #[test]
+    fn a_wrong_field_of_googles_is_refused_by_name() {
+        use Endpoint::*;
+        let check = |members: &str, param: &str, message: &str| {
+            let members = format!(r#""contents":[{{}}],{members}"#);
+            check_members(GenerateContent, &members, param, message);
+        };
+        check_members(GenerateContent, r#""contents":null"#, "contents", "`contents` is missing");
+        check_members(CountContentTokens, r#""tools":[]"#, "contents", "`contents` is missing");
+        check_members(EmbedContent, r#""contents":[]"#, "content", "`content` is missing");
+        check_members(BatchEmbedContents, r#""content":{}"#, "requests", "`requests` is missing");
+        let message = "`contents` must be an array, not a number";
+        check_members(GenerateContent, r#""contents":5"#, "contents", message);
+        let message = "`contents` is empty, send at least one content";
+        check_members(GenerateContent, r#""contents":[]"#, "contents", message);
+        let message = "`contents[1]` must be an object, not null";
+        check_members(GenerateContent, r#""contents":[{},null]"#, "contents[1]", message);
+        let message = "`contents[0].role` must be a string, not a number";
+        check_members(GenerateContent, r#""contents":[{"role":5}]"#, "contents[0].role", message);
+        let message = "`content` must be an object, not an array";
+        check_members(EmbedContent, r#""content":[]"#, "content", message);
+        let message = "`requests` must be an array, not an object";
+        check_members(BatchEmbedContents, r#""requests":{}"#, "requests", message);
+        check(
+            r#""system_instruction":5"#,
+            "system_instruction",
+            "`system_instruction` must be an object, not a number",
+        );
+        check(
+            r#""generationConfig":[]"#,
+            "generationConfig",
+            "`generationConfig` must be an object, not an array",
+        );
+        check(
+            r#""generation_config":{"max_output_tokens":"many"}"#,
+            "generation_config.max_output_tokens",
+            "`generation_config.max_output_tokens` must be a number, not a string",
+        );
+        check(
+            r#""generationConfig":{"maxOutputTokens":{}}"#,
+            "generationConfig.maxOutputTokens",
+            "`generationConfig.maxOutputTokens` must be a number, not an object",
+        );
+        check(
+            r#""generationConfig":{"stopSequences":[1]}"#,
+            "generationConfig.stopSequences",
+            "`generationConfig.stopSequences` must be a string or an array of strings, not a number",
+        );
+    }
+
+    #[test]
+    fn the_path_of_googles_requests_tells_model_and_stream() {
+        let path = InPath { model: "p".into(), is_stream: true, is_array: false };
+        let body = r#"{"contents":[{}],"model":"models/b","stream":5,"tools":[]}"#;
+        let read = |endpoint, body: &'static str| decode(endpoint, body.into(), Some(path.clone())).unwrap();
+        let request = read(Endpoint::GenerateContent, body);
+        assert_eq!((request.model(), request.is_stream(), request.asks_usage()), ("p", true, true));
+        assert_eq!(request.in_path(), Some(&path));
+        let again = request.again(r#"{"contents":"a"}"#.into()).unwrap();
+        assert_eq!((again.model(), again.is_stream(), again.in_path()), ("p", true, Some(&path)));
+        assert!(request.again("{}".into()).is_err());
+
+        let without = decode(Endpoint::GenerateContent, body.into(), None).unwrap();
+        assert_eq!((without.model(), without.is_stream()), ("b", false));
+        check_refused(
+            Endpoint::GenerateContent,
+            r#"{"contents":[{}],"model":5}"#,
+            Some("model"),
+            "`model` is missing, name the model to use",
+        );
+
+        let chat = read(Endpoint::ChatCompletions, r#"{"model":"m","messages":[{"role":"user"}]}"#);
+        assert_eq!((chat.model(), chat.is_stream(), chat.in_path()), ("m", false, None));
+    }
+
+    #[test]
+    fn streams_of_anthropics_always_tell_usage() {
+        let request = read(
+            Endpoint::Messages,
+            r#"{"model":"m","messages":[{"role":"user"}],"stream":true,"stream_options":{"include_usage":false}}"#,
+        );
+        assert!(request.is_stream() && request.asks_usage());
+    }
+
     // parity: 90
     #[track_caller]
     fn check_output_max(members: &str, expected: Option<u64>) {
         let body = format!(r#"{{"model":"m","prompt":"p"{members}}}"#);
         assert_eq!(read(Endpoint::Completions, &body).output_max(), expected, "{members}");
+    }
+
+    #[test]
+    fn an_answer_in_another_dialect_is_as_long_as_the_request_allows() {
+        let messages = r#"{"model":"m","messages":[{"role":"user"}],"max_tokens":7}"#;
+        assert_eq!(read(Endpoint::Messages, messages).output_max(), Some(7));
+        let check = |members: &str, expected: Option<u64>| {
+            let body = format!(r#"{{"model":"m","contents":[{{}}],"maxOutputTokens":3{members}}}"#);
+            assert_eq!(read(Endpoint::GenerateContent, &body).output_max(), expected, "{members}");
+        };
+        check("", None);
+        check(r#","generationConfig":null"#, None);
+        check(r#","generationConfig":{"maxOutputTokens":7}"#, Some(7));
+        check(r#","generation_config":{"max_output_tokens":"7","candidate_count":2}"#, Some(14));
+        check(
+            r#","generationConfig":{"maxOutputTokens":7},"generationConfig":{"candidateCount":3}"#,
+            Some(21),
+        );
+        check(r#","generationConfig":{"maxOutputTokens":7,"candidateCount":"nan"}"#, Some(7));
     }
 
     #[test]

@@ -12,8 +12,10 @@ use bytes::Bytes;
 
 use crate::chat::Prompt;
 use crate::error::{Error, Result};
+use crate::wire::document::Document;
 use crate::wire::json::{Kind, Scanner, Span};
-use crate::wire::{Dialect, Endpoint};
+use crate::wire::{Dialect, Endpoint, MODEL_BYTES_MAX};
+use path::PREFIX;
 use reader::{Reader, kind_name};
 
 pub use edit::Edits;
@@ -120,11 +122,39 @@ impl Request {
 
     /// Reads another body in place of this request's, with the same endpoint and path.
     ///
+    /// Where the model is in the path, a `model` that this request's body does not have names another one, as it would for
+    /// every other endpoint.
+    ///
     /// # Errors
     ///
     /// As [`decode`].
     pub fn again(&self, body: Bytes) -> Result<Self> {
-        decode(self.endpoint, body, self.in_path.clone())
+        let made = decode(self.endpoint, body, self.in_path.clone())?;
+        let Some(path) = &self.in_path else { return Ok(made) };
+        let old = self.model_in_body();
+        let Some(renamed) = made.model_in_body().filter(|model| Some(model) != old.as_ref()) else {
+            return Ok(made);
+        };
+        let InPath { model, .. } = InPath::of_member(&renamed);
+        let body = made.encode(&Edits { model: Some(&model), ..Edits::default() }).concat();
+        let mut document = Document::trusted(body.into());
+        // The upstream is told by the path; the body repeats it only if it did, and in the same way.
+        let edited = match old {
+            None => document.remove("/model").map(drop),
+            Some(old) => {
+                let prefix = if old.starts_with(PREFIX) { PREFIX } else { "" };
+                document.set("/model", &serde_json::Value::from(format!("{prefix}{model}")).to_string())
+            }
+        };
+        edited.map_err(|message| Error::invalid("model", message))?;
+        decode(self.endpoint, document.into_bytes(), Some(InPath { model, ..path.clone() }))
+    }
+
+    /// The model that a body of Google's repeats.
+    fn model_in_body(&self) -> Option<String> {
+        let member = self.last("model")?;
+        let model = Scanner::new(&self.body[member.value.clone()]).string().ok()?.decode().into_owned();
+        Some(model).filter(|model| !model.is_empty() && model.len() <= MODEL_BYTES_MAX)
     }
 
     /// Whether the client wants the usage of a stream: `stream_options.include_usage` is true, or it is of a dialect whose
@@ -370,7 +400,6 @@ pub(super) mod tests {
 
     use super::*;
     use crate::error::ErrorKind;
-    use crate::wire::MODEL_BYTES_MAX;
 
     pub(super) fn read(endpoint: Endpoint, body: &str) -> Request {
         decode(endpoint, Bytes::copy_from_slice(body.as_bytes()), None).unwrap()
@@ -746,6 +775,38 @@ pub(super) mod tests {
 
         let chat = read(Endpoint::ChatCompletions, r#"{"model":"m","messages":[{"role":"user"}]}"#);
         assert_eq!((chat.model(), chat.is_stream(), chat.in_path()), ("m", false, None));
+    }
+
+    #[test]
+    fn an_edited_body_may_name_another_model_for_the_path() {
+        let check =
+            |endpoint: Endpoint, body: &'static str, edited: &'static str, model: &str, expected: &str| {
+                let path = InPath { model: "m".into(), is_stream: true, is_array: false };
+                let again = decode(endpoint, body.into(), Some(path)).unwrap().again(edited.into()).unwrap();
+                assert_eq!((again.model(), &again.body()[..]), (model, expected.as_bytes()));
+                assert!(again.is_stream() && again.in_path().unwrap().model == model);
+            };
+        let body = r#"{"contents":"a"}"#;
+        check(Endpoint::GenerateContent, body, r#"{"model":"x","contents":"b"}"#, "x", r#"{"contents":"b"}"#);
+        check(
+            Endpoint::GenerateContent,
+            body,
+            r#"{"contents":"b","model":"models/m"}"#,
+            "m",
+            r#"{"contents":"b"}"#,
+        );
+        check(Endpoint::GenerateContent, body, r#"{"contents":"b"}"#, "m", r#"{"contents":"b"}"#);
+        let body = r#"{"model":"models/m","content":{}}"#;
+        check(Endpoint::EmbedContent, body, body, "m", body);
+        let expected = r#"{"model":"models/x","content":{}}"#;
+        check(Endpoint::EmbedContent, body, r#"{"model":"x","content":{}}"#, "x", expected);
+        check(
+            Endpoint::BatchEmbedContents,
+            r#"{"requests":[]}"#,
+            r#"{"requests":[{"model":"models/m"}],"model":"x"}"#,
+            "x",
+            r#"{"requests":[{"model":"models/x"}]}"#,
+        );
     }
 
     #[test]

@@ -72,8 +72,8 @@ pub(crate) struct View {
     pub(crate) attempt: u32,
     pub(crate) upstream: Option<Arc<str>>,
     pub(crate) usage: Option<crate::chat::Usage>,
-    /// What the path of the client's request said, which no document has.
-    pub(crate) in_path: Option<request::InPath>,
+    /// The client's request, where the message is one; it knows what its path said.
+    pub(crate) original: Option<request::Request>,
     /// The request that the plugins made of it, if they edited it.
     pub(crate) request: Option<request::Request>,
 }
@@ -613,7 +613,7 @@ impl View {
             attempt: 0,
             upstream: None,
             usage: None,
-            in_path: None,
+            original: None,
             request: None,
         }
     }
@@ -663,7 +663,12 @@ fn check_request(call: &Call, view: &mut View) -> Result<(), Fault> {
     else {
         return Ok(());
     };
-    let made = request::decode(endpoint, document.bytes().clone(), view.in_path.clone())
+    let body = document.bytes().clone();
+    let made = match &view.original {
+        Some(original) => original.again(body),
+        None => request::decode(endpoint, body, None),
+    };
+    let made = made
         .map_err(|error| Fault::invalid(format!("it made a request that is not valid: {}", error.message)))?;
     if made.is_stream() != call.facts.is_stream {
         return Err(Fault::invalid("it changed whether the answer is streamed (`stream`)"));

@@ -12,10 +12,12 @@ use bytes::Bytes;
 
 use crate::chat::Prompt;
 use crate::error::{Error, Result};
+use crate::wire::document::Document;
 use crate::wire::json::{Kind, Scanner, Span};
-use crate::wire::{Dialect, Endpoint};
 use reader::Reader;
 pub(in crate::wire) use reader::kind_name;
+use crate::wire::{Dialect, Endpoint, MODEL_BYTES_MAX};
+use path::PREFIX;
 
 pub use edit::Edits;
 pub use path::InPath;
@@ -121,11 +123,39 @@ impl Request {
 
     /// Reads another body in place of this request's, with the same endpoint and path.
     ///
+    /// Where the model is in the path, a `model` that this request's body does not have names another one, as it would for
+    /// every other endpoint.
+    ///
     /// # Errors
     ///
     /// As [`decode`].
     pub fn again(&self, body: Bytes) -> Result<Self> {
-        decode(self.endpoint, body, self.in_path.clone())
+        let made = decode(self.endpoint, body, self.in_path.clone())?;
+        let Some(path) = &self.in_path else { return Ok(made) };
+        let old = self.model_in_body();
+        let Some(renamed) = made.model_in_body().filter(|model| Some(model) != old.as_ref()) else {
+            return Ok(made);
+        };
+        let InPath { model, .. } = InPath::of_member(&renamed);
+        let body = made.encode(&Edits { model: Some(&model), ..Edits::default() }).concat();
+        let mut document = Document::trusted(body.into());
+        // The upstream is told by the path; the body repeats it only if it did, and in the same way.
+        let edited = match old {
+            None => document.remove("/model").map(drop),
+            Some(old) => {
+                let prefix = if old.starts_with(PREFIX) { PREFIX } else { "" };
+                document.set("/model", &serde_json::Value::from(format!("{prefix}{model}")).to_string())
+            }
+        };
+        edited.map_err(|message| Error::invalid("model", message))?;
+        decode(self.endpoint, document.into_bytes(), Some(InPath { model, ..path.clone() }))
+    }
+
+    /// The model that a body of Google's repeats.
+    fn model_in_body(&self) -> Option<String> {
+        let member = self.last("model")?;
+        let model = Scanner::new(&self.body[member.value.clone()]).string().ok()?.decode().into_owned();
+        Some(model).filter(|model| !model.is_empty() && model.len() <= MODEL_BYTES_MAX)
     }
 
     /// Whether the client wants the usage of a stream: `stream_options.include_usage` is true, or it is of a dialect whose
@@ -371,7 +401,6 @@ pub(super) mod tests {
 
     use super::*;
     use crate::error::ErrorKind;
-    use crate::wire::MODEL_BYTES_MAX;
 
     pub(super) fn read(endpoint: Endpoint, body: &str) -> Request {
         decode(endpoint, Bytes::copy_from_slice(body.as_bytes()), None).unwrap()
@@ -550,6 +579,78 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_conversation_of_anthropics_is_known_by_how_it_begins() {
+        use Endpoint::*;
+        for endpoint in [Messages, CountMessageTokens] {
+            check_prompt(
+                endpoint,
+                r#""messages":[{"role":"user","content":"u"},{"role":"assistant","content":"a"}],"system":"caf\u00e9","tools":[1]"#,
+                &["[1]", "café", "u"],
+                &["u"],
+            );
+        }
+        check_prompt(
+            Messages,
+            r#""system":[{"type":"text","text":"s"},{"text":"t","cache_control":{}}],"messages":[{"role":"system","content":"m"},
+                {"role":"user","content":[{"type":"image","source":{"text":"no"}},{"type":"text","text":"u"},{"type":"text","text":"v"}]}]"#,
+            &["s", "t", "m", "u", "v"],
+            &["uv"],
+        );
+    }
+
+    #[test]
+    fn results_of_tools_are_not_the_users_words() {
+        use Endpoint::*;
+        let result = r#"{"type":"tool_result","tool_use_id":"i","content":[{"type":"text","text":"no"}]}"#;
+        check_prompt(
+            Messages,
+            &format!(
+                r#""messages":[{{"role":"user","content":"a"}},{{"role":"user","content":[{result}]}},
+                    {{"role":"user","content":[{result},{{"type":"text","text":"b"}}]}}]"#
+            ),
+            &["a"],
+            &["a", "b"],
+        );
+        check_prompt(
+            Messages,
+            &format!(
+                r#""messages":[{{"role":"user","content":[{result}]}},{{"role":"user","content":[{{"type":"image"}}]}}]"#
+            ),
+            &[r#"[{"type":"image"}]"#],
+            &[],
+        );
+        check_prompt(
+            GenerateContent,
+            r#""contents":[{"role":"user","parts":[{"functionResponse":{"response":{"text":"no"}}}]},{"parts":[{"text":"b"}]}]"#,
+            &["b"],
+            &["b"],
+        );
+    }
+
+    #[test]
+    fn a_conversation_of_googles_is_known_by_how_it_begins() {
+        use Endpoint::*;
+        check_prompt(
+            GenerateContent,
+            r#""contents":[{"parts":[{"text":"u"},{"inlineData":{}},{"text":"v"}]},{"role":"model","parts":[{"text":"m"}]},
+                {"role":"user","parts":{"text":"w"}},"x"],"tools":[{}],"systemInstruction":{"role":"user","parts":[{"text":"s"},{"text":"t"}]}"#,
+            &["[{}]", "s", "t", "u", "v"],
+            &["uv", "w", "x"],
+        );
+        check_prompt(GenerateContent, r#""system_instruction":"s","contents":"u""#, &["s", "u"], &["u"]);
+        check_prompt(
+            GenerateContent,
+            r#""systemInstruction":{"parts":{"text":"s"}},"contents":{"role":null,"parts":[{"file_data":1}]}"#,
+            &["s", r#"[{"file_data":1}]"#],
+            &[],
+        );
+        check_prompt(CountContentTokens, r#""contents":[{"parts":[{"text":"u"}]}]"#, &["u"], &["u"]);
+        check_prompt(CountContentTokens, r#""generateContentRequest":{"a":1}"#, &[r#"{"a":1}"#], &[]);
+        check_prompt(EmbedContent, r#""content":{"parts":[]}"#, &[r#"{"parts":[]}"#], &[]);
+        check_prompt(BatchEmbedContents, r#""requests":[{}]"#, &["[{}]"], &[]);
+    }
+
+    #[test]
     fn an_input_is_known_as_a_whole() {
         use Endpoint::*;
         check_prompt(Embeddings, r#""input":["a", "b"]"#, &[r#"["a", "b"]"#], &[]);
@@ -566,11 +667,182 @@ pub(super) mod tests {
         check_prompt(Completions, &format!(r#""prompt":"{long}""#), &[&long[..2048]], &[]);
     }
 
+    /// Refuses a request that is right but for `members`.
+    #[track_caller]
+    fn check_members(endpoint: Endpoint, members: &str, param: &str, message: &str) {
+        check_refused(endpoint, &format!(r#"{{"model":"m",{members}}}"#), Some(param), message);
+    }
+
+    #[test]
+    fn a_wrong_field_of_anthropics_is_refused_by_name() {
+        use Endpoint::*;
+        let check = |members: &str, param: &str, message: &str| {
+            let members = format!(r#""messages":[{{"role":"user","content":""}}],{members}"#);
+            check_members(Messages, &members, param, message);
+        };
+        check_members(Messages, r#""max_tokens":1"#, "messages", "`messages` is missing");
+        check_members(CountMessageTokens, r#""system":"""#, "messages", "`messages` is missing");
+        let message = "`messages` is empty, send at least one message";
+        check_members(Messages, r#""messages":[]"#, "messages", message);
+        let message = "`messages[0].role` is missing";
+        check_members(Messages, r#""messages":[{"content":""}]"#, "messages[0].role", message);
+        check(r#""system":5"#, "system", "`system` must be a string or an array, not a number");
+        check(r#""system":{}"#, "system", "`system` must be a string or an array, not an object");
+        check(r#""max_tokens":"5""#, "max_tokens", "`max_tokens` must be a number, not a string");
+        check(r#""stream":1"#, "stream", "`stream` must be a boolean, not a number");
+        check(
+            r#""stop_sequences":[1]"#,
+            "stop_sequences",
+            "`stop_sequences` must be a string or an array of strings, not a number",
+        );
+        check_refused(
+            Messages,
+            r#"{"messages":[{"role":"user"}]}"#,
+            Some("model"),
+            "`model` is missing, name the model to use",
+        );
+    }
+
+    #[test]
+    fn a_wrong_field_of_googles_is_refused_by_name() {
+        use Endpoint::*;
+        let check = |members: &str, param: &str, message: &str| {
+            let members = format!(r#""contents":[{{}}],{members}"#);
+            check_members(GenerateContent, &members, param, message);
+        };
+        check_members(GenerateContent, r#""contents":null"#, "contents", "`contents` is missing");
+        check_members(CountContentTokens, r#""tools":[]"#, "contents", "`contents` is missing");
+        check_members(EmbedContent, r#""contents":[]"#, "content", "`content` is missing");
+        check_members(BatchEmbedContents, r#""content":{}"#, "requests", "`requests` is missing");
+        let message = "`contents` must be an array, not a number";
+        check_members(GenerateContent, r#""contents":5"#, "contents", message);
+        let message = "`contents` is empty, send at least one content";
+        check_members(GenerateContent, r#""contents":[]"#, "contents", message);
+        let message = "`contents[1]` must be an object, not null";
+        check_members(GenerateContent, r#""contents":[{},null]"#, "contents[1]", message);
+        let message = "`contents[0].role` must be a string, not a number";
+        check_members(GenerateContent, r#""contents":[{"role":5}]"#, "contents[0].role", message);
+        let message = "`content` must be an object, not an array";
+        check_members(EmbedContent, r#""content":[]"#, "content", message);
+        let message = "`requests` must be an array, not an object";
+        check_members(BatchEmbedContents, r#""requests":{}"#, "requests", message);
+        check(
+            r#""system_instruction":5"#,
+            "system_instruction",
+            "`system_instruction` must be an object, not a number",
+        );
+        check(
+            r#""generationConfig":[]"#,
+            "generationConfig",
+            "`generationConfig` must be an object, not an array",
+        );
+        check(
+            r#""generation_config":{"max_output_tokens":"many"}"#,
+            "generation_config.max_output_tokens",
+            "`generation_config.max_output_tokens` must be a number, not a string",
+        );
+        check(
+            r#""generationConfig":{"maxOutputTokens":{}}"#,
+            "generationConfig.maxOutputTokens",
+            "`generationConfig.maxOutputTokens` must be a number, not an object",
+        );
+        check(
+            r#""generationConfig":{"stopSequences":[1]}"#,
+            "generationConfig.stopSequences",
+            "`generationConfig.stopSequences` must be a string or an array of strings, not a number",
+        );
+    }
+
+    #[test]
+    fn the_path_of_googles_requests_tells_model_and_stream() {
+        let path = InPath { model: "p".into(), is_stream: true, is_array: false };
+        let body = r#"{"contents":[{}],"model":"models/b","stream":5,"tools":[]}"#;
+        let read = |endpoint, body: &'static str| decode(endpoint, body.into(), Some(path.clone())).unwrap();
+        let request = read(Endpoint::GenerateContent, body);
+        assert_eq!((request.model(), request.is_stream(), request.asks_usage()), ("p", true, true));
+        assert_eq!(request.in_path(), Some(&path));
+        let again = request.again(r#"{"contents":"a"}"#.into()).unwrap();
+        assert_eq!((again.model(), again.is_stream(), again.in_path()), ("p", true, Some(&path)));
+        assert!(request.again("{}".into()).is_err());
+
+        let without = decode(Endpoint::GenerateContent, body.into(), None).unwrap();
+        assert_eq!((without.model(), without.is_stream()), ("b", false));
+        check_refused(
+            Endpoint::GenerateContent,
+            r#"{"contents":[{}],"model":5}"#,
+            Some("model"),
+            "`model` is missing, name the model to use",
+        );
+
+        let chat = read(Endpoint::ChatCompletions, r#"{"model":"m","messages":[{"role":"user"}]}"#);
+        assert_eq!((chat.model(), chat.is_stream(), chat.in_path()), ("m", false, None));
+    }
+
+    #[test]
+    fn an_edited_body_may_name_another_model_for_the_path() {
+        let check =
+            |endpoint: Endpoint, body: &'static str, edited: &'static str, model: &str, expected: &str| {
+                let path = InPath { model: "m".into(), is_stream: true, is_array: false };
+                let again = decode(endpoint, body.into(), Some(path)).unwrap().again(edited.into()).unwrap();
+                assert_eq!((again.model(), &again.body()[..]), (model, expected.as_bytes()));
+                assert!(again.is_stream() && again.in_path().unwrap().model == model);
+            };
+        let body = r#"{"contents":"a"}"#;
+        check(Endpoint::GenerateContent, body, r#"{"model":"x","contents":"b"}"#, "x", r#"{"contents":"b"}"#);
+        check(
+            Endpoint::GenerateContent,
+            body,
+            r#"{"contents":"b","model":"models/m"}"#,
+            "m",
+            r#"{"contents":"b"}"#,
+        );
+        check(Endpoint::GenerateContent, body, r#"{"contents":"b"}"#, "m", r#"{"contents":"b"}"#);
+        let body = r#"{"model":"models/m","content":{}}"#;
+        check(Endpoint::EmbedContent, body, body, "m", body);
+        let expected = r#"{"model":"models/x","content":{}}"#;
+        check(Endpoint::EmbedContent, body, r#"{"model":"x","content":{}}"#, "x", expected);
+        check(
+            Endpoint::BatchEmbedContents,
+            r#"{"requests":[]}"#,
+            r#"{"requests":[{"model":"models/m"}],"model":"x"}"#,
+            "x",
+            r#"{"requests":[{"model":"models/x"}]}"#,
+        );
+    }
+
+    #[test]
+    fn streams_of_anthropics_always_tell_usage() {
+        let request = read(
+            Endpoint::Messages,
+            r#"{"model":"m","messages":[{"role":"user"}],"stream":true,"stream_options":{"include_usage":false}}"#,
+        );
+        assert!(request.is_stream() && request.asks_usage());
+    }
+
     // parity: 90
     #[track_caller]
     fn check_output_max(members: &str, expected: Option<u64>) {
         let body = format!(r#"{{"model":"m","prompt":"p"{members}}}"#);
         assert_eq!(read(Endpoint::Completions, &body).output_max(), expected, "{members}");
+    }
+
+    #[test]
+    fn an_answer_in_another_dialect_is_as_long_as_the_request_allows() {
+        let messages = r#"{"model":"m","messages":[{"role":"user"}],"max_tokens":7}"#;
+        assert_eq!(read(Endpoint::Messages, messages).output_max(), Some(7));
+        let check = |members: &str, expected: Option<u64>| {
+            let body = format!(r#"{{"model":"m","contents":[{{}}],"maxOutputTokens":3{members}}}"#);
+            assert_eq!(read(Endpoint::GenerateContent, &body).output_max(), expected, "{members}");
+        };
+        check("", None);
+        check(r#","generationConfig":null"#, None);
+        check(r#","generationConfig":{"maxOutputTokens":7}"#, Some(7));
+        check(r#","generation_config":{"max_output_tokens":"7","candidate_count":2}"#, Some(14));
+        check(
+            r#","generationConfig":{"maxOutputTokens":7},"generationConfig":{"candidateCount":3}"#,
+            Some(21),
+        );
+        check(r#","generationConfig":{"maxOutputTokens":7,"candidateCount":"nan"}"#, Some(7));
     }
 
     #[test]

@@ -3,93 +3,18 @@
 //! What a tool returned stands among the parts of a person's message there. Here each result is a turn of its own, before
 //! what else the message has, as if it were a chat.
 
-use std::borrow::Cow;
+mod conversation;
+mod grammar;
 
 use bytes::Bytes;
 
-use super::texts::content_text;
-use super::{elements, has_text, into_text, message, missing, part_text, quoted, with_text};
+use super::{elements, has_text, into_text, missing, quoted, with_text};
 use crate::chat::Turn;
+use crate::wire::Endpoint;
 use crate::wire::document::Document;
-use crate::wire::json::{Scanner, Text};
-use crate::wire::{Dialect, Endpoint};
-
-/// Whose words for the parts of a conversation these are.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Grammar {
-    /// `system`, `messages` with `content`.
-    Anthropic,
-    /// `systemInstruction`, `contents` with `parts`, names in either spelling.
-    Gemini,
-}
-
-impl Grammar {
-    /// The grammar of an endpoint's requests; none for OpenAI's.
-    pub(super) fn of(endpoint: Endpoint) -> Option<Self> {
-        match endpoint.dialect() {
-            Dialect::OpenAi => None,
-            Dialect::Anthropic => Some(Self::Anthropic),
-            Dialect::Gemini => Some(Self::Gemini),
-        }
-    }
-
-    /// The member of a message that has its parts.
-    fn parts(self) -> &'static str {
-        match self {
-            Self::Anthropic => "content",
-            Self::Gemini => "parts",
-        }
-    }
-
-    /// Writes a text as a part.
-    fn part(self, text: &str) -> String {
-        match self {
-            Self::Anthropic => format!(r#"{{"type":"text","text":{}}}"#, quoted(text)),
-            Self::Gemini => format!(r#"{{"text":{}}}"#, quoted(text)),
-        }
-    }
-
-    /// Writes a message.
-    fn message(self, role: &str, text: &str) -> String {
-        match self {
-            Self::Anthropic => message(role, &quoted(text)),
-            Self::Gemini => {
-                let role = if role == "assistant" { "model" } else { role };
-                format!(r#"{{"role":{},"parts":[{}]}}"#, quoted(role), self.part(text))
-            }
-        }
-    }
-
-    /// Whether a part is text that is said, and not only thought.
-    fn is_text(self, part: &str) -> bool {
-        has_text(part) && !(self == Self::Gemini && is_thought(part))
-    }
-
-    /// Whether a part is the result of a tool.
-    fn is_result(self, part: &str) -> bool {
-        match self {
-            Self::Anthropic => is_type(part, &["tool_result"]),
-            Self::Gemini => member(part, &RESPONSE).is_some(),
-        }
-    }
-
-    /// Whether a part has to stand before the text of its message.
-    fn is_first(self, part: &str) -> bool {
-        self.is_result(part)
-            || match self {
-                Self::Anthropic => is_type(part, &["thinking", "redacted_thinking"]),
-                Self::Gemini => is_thought(part),
-            }
-    }
-}
-
-const RESPONSE: [&str; 2] = ["functionResponse", "function_response"];
-
-/// The members of a function's response that hold all of it if they are the only one.
-///
-/// Source: Google, Gemini API reference, FunctionResponse, `response`; `result` is in its guide to function calling; seen
-/// 2026-11.
-const OUTPUTS: [&str; 3] = ["output", "result", "error"];
+use conversation::{Conversation, Place, Seat};
+pub(super) use grammar::Grammar;
+use grammar::{OUTPUTS, RESPONSE, member, output, response_text, text_of};
 
 /// As [`messages`](super::messages).
 pub(super) fn messages(grammar: Grammar, endpoint: Endpoint, document: &Document) -> Vec<Turn> {
@@ -172,212 +97,7 @@ pub(super) fn remove_message(
     document.set(&pointer, &kept)
 }
 
-/// The turns of a request, and where others can be put.
-struct Conversation {
-    grammar: Grammar,
-    /// The pointer of the instructions.
-    instructions: String,
-    /// The pointer of the list of messages, if there is one.
-    list: Option<String>,
-    places: Vec<Place>,
-}
-
-/// One turn and where it stands.
-struct Place {
-    role: String,
-    text: String,
-    is_instruction: bool,
-    /// Which element it is of the list of instructions or messages, or which message it is a part of.
-    at: usize,
-    /// The pointer of what is edited.
-    pointer: String,
-    /// The pointer of what goes when it is removed.
-    whole: String,
-    seat: Seat,
-}
-
-/// What a turn is in the document.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Seat {
-    /// A string.
-    Text,
-    /// An object with a `text`.
-    Part,
-    /// A message with a role.
-    Message,
-    /// What a message has besides results.
-    Rest,
-    /// A result among the parts of a message.
-    Result,
-}
-
 impl Conversation {
-    fn read(grammar: Grammar, endpoint: Endpoint, document: &Document) -> Self {
-        let root = document.get("").ok().flatten().unwrap_or_default();
-        let mut conversation = Self { grammar, instructions: String::new(), list: None, places: Vec::new() };
-        match endpoint {
-            Endpoint::EmbedContent => {
-                if let Some(content) = member(root, &["content"]) {
-                    conversation.push_message(content.json, 0, "/content".into(), "/content".into());
-                }
-            }
-            Endpoint::BatchEmbedContents => conversation.push_requests(root),
-            Endpoint::CountContentTokens => {
-                let inner = member(root, &["generateContentRequest", "generate_content_request"])
-                    .filter(|inner| inner.json.starts_with('{'));
-                match inner {
-                    Some(inner) => conversation.push_all(inner.json, &format!("/{}", inner.name)),
-                    None => conversation.push_all(root, ""),
-                }
-            }
-            _ => conversation.push_all(root, ""),
-        }
-        conversation
-    }
-
-    fn place(&self, index: usize) -> Result<&Place, String> {
-        self.places.get(index).ok_or_else(|| missing(index, self.places.len()))
-    }
-
-    /// Reads the instructions and messages of the request that stands at a pointer.
-    fn push_all(&mut self, request: &str, base: &str) {
-        let (instructions, list): (&[&'static str], _) = match self.grammar {
-            Grammar::Anthropic => (&["system"], "messages"),
-            Grammar::Gemini => (&["systemInstruction", "system_instruction"], "contents"),
-        };
-        let found = member(request, instructions);
-        self.instructions = format!("{base}/{}", found.as_ref().map_or(instructions[0], |found| found.name));
-        if let Some(found) = found {
-            self.push_instructions(found.json);
-        }
-        let list_pointer = format!("{base}/{list}");
-        if let Some(found) = member(request, &[list]) {
-            self.push_messages(found.json, &list_pointer);
-        }
-        self.list = Some(list_pointer);
-    }
-
-    fn push_instructions(&mut self, json: &str) {
-        let pointer = self.instructions.clone();
-        match json.as_bytes().first() {
-            Some(b'"') => self.push_instruction(json, 0, pointer.clone(), pointer),
-            Some(b'[') if self.grammar == Grammar::Anthropic => self.push_texts(json, &pointer, &pointer),
-            Some(b'{') if self.grammar == Grammar::Gemini => {
-                let Some(parts) = member(json, &["parts"]) else { return };
-                let list = format!("{pointer}/parts");
-                match parts.json.as_bytes().first() {
-                    Some(b'[') => self.push_texts(parts.json, &list, &pointer),
-                    Some(b'{') if has_text(parts.json) => {
-                        self.push_instruction(parts.json, 0, list, pointer);
-                    }
-                    _ => {}
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Reads the texts of a list; with the last of it goes the whole.
-    fn push_texts(&mut self, json: &str, list: &str, whole: &str) {
-        let parts = elements(json);
-        let is_alone = parts.len() == 1;
-        for (at, part) in parts.into_iter().enumerate().filter(|(_, part)| has_text(part)) {
-            let pointer = format!("{list}/{at}");
-            let whole = if is_alone { whole.to_owned() } else { pointer.clone() };
-            self.push_instruction(part, at, pointer, whole);
-        }
-    }
-
-    fn push_instruction(&mut self, json: &str, at: usize, pointer: String, whole: String) {
-        let seat = if json.starts_with('"') { Seat::Text } else { Seat::Part };
-        let role = "system".to_owned();
-        self.places.push(Place { role, text: text_of(json), is_instruction: true, at, pointer, whole, seat });
-    }
-
-    /// Reads the list of messages; Google also takes one alone, and texts.
-    fn push_messages(&mut self, json: &str, pointer: &str) {
-        if json.starts_with('[') {
-            for (at, json) in elements(json).into_iter().enumerate() {
-                let pointer = format!("{pointer}/{at}");
-                self.push_message(json, at, pointer.clone(), pointer);
-            }
-        } else if self.grammar == Grammar::Gemini {
-            self.push_message(json, 0, pointer.to_owned(), pointer.to_owned());
-        }
-    }
-
-    /// Reads the contents of several requests for embeddings.
-    fn push_requests(&mut self, root: &str) {
-        let requests = member(root, &["requests"]).filter(|requests| requests.json.starts_with('['));
-        let requests = requests.map_or_else(Vec::new, |requests| elements(requests.json));
-        for (at, request) in requests.into_iter().enumerate() {
-            if let Some(content) = member(request, &["content"]) {
-                let whole = format!("/requests/{at}");
-                self.push_message(content.json, at, format!("{whole}/content"), whole);
-            }
-        }
-    }
-
-    fn push_message(&mut self, json: &str, at: usize, pointer: String, whole: String) {
-        match json.as_bytes().first() {
-            Some(b'{') => {}
-            Some(b'"') if self.grammar == Grammar::Gemini => {
-                let role = "user".to_owned();
-                let (text, seat) = (text_of(json), Seat::Text);
-                self.places.push(Place { role, text, is_instruction: false, at, pointer, whole, seat });
-                return;
-            }
-            _ => return,
-        }
-        let parts = member(json, &[self.grammar.parts()]).map_or("null", |parts| parts.json);
-        let blocks = if parts.starts_with('[') { elements(parts) } else { Vec::new() };
-        let is_result: Vec<bool> = blocks.iter().map(|block| self.grammar.is_result(block)).collect();
-        let results = is_result.iter().filter(|is_result| **is_result).count();
-        for (index, block) in blocks.iter().enumerate().filter(|(index, _)| is_result[*index]) {
-            let pointer = format!("{pointer}/{}/{index}", self.grammar.parts());
-            let whole = if blocks.len() == 1 { whole.clone() } else { pointer.clone() };
-            let (role, text) = ("tool".to_owned(), self.result_text(block));
-            let seat = Seat::Result;
-            self.places.push(Place { role, text, is_instruction: false, at, pointer, whole, seat });
-        }
-        if results > 0 && results == blocks.len() {
-            return;
-        }
-        let seat = if results > 0 { Seat::Rest } else { Seat::Message };
-        let text = match parts.as_bytes().first() {
-            Some(b'[') => blocks
-                .iter()
-                .filter(|block| self.grammar.is_text(block))
-                .map(|block| text_of(block))
-                .collect(),
-            Some(b'"') => text_of(parts),
-            Some(b'{') if self.grammar == Grammar::Gemini => text_of(parts),
-            _ => String::new(),
-        };
-        let role = self.role(json);
-        self.places.push(Place { role, text, is_instruction: false, at, pointer, whole, seat });
-    }
-
-    fn role(&self, json: &str) -> String {
-        let role = member(json, &["role"]).and_then(|role| string(role.json));
-        match (self.grammar, role.as_deref()) {
-            (Grammar::Gemini, Some("model")) => "assistant".to_owned(),
-            (Grammar::Gemini, Some("function")) => "tool".to_owned(),
-            (Grammar::Gemini, None) => "user".to_owned(),
-            _ => role.unwrap_or_default().into_owned(),
-        }
-    }
-
-    fn result_text(&self, block: &str) -> String {
-        match self.grammar {
-            Grammar::Anthropic => content_text(&mut Scanner::new(block.as_bytes())).unwrap_or_default(),
-            Grammar::Gemini => {
-                let response = member(block, &RESPONSE).and_then(|found| member(found.json, &["response"]));
-                response.map_or_else(String::new, |response| response_text(response.json))
-            }
-        }
-    }
-
     /// Returns the list of messages with one more, before the turn at `index` or at its end.
     fn with_message(&self, document: &Document, index: usize, item: &str) -> Result<String, String> {
         let pointer = self.list.as_deref().unwrap_or_default();
@@ -469,25 +189,6 @@ fn set_response(document: &mut Document, part: &str, text: &str) -> Result<(), S
     document.set(&pointer, &format!(r#"{{"{}":{}}}"#, OUTPUTS[0], quoted(text)))
 }
 
-/// The text of what a function returned; as JSON if it is more than a text.
-fn response_text(response: &str) -> String {
-    match output(response) {
-        Some(output) => text_of(output.json),
-        None => response.to_owned(),
-    }
-}
-
-/// The text that is all of a function's response.
-fn output(response: &str) -> Option<Member<'_>> {
-    let mut count = 0;
-    let counted = Scanner::new(response.as_bytes()).members(|scanner, _| {
-        count += 1;
-        scanner.skip().map(drop)
-    });
-    counted.ok().filter(|()| count == 1)?;
-    member(response, &OUTPUTS).filter(|output| output.json.starts_with('"'))
-}
-
 /// Puts a text among the instructions, before the element `at` of their list or at its end.
 fn insert_instruction(
     grammar: Grammar,
@@ -539,47 +240,510 @@ fn filtered(array: &str, is_kept: impl Fn(usize, &str) -> bool) -> Result<String
     into_text(list)
 }
 
-/// A member that was looked for.
-struct Member<'a> {
-    /// Which of the names it has.
-    name: &'static str,
-    json: &'a str,
-}
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
 
-/// The last member of an object that has one of these names.
-fn member<'a>(object: &'a str, names: &[&'static str]) -> Option<Member<'a>> {
-    let mut found = None;
-    let mut scanner = Scanner::new(object.as_bytes());
-    let scanned = scanner.members(|scanner, written: Text<'_>| {
-        let value = scanner.skip()?;
-        if let Some(name) = names.iter().find(|name| written.is(name)) {
-            found = Some(Member { name, json: scanner.slice(value) });
-        }
-        Ok(())
-    });
-    scanned.ok().and(found)
-}
+    use super::super::{insert_message, messages, remove_message, set_message};
+    use super::*;
+    use Endpoint::{
+        BatchEmbedContents, ChatCompletions, CountContentTokens, CountMessageTokens, EmbedContent,
+        GenerateContent, Messages,
+    };
 
-/// The text of a string, or of an object that has one.
-fn text_of(json: &str) -> String {
-    let mut scanner = Scanner::new(json.as_bytes());
-    if json.starts_with('"') {
-        return string(json).unwrap_or_default().into_owned();
+    fn document(json: &str) -> Document {
+        Document::new(Bytes::copy_from_slice(json.as_bytes())).unwrap()
     }
-    part_text(&mut scanner).ok().flatten().unwrap_or_default().into_owned()
-}
 
-fn string(json: &str) -> Option<Cow<'_, str>> {
-    Scanner::new(json.as_bytes()).string().ok().map(|text| text.decode())
-}
+    fn turns(endpoint: Endpoint, document: &Document) -> Vec<(String, String)> {
+        messages(endpoint, document).into_iter().map(|turn| (turn.role, turn.text)).collect()
+    }
 
-/// Whether a part is of one of these types.
-fn is_type(part: &str, types: &[&str]) -> bool {
-    let kind = member(part, &["type"]).and_then(|kind| string(kind.json));
-    kind.is_some_and(|kind| types.contains(&&*kind))
-}
+    #[track_caller]
+    fn check(endpoint: Endpoint, json: &str, expected: &[(&str, &str)]) {
+        let expected: Vec<_> =
+            expected.iter().map(|(role, text)| ((*role).to_owned(), (*text).to_owned())).collect();
+        assert_eq!(turns(endpoint, &document(json)), expected);
+    }
 
-/// Whether a part of Google's is only thought.
-fn is_thought(part: &str) -> bool {
-    member(part, &["thought"]).is_some_and(|thought| thought.json == "true")
+    #[track_caller]
+    fn check_set(endpoint: Endpoint, json: &str, index: usize, text: &str, expected: &str) {
+        let mut document = document(json);
+        assert_eq!(set_message(endpoint, &mut document, index, text), Ok(()));
+        assert_eq!(document.bytes(), expected);
+    }
+
+    #[track_caller]
+    fn check_insert(endpoint: Endpoint, json: &str, index: usize, role: &str, expected: &str) {
+        let mut document = document(json);
+        assert_eq!(insert_message(endpoint, &mut document, index, role, "x"), Ok(()));
+        assert_eq!(document.bytes(), expected);
+    }
+
+    #[track_caller]
+    fn check_refused(endpoint: Endpoint, json: &str, index: usize, role: &str, expected: &str) {
+        let mut document = document(json);
+        assert_eq!(insert_message(endpoint, &mut document, index, role, "x"), Err(expected.to_owned()));
+        assert_eq!(document.bytes(), json);
+    }
+
+    #[track_caller]
+    fn check_remove(endpoint: Endpoint, json: &str, index: usize, expected: &str) {
+        let mut document = document(json);
+        assert_eq!(remove_message(endpoint, &mut document, index), Ok(()));
+        assert_eq!(document.bytes(), expected);
+    }
+
+    #[test]
+    fn one_conversation_has_the_same_turns_in_every_dialect() {
+        let expected = [
+            ("system", "s"),
+            ("user", "a\nb"),
+            ("assistant", "m"),
+            ("tool", "r1"),
+            ("tool", "r2"),
+            ("user", "c"),
+        ];
+        check(
+            ChatCompletions,
+            r#"{"messages":[{"role":"system","content":"s"},
+            {"role":"user","content":[{"type":"text","text":"a\n"},{"type":"image_url"},{"type":"text","text":"b"}]},
+            {"role":"assistant","content":"m","reasoning_content":"no","tool_calls":[]},{"role":"tool","content":"r1"},
+            {"role":"tool","content":"r2"},{"role":"user","content":"c"}]}"#,
+            &expected,
+        );
+        for endpoint in [Messages, CountMessageTokens] {
+            check(
+                endpoint,
+                r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a\n"},{"type":"image"},{"type":"text","text":"b"}]},
+                {"role":"assistant","content":[{"type":"thinking","thinking":"no"},{"type":"text","text":"m"},{"type":"tool_use"}]},
+                {"role":"user","content":[{"type":"tool_result","content":"r1"},
+                {"type":"tool_result","content":[{"type":"text","text":"r"},{"type":"image"},{"type":"text","text":"2"}]},
+                {"type":"text","text":"c"}]}],"system":"s"}"#,
+                &expected,
+            );
+        }
+        for endpoint in [GenerateContent, CountContentTokens] {
+            check(
+                endpoint,
+                r#"{"systemInstruction":{"parts":[{"text":"s"}]},"contents":[{"parts":[{"text":"a\n"},{"inlineData":{}},{"text":"b"}]},
+                {"role":"model","parts":[{"text":"no","thought":true},{"text":"m"},{"functionCall":{}}]},
+                {"role":"user","parts":[{"functionResponse":{"response":{"result":"r1"}}},
+                {"function_response":{"response":{"output":"r2"}}},{"text":"c"}]}]}"#,
+                &expected,
+            );
+        }
+    }
+
+    #[test]
+    fn each_text_of_the_instructions_is_a_turn() {
+        check(
+            Messages,
+            r#"{"system":[{"type":"text","text":"a"},7,{"text":"b"}],"messages":[{"role":"system","content":"c"}]}"#,
+            &[("system", "a"), ("system", "b"), ("system", "c")],
+        );
+        check(
+            GenerateContent,
+            r#"{"system_instruction":{"parts":[{"text":"a"},{"text":"b"}]}}"#,
+            &[("system", "a"), ("system", "b")],
+        );
+        check(GenerateContent, r#"{"systemInstruction":"a"}"#, &[("system", "a")]);
+        check(GenerateContent, r#"{"systemInstruction":{"parts":{"text":"a"}}}"#, &[("system", "a")]);
+        check(Messages, r#"{"system":null,"messages":null}"#, &[]);
+    }
+
+    #[test]
+    fn turns_of_google_are_read_in_all_their_spellings() {
+        check(GenerateContent, r#"{"contents":"a"}"#, &[("user", "a")]);
+        check(GenerateContent, r#"{"contents":{"parts":{"text":"a"}}}"#, &[("user", "a")]);
+        check(GenerateContent, r#"{"contents":["a",{"parts":"b"},7]}"#, &[("user", "a"), ("user", "b")]);
+        check(
+            GenerateContent,
+            r#"{"contents":[{"role":"function","parts":[{"functionResponse":{"response":{"a":1}}}]},{"role":"x"}]}"#,
+            &[("tool", r#"{"a":1}"#), ("x", "")],
+        );
+        check(
+            CountContentTokens,
+            r#"{"generateContentRequest":{"contents":[{"parts":[{"text":"a"}]}]}}"#,
+            &[("user", "a")],
+        );
+        check(EmbedContent, r#"{"content":{"parts":[{"text":"a"},{"text":"b"}]}}"#, &[("user", "ab")]);
+        check(
+            BatchEmbedContents,
+            r#"{"requests":[{"content":{"parts":[{"text":"a"}]}},{},{"content":{"parts":[{"text":"b"}]}}]}"#,
+            &[("user", "a"), ("user", "b")],
+        );
+    }
+
+    #[test]
+    fn set_replaces_the_text_and_keeps_the_rest() {
+        let check = |content: &str, expected: &str| {
+            let body = |content: &str| {
+                format!(r#"{{ "messages" : [ {{"role":"user" , "content": {content} }} ] , "n":1.0}}"#)
+            };
+            check_set(Messages, &body(content), 0, "x", &body(expected));
+        };
+        check(r#""a""#, r#""x""#);
+        check("null", r#""x""#);
+        check("[]", r#"[{"type":"text","text":"x"}]"#);
+        check(
+            r#"[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}},{"type":"image"}, {"type":"text","text":"b"}]"#,
+            r#"[{"type":"text","text":"x","cache_control":{"type":"ephemeral"}},{"type":"image"}]"#,
+        );
+        check(
+            r#"[{"type":"thinking","signature":"s"},{"type":"tool_use"}]"#,
+            r#"[{"type":"thinking","signature":"s"},{"type":"text","text":"x"},{"type":"tool_use"}]"#,
+        );
+        check_set(Messages, r#"{"system":"a"}"#, 0, "x", r#"{"system":"x"}"#);
+        check_set(
+            Messages,
+            r#"{"system":[{"text":"a"}, {"text":"b","k":1e0}]}"#,
+            1,
+            "x",
+            r#"{"system":[{"text":"a"}, {"text":"x","k":1e0}]}"#,
+        );
+    }
+
+    #[test]
+    fn set_of_a_result_keeps_the_message_around_it() {
+        let check = |content: &str, index: usize, expected: &str| {
+            let body = |content: &str| format!(r#"{{"messages":[{{"role":"user","content":[{content}]}}]}}"#);
+            check_set(Messages, &body(content), index, "x", &body(expected));
+        };
+        let result = r#"{"type":"tool_result","tool_use_id":"i","content":"a"}"#;
+        let set = r#"{"type":"tool_result","tool_use_id":"i","content":"x"}"#;
+        check(&format!("{result},{result}"), 1, &format!("{result},{set}"));
+        check(
+            r#"{"type":"tool_result","content":[{"type":"text","text":"a"},{"type":"image"}]}"#,
+            0,
+            r#"{"type":"tool_result","content":[{"type":"text","text":"x"},{"type":"image"}]}"#,
+        );
+        check(r#"{"type":"tool_result"}"#, 0, r#"{"type":"tool_result","content":"x"}"#);
+        check(
+            &format!(r#"{result},{{"type":"image"}}"#),
+            1,
+            &format!(r#"{result},{{"type":"text","text":"x"}},{{"type":"image"}}"#),
+        );
+    }
+
+    #[test]
+    fn set_of_a_text_of_googles_keeps_its_signature() {
+        let check = |parts: &str, text: &str, expected: &str| {
+            let body = |parts: &str| format!(r#"{{"contents":[{{"role":"model","parts":{parts}}}]}}"#);
+            check_set(GenerateContent, &body(parts), 0, text, &body(expected));
+        };
+        check(
+            r#"[{"text":"t","thought":true},{"text":"a","thoughtSignature":"s"},{"functionCall":{}},{"text":"b"}]"#,
+            "x",
+            r#"[{"text":"t","thought":true},{"text":"x","thoughtSignature":"s"},{"functionCall":{}}]"#,
+        );
+        check(
+            r#"[{"text":"t","thought":true},{"functionCall":{}}]"#,
+            "x",
+            r#"[{"text":"t","thought":true},{"text":"x"},{"functionCall":{}}]"#,
+        );
+        check(r#"{"text":"a"}"#, "x", r#"{"text":"x"}"#);
+        check(r#"{"fileData":1}"#, "x", r#"[{"text":"x"},{"fileData":1}]"#);
+        let response =
+            |response: &str| format!(r#"[{{"functionResponse":{{"name":"f","response":{response}}}}}]"#);
+        check(&response(r#"{"result":"a"}"#), "x", &response(r#"{"result":"x"}"#));
+        check(&response(r#"{"a":1}"#), "x", &response(r#"{"output":"x"}"#));
+        check(&response(r#"{"a":1}"#), r#"{"a":2}"#, &response(r#"{"a":2}"#));
+        check(&response("null"), r#"{"output":"y"}"#, &response(r#"{"output":"{\"output\":\"y\"}"}"#));
+        check_set(
+            BatchEmbedContents,
+            r#"{"requests":[{"content":{"parts":[{"text":"a"}]}},{"content":{"parts":[{"text":"b"}]}}]}"#,
+            1,
+            "x",
+            r#"{"requests":[{"content":{"parts":[{"text":"a"}]}},{"content":{"parts":[{"text":"x"}]}}]}"#,
+        );
+    }
+
+    #[test]
+    fn a_system_message_is_inserted_among_the_instructions() {
+        let new = r#"{"type":"text","text":"x"}"#;
+        check_insert(Messages, r#"{"messages":[]}"#, 0, "system", r#"{"messages":[],"system":"x"}"#);
+        let own = r#"{"type":"text","text":"é"}"#;
+        check_insert(
+            Messages,
+            r#"{"system":"\u00e9"}"#,
+            0,
+            "system",
+            &format!(r#"{{"system":[{new},{own}]}}"#),
+        );
+        check_insert(
+            Messages,
+            r#"{"system":"\u00e9"}"#,
+            1,
+            "system",
+            &format!(r#"{{"system":[{own},{new}]}}"#),
+        );
+        let body = |blocks: &str| format!(r#"{{"system":[{blocks}],"messages":[]}}"#);
+        let (a, b) = (r#"{"text":"a"}"#, r#"{"text":"b"}"#);
+        check_insert(Messages, &body(&format!("{a}, {b}")), 1, "system", &body(&format!("{a}, {new},{b}")));
+        check_insert(Messages, &body(&format!("{a}, {b}")), 2, "system", &body(&format!("{a}, {b},{new}")));
+
+        let new = r#"{"text":"x"}"#;
+        let body = |parts: &str| format!(r#"{{"system_instruction":{{"parts":{parts}}}}}"#);
+        check_insert(GenerateContent, &body(&format!("[{a}]")), 0, "system", &body(&format!("[{new},{a}]")));
+        check_insert(GenerateContent, &body(a), 1, "system", &body(&format!("[{a},{new}]")));
+        check_insert(GenerateContent, &body("null"), 0, "system", &body(&format!("[{new}]")));
+        check_insert(
+            GenerateContent,
+            r#"{"contents":[]}"#,
+            0,
+            "system",
+            r#"{"contents":[],"systemInstruction":{"parts":[{"text":"x"}]}}"#,
+        );
+    }
+
+    #[test]
+    fn a_message_is_inserted_where_it_is_said() {
+        let chat =
+            r#"{"system":"s","messages":[ {"role":"user","content":"a"}, {"role":"user","content":"b"} ]}"#;
+        let new = r#"{"role":"assistant","content":"x"}"#;
+        check_insert(Messages, chat, 1, "assistant", &chat.replace("[ ", &format!("[ {new},")));
+        check_insert(Messages, chat, 2, "assistant", &chat.replace(", {", &format!(", {new},{{")));
+        check_insert(Messages, chat, 3, "assistant", &chat.replace(" ]", &format!(",{new} ]")));
+        let late = r#"{"role":"system","content":"x"}"#;
+        check_insert(Messages, chat, 3, "system", &chat.replace(" ]", &format!(",{late} ]")));
+
+        let new = r#"{"role":"model","parts":[{"text":"x"}]}"#;
+        let own = r#"{"parts":[{"text":"a"}]}"#;
+        let body = |contents: &str| format!(r#"{{"contents":{contents}}}"#);
+        check_insert(
+            GenerateContent,
+            &body(&format!("[{own}]")),
+            1,
+            "assistant",
+            &body(&format!("[{own},{new}]")),
+        );
+        check_insert(GenerateContent, &body(own), 0, "assistant", &body(&format!("[{new},{own}]")));
+        check_insert(
+            GenerateContent,
+            &body(r#""a""#),
+            1,
+            "assistant",
+            &body(&format!(r#"[{{"role":"user","parts":[{{"text":"a"}}]}},{new}]"#)),
+        );
+        check_insert(GenerateContent, "{}", 0, "assistant", &body(&format!("[{new}]")));
+    }
+
+    #[test]
+    fn what_is_inserted_among_the_turns_of_a_message_cuts_it() {
+        let (result, text) = (r#"{"type":"tool_result","content":"r"}"#, r#"{"type":"text","text":"a"}"#);
+        let message = |parts: &str| format!(r#"{{"role":"user","content":[{parts}]}}"#);
+        let body = |messages: &str| format!(r#"{{"messages":[{messages}]}}"#);
+        let new = r#"{"role":"user","content":"x"}"#;
+        let whole = message(&format!("{result},{result},{text}"));
+        for (index, first, second) in [
+            (1, result.to_owned(), format!("{result},{text}")),
+            (2, format!("{result},{result}"), text.to_owned()),
+        ] {
+            let expected = format!("{},{new},{}", message(&first), message(&second));
+            check_insert(Messages, &body(&whole), index, "user", &body(&expected));
+        }
+        check_insert(Messages, &body(&whole), 3, "user", &body(&format!("{whole},{new}")));
+    }
+
+    #[test]
+    fn what_cannot_be_inserted_says_why() {
+        let chat = r#"{"system":"s","messages":[{"role":"user","content":"a"}]}"#;
+        check_refused(Messages, chat, 3, "user", "there is no message 3, the conversation has 2 messages");
+        check_refused(Messages, chat, 1, "", "a message needs a role");
+        check_refused(
+            Messages,
+            chat,
+            1,
+            "tool",
+            "a `tool` message needs more than a text; set `/messages/-` to the whole of it",
+        );
+        check_refused(
+            Messages,
+            chat,
+            0,
+            "user",
+            "the `system` messages come before all others here; insert at 1 or behind it",
+        );
+        check_refused(
+            GenerateContent,
+            r#"{"contents":[{},{}]}"#,
+            1,
+            "system",
+            "a `system` message comes before all others here; insert at 0 or before it",
+        );
+        check_refused(
+            Messages,
+            r#"{"messages":5}"#,
+            0,
+            "user",
+            "`messages` is no list, nothing can be inserted",
+        );
+        check_refused(
+            Messages,
+            r#"{"system":5}"#,
+            0,
+            "system",
+            "`system` is no list, nothing can be inserted",
+        );
+        check_refused(
+            EmbedContent,
+            r#"{"content":{}}"#,
+            0,
+            "user",
+            "`gemini.embed_content` has no conversation, nothing can be inserted",
+        );
+        let mut document = document(chat);
+        let missing = Err("there is no message 2, the conversation has 2 messages".to_owned());
+        assert_eq!(set_message(Messages, &mut document, 2, "x"), missing);
+        assert_eq!(remove_message(Messages, &mut document, 2), missing);
+    }
+
+    #[test]
+    fn remove_takes_the_message_alone() {
+        let chat = r#"{"system":"s","messages":[{"role":"a"}, {"role":"b"}],"n":1}"#;
+        check_remove(Messages, chat, 0, r#"{"messages":[{"role":"a"}, {"role":"b"}],"n":1}"#);
+        check_remove(Messages, chat, 1, r#"{"system":"s","messages":[{"role":"b"}],"n":1}"#);
+        let system = r#"{"system":[{"text":"a"}, {"text":"b"}],"n":1}"#;
+        check_remove(Messages, system, 0, r#"{"system":[{"text":"b"}],"n":1}"#);
+        check_remove(Messages, r#"{"system":[{"text":"a"}],"n":1}"#, 0, r#"{"n":1}"#);
+        check_remove(
+            GenerateContent,
+            r#"{"systemInstruction":{"parts":[{"text":"a"}]},"n":1}"#,
+            0,
+            r#"{"n":1}"#,
+        );
+        let (result, text) = (r#"{"type":"tool_result"}"#, r#"{"type":"text","text":"a"}"#);
+        let message = |parts: &str| format!(r#"{{"messages":[{{"content":[{parts}]}}]}}"#);
+        check_remove(Messages, &message(&format!("{result},{text}")), 0, &message(text));
+        check_remove(Messages, &message(&format!("{result},{text}")), 1, &message(result));
+        check_remove(Messages, &message(result), 0, r#"{"messages":[]}"#);
+        check_remove(
+            BatchEmbedContents,
+            r#"{"requests":[{"content":{"parts":[]}},{"content":{}}]}"#,
+            0,
+            r#"{"requests":[{"content":{}}]}"#,
+        );
+    }
+
+    /// A part of a message; odd ones, too.
+    fn part(grammar: Grammar) -> impl Strategy<Value = Value> {
+        let anthropic = prop_oneof![
+            3 => ".{0,4}".prop_map(|text| json!({ "type": "text", "text": text })),
+            2 => ".{0,4}".prop_map(|text| json!({ "type": "tool_result", "content": text })),
+            1 => Just(json!({ "type": "tool_result", "content": [{ "type": "text", "text": "r" }, { "type": "image" }] })),
+            1 => Just(json!({ "type": "thinking", "thinking": "t" })),
+            1 => Just(json!({ "type": "image" })),
+        ];
+        let gemini = prop_oneof![
+            3 => ".{0,4}".prop_map(|text| json!({ "text": text })),
+            2 => ".{0,4}".prop_map(|text| json!({ "functionResponse": { "response": { "output": text } } })),
+            1 => Just(json!({ "function_response": { "response": { "a": 1 } } })),
+            1 => Just(json!({ "text": "t", "thought": true })),
+            1 => Just(json!({ "inlineData": {} })),
+        ];
+        if grammar == Grammar::Anthropic { anthropic.boxed() } else { gemini.boxed() }
+    }
+
+    /// A request with a conversation.
+    fn request(grammar: Grammar) -> impl Strategy<Value = (Endpoint, Value)> {
+        let message = (any::<bool>(), prop::collection::vec(part(grammar), 0..5));
+        let list = prop::collection::vec(message, 0..4);
+        let texts = prop::option::of(prop::collection::vec(".{0,4}", 0..3));
+        (texts, any::<bool>(), list).prop_map(move |(system, is_bare, list)| {
+            let role = |is_user| match (is_user, grammar) {
+                (true, _) => "user",
+                (false, Grammar::Anthropic) => "assistant",
+                (false, Grammar::Gemini) => "model",
+            };
+            let list = |name: &str| -> Value {
+                list.iter().map(|(is_user, parts)| json!({ "role": role(*is_user), name: parts })).collect()
+            };
+            let system = system.map(|texts| match (texts.first(), is_bare) {
+                (Some(first), true) => json!(first),
+                _ => texts.iter().map(|text| json!({ "text": text })).collect(),
+            });
+            match grammar {
+                Grammar::Anthropic => (Messages, json!({ "messages": list("content"), "system": system })),
+                Grammar::Gemini => {
+                    let system =
+                        system.map(|system| if is_bare { system } else { json!({ "parts": system }) });
+                    (GenerateContent, json!({ "contents": list("parts"), "systemInstruction": system }))
+                }
+            }
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn an_edit_of_a_message_changes_no_other(
+            (endpoint, body) in prop_oneof![request(Grammar::Anthropic), request(Grammar::Gemini)],
+            at in any::<prop::sample::Index>(),
+            role in prop::sample::select(vec!["system", "user", "assistant"]),
+            text in ".{0,6}",
+        ) {
+            let original = document(&body.to_string());
+            let before = turns(endpoint, &original);
+            let at = at.index(before.len() + 1);
+
+            let mut inserted = original.clone();
+            if insert_message(endpoint, &mut inserted, at, role, &text).is_ok() {
+                let mut expected = before.clone();
+                expected.insert(at, (role.to_owned(), text.clone()));
+                prop_assert_eq!(turns(endpoint, &inserted), expected);
+                prop_assert_eq!(remove_message(endpoint, &mut inserted, at), Ok(()));
+                prop_assert_eq!(turns(endpoint, &inserted), before.clone());
+            } else {
+                prop_assert_eq!(inserted.bytes(), original.bytes());
+            }
+
+            if at < before.len() {
+                let mut set = original.clone();
+                prop_assert_eq!(set_message(endpoint, &mut set, at, &text), Ok(()));
+                let mut expected = before.clone();
+                expected[at].1 = text;
+                prop_assert_eq!(turns(endpoint, &set), expected);
+
+                let mut removed = original;
+                prop_assert_eq!(remove_message(endpoint, &mut removed, at), Ok(()));
+                let mut expected = before;
+                expected.remove(at);
+                prop_assert_eq!(turns(endpoint, &removed), expected);
+                for document in [set, removed] {
+                    prop_assert!(Document::new(document.into_bytes()).is_ok());
+                }
+            }
+        }
+
+        #[test]
+        fn no_document_panics(
+            json in "[\\[\\]{}\",:a ]{0,20}",
+            member in prop::sample::select(vec![
+                "messages", "system", "contents", "systemInstruction", "content", "requests", "generateContentRequest",
+                "parts",
+            ]),
+        ) {
+            for endpoint in [
+                Messages, CountMessageTokens, GenerateContent, CountContentTokens, EmbedContent, BatchEmbedContents,
+            ] {
+                for json in [
+                    json.clone(),
+                    format!(r#"{{"{member}":{json}}}"#),
+                    format!(r#"{{"contents":[{{"{member}":{json}}}]}}"#),
+                    format!(r#"{{"messages":[{{"{member}":{json}}}]}}"#),
+                ] {
+                    let mut document = Document::trusted(json.into());
+                    messages(endpoint, &document);
+                    let _ = set_message(endpoint, &mut document, 0, "x");
+                    for role in ["user", "system"] {
+                        let _ = insert_message(endpoint, &mut document, 0, role, "x");
+                    }
+                    let _ = remove_message(endpoint, &mut document, 0);
+                }
+            }
+        }
+    }
 }

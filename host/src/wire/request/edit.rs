@@ -375,8 +375,8 @@ mod tests {
 
     use super::*;
     use crate::wire::json::tests::document;
-    use crate::wire::request::decode;
     use crate::wire::request::tests::read;
+    use crate::wire::request::{InPath, decode};
 
     fn encoded(request: &Request, edits: &Edits<'_>) -> String {
         String::from_utf8(request.encode(edits).concat()).unwrap()
@@ -490,6 +490,137 @@ mod tests {
         check_edit(&Edits { max_tokens: Some(5), ..edits }, "", r#","max_tokens":5,"top_k":0.70"#);
     }
 
+    /// Edits a request that is right but for `members`.
+    #[track_caller]
+    fn check_edit_of(endpoint: Endpoint, edits: &Edits<'_>, members: &str, expected: &str) {
+        let body = |members: &str| match endpoint {
+            Endpoint::Messages | Endpoint::CountMessageTokens => {
+                format!(r#"{{"model":"m","messages":[ {{"role":"user"}} ]{members} }}"#)
+            }
+            _ => format!(r#"{{"contents":[ {{}} ]{members} }}"#),
+        };
+        let in_path = InPath { model: "m".into(), is_stream: true, is_array: false };
+        let request = decode(endpoint, body(members).into(), Some(in_path)).unwrap();
+        assert_eq!(encoded(&request, &Edits { include_usage: true, ..Edits::default() }), body(members));
+        assert_eq!(encoded(&request, edits), body(expected));
+    }
+
+    // parity: 82, 83
+    #[test]
+    fn a_request_of_anthropics_is_edited_in_its_words() {
+        let (words, extra) = (["a".to_owned()], [("service_tier".to_owned(), "\"auto\"".to_owned())]);
+        let edits = Edits {
+            stop: &words,
+            max_tokens: Some(9),
+            extra_body: &extra,
+            include_usage: true,
+            clean: Clean { trim: true, drop_empty: true, merge_user: true, strip_think: true },
+            ..Edits::default()
+        };
+        let check = |members: &str, expected: &str| {
+            check_edit_of(Endpoint::Messages, &edits, &format!(r#","stream":true{members}"#), expected);
+        };
+        check("", r#","stream":true,"stop_sequences":["a"],"max_tokens":9,"service_tier":"auto""#);
+        check(
+            r#","max_tokens":10,"stop_sequences":["b","a"],"service_tier":"x""#,
+            r#","stream":true,"max_tokens":9,"stop_sequences":["a","b"],"service_tier":"x""#,
+        );
+        check(
+            r#","max_tokens":8,"stop_sequences":null"#,
+            r#","stream":true,"max_tokens":8,"stop_sequences":["a"],"service_tier":"auto""#,
+        );
+        let model = Edits { model: Some("up"), ..Edits::default() };
+        let request = read(Endpoint::Messages, r#"{"messages":[{"role":"user"}],"model": "m"}"#);
+        assert_eq!(encoded(&request, &model), r#"{"messages":[{"role":"user"}],"model": "up"}"#);
+    }
+
+    // parity: 82, 83
+    #[test]
+    fn a_request_of_googles_is_edited_in_its_words() {
+        let (words, extra) = (["a".to_owned()], [("safety_settings".to_owned(), "[]".to_owned())]);
+        let edits = Edits { stop: &words, max_tokens: Some(9), ..Edits::default() };
+        let check = |members: &str, expected: &str| {
+            check_edit_of(Endpoint::GenerateContent, &edits, members, expected);
+        };
+        let whole = r#","generationConfig":{"stopSequences":["a"],"maxOutputTokens":9}"#;
+        check("", whole);
+        check(r#","generationConfig":null"#, whole);
+        check(
+            r#","generationConfig":{ }"#,
+            r#","generationConfig":{"stopSequences":["a"],"maxOutputTokens":9 }"#,
+        );
+        check(
+            r#","generation_config":{ "topK":1 }"#,
+            r#","generation_config":{ "topK":1,"stopSequences":["a"],"maxOutputTokens":9 }"#,
+        );
+        check(
+            r#","generation_config":{"max_output_tokens":10,"stop_sequences":["b"]}"#,
+            r#","generation_config":{"max_output_tokens":9,"stop_sequences":["a","b"]}"#,
+        );
+        check(
+            r#","generationConfig":{"maxOutputTokens":"10","stopSequences":[]}"#,
+            r#","generationConfig":{"maxOutputTokens":9,"stopSequences":["a"]}"#,
+        );
+        check(
+            r#","generationConfig":{"maxOutputTokens":20},"generationConfig":{"maxOutputTokens":null}"#,
+            r#","generationConfig":{"maxOutputTokens":9},"generationConfig":{"maxOutputTokens":9,"stopSequences":["a"]}"#,
+        );
+        let edits = Edits { extra_body: &extra, ..Edits::default() };
+        check_edit_of(Endpoint::GenerateContent, &edits, "", r#","safety_settings":[]"#);
+        let own = r#","safetySettings":[1]"#;
+        check_edit_of(Endpoint::GenerateContent, &edits, own, own);
+    }
+
+    #[test]
+    fn what_only_counts_tokens_gets_no_bounds() {
+        let (words, extra) = (["a".to_owned()], [("x".to_owned(), "1".to_owned())]);
+        let edits = Edits { stop: &words, max_tokens: Some(9), extra_body: &extra, ..Edits::default() };
+        check_edit_of(Endpoint::CountMessageTokens, &edits, "", "");
+        check_edit_of(Endpoint::CountContentTokens, &edits, "", "");
+    }
+
+    #[test]
+    fn a_model_that_googles_bodies_repeat_gets_the_upstreams_name() {
+        let edits = Edits { model: Some("up"), ..Edits::default() };
+        let check = |endpoint: Endpoint, body: &'static str, expected: &str| {
+            let in_path = InPath { model: "m".into(), is_stream: false, is_array: false };
+            let request = decode(endpoint, body.into(), Some(in_path)).unwrap();
+            assert_eq!(encoded(&request, &Edits { model: Some("m"), ..edits }), body);
+            assert_eq!(encoded(&request, &edits), expected);
+        };
+        check(Endpoint::GenerateContent, r#"{"contents":[{}]}"#, r#"{"contents":[{}]}"#);
+        check(
+            Endpoint::EmbedContent,
+            r#"{"model":"models\/m","content":{}}"#,
+            r#"{"model":"models/up","content":{}}"#,
+        );
+        check(
+            Endpoint::BatchEmbedContents,
+            r#"{"requests":[ {"model":"models/m","content":{}}, {"content":{},"model": "m"}, {"model":5}, 6 ]}"#,
+            r#"{"requests":[ {"model":"models/up","content":{}}, {"content":{},"model": "up"}, {"model":5}, 6 ]}"#,
+        );
+        check(
+            Endpoint::CountContentTokens,
+            r#"{"generateContentRequest":{"model":"models/m"}}"#,
+            r#"{"generateContentRequest":{"model":"models/up"}}"#,
+        );
+    }
+
+    /// The members that a request must have, each after a comma.
+    fn required(endpoint: Endpoint) -> &'static str {
+        match endpoint {
+            Endpoint::ChatCompletions | Endpoint::Messages | Endpoint::CountMessageTokens => {
+                r#","messages":[{"role":"user"}]"#
+            }
+            Endpoint::GenerateContent | Endpoint::CountContentTokens => r#","contents":[{}]"#,
+            Endpoint::EmbedContent => r#","content":{}"#,
+            Endpoint::BatchEmbedContents => r#","requests":[{"model":"models/m"}]"#,
+            Endpoint::Rerank => r#","query":"q","documents":[]"#,
+            Endpoint::Score => r#","text_1":"a","text_2":"b""#,
+            _ => r#","prompt":"p","input":"i""#,
+        }
+    }
+
     proptest! {
         // parity: 81
         #[test]
@@ -516,18 +647,29 @@ mod tests {
             endpoint in prop::sample::select(Endpoint::ALL.to_vec()),
             members in prop::collection::vec((prop::sample::select(vec![
                 "model", "messages", "stream", "stream_options", "stop", "max_tokens", "prompt", "input", "query",
-                "documents", "text_1", "text_2", "tools",
+                "documents", "text_1", "text_2", "tools", "system", "stop_sequences", "contents", "generationConfig",
+                "generation_config", "systemInstruction", "system_instruction", "content", "requests",
+                "generateContentRequest",
             ]), prop_oneof![document(), prop::sample::select(vec![
                 "\"m\"", "true", "null", "5", "[\"a\"]", "{\"include_usage\":0}",
                 "[{\"role\":\"user\",\"content\":\" x\"},{\"content\":[{\"text\":\"\"}],\"role\":\"user\"}]",
                 "[{\"role\":\"assistant\",\"content\":\"<think>a</think>\"},{\"role\":\"user\"},{\"role\":\"a\",\"content\":5}]",
+                "{\"parts\":[{\"text\":\"a\"},{\"functionResponse\":{}}]}", "[{\"model\":\"models/m\"}]", "{\"model\":\"m\"}",
+                "{\"maxOutputTokens\":9,\"stop_sequences\":[\"a\"]}", "{\"max_output_tokens\":null}",
+                "[{\"type\":\"text\",\"text\":\"s\"}]",
             ]).prop_map(str::to_owned)]), 0..8),
             (trim, drop_empty, merge_user, strip_think) in any::<(bool, bool, bool, bool)>(),
         ) {
-            let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
-            let body = format!("{{\"model\":\"m\",{}}}", members.join(","));
-            if let Ok(request) = decode(endpoint, body.into(), None) {
+            // What a request must have comes first, so that many of these are requests.
+            let mut body = format!(r#"{{"model":"m"{}"#, required(endpoint));
+            for (name, value) in members {
+                body.push_str(&format!(r#","{name}":{value}"#));
+            }
+            body.push('}');
+            if let Ok(request) = decode(endpoint, body.clone().into(), None) {
                 request.prompt(true);
+                request.output_max();
+                prop_assert_eq!(encoded(&request, &Edits::default()), body);
                 let edits = Edits {
                     model: Some("up"),
                     stop: &["s".to_owned()],
@@ -539,8 +681,10 @@ mod tests {
                 let edited = request.encode(&edits).concat();
                 let edited = decode(endpoint, edited.into(), None).expect("an edited request is still one");
                 prop_assert_eq!(edited.model(), "up");
+                if vocabulary(endpoint).is_some() {
+                    prop_assert!(edited.output_max().is_some_and(|max| max <= 3));
+                }
             }
         }
-
     }
 }

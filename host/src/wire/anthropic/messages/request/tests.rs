@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::chat::{
-    ChatRequest, Content, Effort, Extra, Field, Format, Level, Message, Part, Raw, Reasoning, Role, Signature, Source,
-    Tool, ToolChoice,
+    ChatRequest, Content, Effort, Extra, Field, Format, Level, Message, Part, Raw, Reasoning, Role,
+    Signature, Source, Tool, ToolChoice,
 };
 use crate::error::{Error, ErrorKind};
 use crate::wire::Surface;
@@ -81,16 +81,24 @@ fn check_inexpressible(request: &ChatRequest, param: &str) {
 // parity: 97
 #[test]
 fn what_this_surface_says_is_written_as_it_was_read() {
-    check_same(json!({"system": [{"type": "text", "text": "a"}, {"type": "text", "text": "b", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]}));
-    check_same(json!({"temperature": 0.5, "top_p": 0.25, "top_k": 7, "stop_sequences": ["x", "y"], "stream": true}));
+    check_same(
+        json!({"system": [{"type": "text", "text": "a"}, {"type": "text", "text": "b", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]}),
+    );
+    check_same(
+        json!({"temperature": 0.5, "top_p": 0.25, "top_k": 7, "stop_sequences": ["x", "y"], "stream": true}),
+    );
     check_same(json!({"metadata": {"user_id": "u"}, "service_tier": "standard_only"}));
     check_same(json!({"metadata": {"user_id": "u", "team": "t"}}));
     check_same(json!({"thinking": {"type": "enabled", "budget_tokens": 2000, "display": "summarized"}}));
     check_same(json!({"thinking": {"type": "disabled"}}));
     check_same(json!({"thinking": {"type": "adaptive", "display": "omitted"}}));
     check_same(json!({"thinking": {"type": "adaptive"}, "output_config": {"effort": "medium"}}));
-    check_same(json!({"output_config": {"format": {"type": "json_schema", "schema": {"type": "object", "minimum": 1e3}}, "task_budget": {"total": 1}}}));
-    check_same(json!({"cache_control": {"type": "ephemeral"}, "container": "c", "context_management": {"edits": []}}));
+    check_same(
+        json!({"output_config": {"format": {"type": "json_schema", "schema": {"type": "object", "minimum": 1e3}}, "task_budget": {"total": 1}}}),
+    );
+    check_same(
+        json!({"cache_control": {"type": "ephemeral"}, "container": "c", "context_management": {"edits": []}}),
+    );
     check_same(json!({
         "tools": [
             {"name": "f", "description": "d", "input_schema": {"type": "object"}, "strict": true, "cache_control": {"type": "ephemeral"}, "defer_loading": true},
@@ -182,8 +190,13 @@ fn signatures_of_other_vendors_are_held_in_thinking_blocks() {
     });
     let gemini = |value: &str| Some(Signature { surface: Surface::Gemini, value: value.into() });
     let own = Some(Signature { surface: Surface::Messages, value: "own".into() });
-    let expected =
-        [("call", gemini("s1")), ("thinking", gemini("s2")), ("call", None), ("thinking", own), ("call", None)];
+    let expected = [
+        ("call", gemini("s1")),
+        ("thinking", gemini("s2")),
+        ("call", None),
+        ("thinking", own),
+        ("call", None),
+    ];
     assert_eq!(signatures.collect::<Vec<_>>(), expected);
 }
 
@@ -208,11 +221,7 @@ fn what_is_wrong_is_named() {
     let at = |rest: &str| format!("messages[0].content[0]{rest}");
     check_refused(block("user", json!("a")), &at(""), "a content block must be an object with a `type`");
     check_refused(block("user", json!({"text": "a"})), &at(".type"), "`type` is missing");
-    check_refused(
-        block("user", json!({"type": "text", "text": 1})),
-        &at(".text"),
-        "`text` must be a string",
-    );
+    check_refused(block("user", json!({"type": "text", "text": 1})), &at(".text"), "`text` must be a string");
     check_refused(
         block("user", json!({"type": "tool_result", "tool_use_id": "x"})),
         &at(".tool_use_id"),
@@ -238,8 +247,16 @@ fn what_is_wrong_is_named() {
         &at(".input"),
         "`input` must be an object",
     );
-    check_refused(json!({"messages": [], "max_tokens": -1}), "max_tokens", "`max_tokens` must be a whole number, 0 or more");
-    check_refused(json!({"messages": [], "tools": [{"name": "f"}]}), "tools[0].input_schema", "`input_schema` is missing");
+    check_refused(
+        json!({"messages": [], "max_tokens": -1}),
+        "max_tokens",
+        "`max_tokens` must be a whole number, 0 or more",
+    );
+    check_refused(
+        json!({"messages": [], "tools": [{"name": "f"}]}),
+        "tools[0].input_schema",
+        "`input_schema` is missing",
+    );
     check_refused(
         json!({"messages": [], "tool_choice": {"type": "x"}}),
         "tool_choice.type",
@@ -283,12 +300,22 @@ fn instructions_are_kept_in_their_order() {
         messages: vec![Message::new(Role::System, vec![Part::text("a")])],
         ..ChatRequest::new(Surface::Chat, "m")
     };
-    check_written(&alone, "messages", json!([{"role": "user", "content": [text("a")]}]), &[Field::SystemInside]);
+    check_written(
+        &alone,
+        "messages",
+        json!([{"role": "user", "content": [text("a")]}]),
+        &[Field::SystemInside],
+    );
     check_written(&alone, "system", Value::Null, &[Field::SystemInside]);
 }
 
 fn call(id: &str, arguments: &str) -> Part {
-    Part::new(Content::ToolCall { id: id.into(), name: "f".into(), arguments: arguments.into(), signature: None })
+    Part::new(Content::ToolCall {
+        id: id.into(),
+        name: "f".into(),
+        arguments: arguments.into(),
+        signature: None,
+    })
 }
 
 fn result(id: &str, text: &str) -> Part {
@@ -332,8 +359,9 @@ fn sides_take_turns_and_results_come_first() {
 #[test]
 fn arguments_that_are_no_object_are_kept_as_text() {
     for arguments in [r#"{"a":"#, "[1]", "x"] {
-        let request =
-            asked("m", |request| request.messages.push(Message::new(Role::Assistant, vec![call("1", arguments)])));
+        let request = asked("m", |request| {
+            request.messages.push(Message::new(Role::Assistant, vec![call("1", arguments)]))
+        });
         let (body, _) = encode(&request);
         assert_eq!(body["messages"][1]["content"][0]["input"], json!({ "arguments": arguments }));
     }
@@ -385,10 +413,22 @@ fn an_effort_is_a_budget_or_a_word() {
     check_thinking("m", Level::Dynamic, None, json!([adaptive, null, 32000]), &[]);
     check_thinking("m", Level::Off, None, json!([{"type": "disabled"}, null, 32000]), &[]);
     check_thinking("m", Level::Budget(5), None, json!([budget(1024), null, 32000]), &[Field::Reasoning]);
-    check_thinking("m", Level::Budget(9000), Some(5000), json!([budget(4999), null, 5000]), &[Field::Reasoning]);
+    check_thinking(
+        "m",
+        Level::Budget(9000),
+        Some(5000),
+        json!([budget(4999), null, 5000]),
+        &[Field::Reasoning],
+    );
     check_thinking("m", Level::Budget(9000), Some(1024), json!([null, null, 1024]), &[Field::Reasoning]);
     check_thinking("claude-sonnet-4-5", Level::Dynamic, None, json!([budget(16384), null, 32000]), &[]);
-    check_thinking("claude-opus-4-6", Level::Effort(Effort::High), None, json!([adaptive, "high", 32000]), &[]);
+    check_thinking(
+        "claude-opus-4-6",
+        Level::Effort(Effort::High),
+        None,
+        json!([adaptive, "high", 32000]),
+        &[],
+    );
     check_thinking("claude-opus-4-6", Level::Budget(4000), None, json!([budget(4000), null, 32000]), &[]);
     check_thinking("claude-opus-5-5", Level::Budget(4000), None, json!([adaptive, "medium", 32000]), &[]);
     check_thinking("claude-opus-5-5", Level::Off, None, json!([null, "low", 32000]), &[]);
@@ -432,7 +472,12 @@ fn sampling_is_brought_into_range() {
     check_written(&warm("m", 1.5), "temperature", json!(1.0), &[Field::Temperature]);
     check_written(&warm("m", 0.5), "top_p", json!(0.5), &[]);
     check_written(&warm("claude-haiku-4-5", 0.5), "top_p", Value::Null, &[Field::TopP]);
-    check_written(&warm("claude-sonnet-5", 0.5), "temperature", Value::Null, &[Field::Temperature, Field::TopP]);
+    check_written(
+        &warm("claude-sonnet-5", 0.5),
+        "temperature",
+        Value::Null,
+        &[Field::Temperature, Field::TopP],
+    );
 }
 
 fn tool(name: &str) -> Tool {
@@ -478,7 +523,12 @@ fn a_choice_of_tools_is_said_in_this_surface_s_words() {
         request.tool_choice = among(true);
     });
     let schema = json!({"type": "object", "properties": {}});
-    check_written(&request, "tools", json!([{"name": "g", "input_schema": schema}]), &[Field::ToolChoiceAmong]);
+    check_written(
+        &request,
+        "tools",
+        json!([{"name": "g", "input_schema": schema}]),
+        &[Field::ToolChoiceAmong],
+    );
     let without = asked("m", |request| request.tool_choice = Some(ToolChoice::Auto));
     check_written(&without, "tool_choice", Value::Null, &[]);
 }
@@ -512,8 +562,14 @@ fn pictures_and_documents_are_written_if_they_can_be() {
     assert_eq!(block(Content::File { source: data("image/png"), name: None }), image("image/png"));
     let text = json!({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "hi"}, "title": "n"});
     assert_eq!(block(Content::File { source: data("text/csv"), name: Some("n".into()) }), text);
-    check_inexpressible(&with(Content::Audio { source: data("audio/wav") }), "messages[].content[].input_audio");
-    check_inexpressible(&with(Content::File { source: data("video/mp4"), name: None }), "messages[].content[].file");
+    check_inexpressible(
+        &with(Content::Audio { source: data("audio/wav") }),
+        "messages[].content[].input_audio",
+    );
+    check_inexpressible(
+        &with(Content::File { source: data("video/mp4"), name: None }),
+        "messages[].content[].file",
+    );
     let id = Source::Id("file-1".into());
     check_inexpressible(&with(Content::File { source: id, name: None }), "messages[].content[].file.file_id");
 }
@@ -576,15 +632,61 @@ fn body() -> impl Strategy<Value = Value> {
         any::<u32>().prop_map(Value::from),
         any::<f64>().prop_map(|float| json!(float)),
         prop::sample::select(vec![
-            "", "text", "image", "document", "thinking", "tool_use", "tool_result", "user", "assistant", "system",
-            "auto", "tool", "enabled", "adaptive", "disabled", "json_schema", "base64", "url", "high", "a", "é\u{0}",
+            "",
+            "text",
+            "image",
+            "document",
+            "thinking",
+            "tool_use",
+            "tool_result",
+            "user",
+            "assistant",
+            "system",
+            "auto",
+            "tool",
+            "enabled",
+            "adaptive",
+            "disabled",
+            "json_schema",
+            "base64",
+            "url",
+            "high",
+            "a",
+            "é\u{0}",
         ])
         .prop_map(Value::from),
     ];
     let names = prop::sample::select(vec![
-        "type", "text", "source", "role", "content", "id", "name", "input", "tool_use_id", "messages", "system", "tools",
-        "tool_choice", "thinking", "budget_tokens", "output_config", "format", "schema", "effort", "media_type", "data",
-        "url", "signature", "cache_control", "max_tokens", "metadata", "user_id", "stop_sequences", "temperature", "x",
+        "type",
+        "text",
+        "source",
+        "role",
+        "content",
+        "id",
+        "name",
+        "input",
+        "tool_use_id",
+        "messages",
+        "system",
+        "tools",
+        "tool_choice",
+        "thinking",
+        "budget_tokens",
+        "output_config",
+        "format",
+        "schema",
+        "effort",
+        "media_type",
+        "data",
+        "url",
+        "signature",
+        "cache_control",
+        "max_tokens",
+        "metadata",
+        "user_id",
+        "stop_sequences",
+        "temperature",
+        "x",
     ]);
     leaf.prop_recursive(5, 60, 6, move |inner| {
         prop_oneof![

@@ -64,3 +64,36 @@ pub fn decode_reply(body: &[u8]) -> Result<u64> {
 pub fn encode_reply(input_tokens: u64) -> Bytes {
     format!(r#"{{"input_tokens":{input_tokens}}}"#).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Surface;
+    use crate::wire::convert::EffortBudgets;
+
+    #[test]
+    fn a_request_to_count_has_nothing_that_only_answers_need() {
+        let body = br#"{"model":"m","max_tokens":5,"temperature":1,"system":"s","messages":[{"role":"user","content":"a"}],"stream":true}"#;
+        let request = messages::decode_request(body).unwrap();
+        let mut terms = Terms {
+            client: Surface::Messages,
+            target: Surface::Messages,
+            upstream: "u",
+            max_tokens_default: 1,
+            budgets: EffortBudgets::default(),
+            losses: Vec::new(),
+        };
+        let written = encode_request(&request, &mut terms).unwrap();
+        let expected = r#"{"model":"m","system":[{"type":"text","text":"s"}],"messages":[{"role":"user","content":[{"type":"text","text":"a"}]}]}"#;
+        assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn a_count_is_read_as_it_is_written() {
+        assert_eq!(decode_reply(&encode_reply(7)).unwrap(), 7);
+        assert_eq!(decode_reply(br#"{"input_tokens":8,"more":{}}"#).unwrap(), 8);
+        for body in ["", "{}", r#"{"input_tokens":-1}"#] {
+            assert_eq!(decode_reply(body.as_bytes()).unwrap_err().kind, ErrorKind::UpstreamInvalid);
+        }
+    }
+}

@@ -67,3 +67,36 @@ pub fn decode_list(body: &[u8]) -> Result<Vec<String>> {
     let id = |model: &str| Members::read(model)?.string("id").ok().flatten();
     Ok(list.into_iter().filter_map(|model| id(model.get())).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_read_as_it_is_written() {
+        let list = encode_list(["a", "b/\"c\""]);
+        let model = |id: &str| {
+            format!(
+                r#"{{"type":"model","id":{id},"display_name":{id},"created_at":"1970-01-01T00:00:00Z","lifecycle":"active"}}"#
+            )
+        };
+        let (a, b) = (r#""a""#, r#""b/\"c\"""#);
+        let expected = format!(
+            r#"{{"data":[{},{}],"has_more":false,"first_id":{a},"last_id":{b}}}"#,
+            model(a),
+            model(b)
+        );
+        assert_eq!(list, expected);
+        assert_eq!(encode_model("a"), model(a));
+        assert_eq!(decode_list(&list).unwrap(), ["a", "b/\"c\""]);
+        assert_eq!(encode_list([]), r#"{"data":[],"has_more":false,"first_id":null,"last_id":null}"#);
+    }
+
+    #[test]
+    fn what_is_no_model_is_passed_over_and_what_is_no_list_refused() {
+        assert_eq!(decode_list(br#"{"data":[1,{"id":2},{"id":"a"}]}"#).unwrap(), ["a"]);
+        for body in ["", "[]", "{}", r#"{"data":{}}"#] {
+            assert_eq!(decode_list(body.as_bytes()).unwrap_err().kind, ErrorKind::UpstreamInvalid);
+        }
+    }
+}

@@ -32,6 +32,11 @@ impl<'a> Members<'a> {
         Some(value).filter(|value| value.get() != "null")
     }
 
+    /// Whether a member is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.members.iter().any(|(own, _)| own == name)
+    }
+
     /// Takes a text.
     ///
     /// # Errors

@@ -15,6 +15,14 @@ const WEB_CITATION: &str = "web_search_result_location";
 /// # Errors
 /// A block is not of its type's shape; the field is named from `name`.
 pub(super) fn read_content(name: &'static str, value: &RawValue) -> Result<Vec<Part>> {
+    read_list(name, value, read)
+}
+
+fn read_list(
+    name: &'static str,
+    value: &RawValue,
+    read: impl Fn(&RawValue) -> Result<Part>,
+) -> Result<Vec<Part>> {
     if value.get().starts_with('"') {
         let text: String =
             serde_json::from_str(value.get()).map_err(|_| wrong(name, "a string of Unicode"))?;
@@ -31,11 +39,33 @@ pub(super) fn read_content(name: &'static str, value: &RawValue) -> Result<Vec<P
 /// # Errors
 /// It is not of its type's shape.
 pub(super) fn read(block: &RawValue) -> Result<Part> {
+    let (kind, mut members) = open(block)?;
+    if kind != "tool_result" {
+        return read_plain(block, &kind, members);
+    }
+    let content = tool_result(&mut members)?;
+    let cache = members.cache_control()?;
+    Ok(Part { content, cache, extra: members.rest() })
+}
+
+/// Reads a block of a result, which cannot be a result: nothing here goes deeper than this.
+fn read_inner(block: &RawValue) -> Result<Part> {
+    let (kind, members) = open(block)?;
+    if kind == "tool_result" {
+        return Err(Error::invalid("type", "a tool's result cannot hold another one"));
+    }
+    read_plain(block, &kind, members)
+}
+
+fn open(block: &RawValue) -> Result<(String, Members<'_>)> {
     let Some(mut members) = Members::read(block.get()) else {
         return Err(Error::invalid("", "a content block must be an object with a `type`"));
     };
-    let kind = members.required_string("type")?;
-    let content = match kind.as_str() {
+    Ok((members.required_string("type")?, members))
+}
+
+fn read_plain(block: &RawValue, kind: &str, mut members: Members<'_>) -> Result<Part> {
+    let content = match kind {
         "text" => text(&mut members)?,
         "image" => Content::Image { source: image_source(&mut members)?, detail: None },
         "document" => match document_source(&mut members)? {
@@ -58,7 +88,6 @@ pub(super) fn read(block: &RawValue) -> Result<Part> {
             arguments: input(&mut members)?,
             signature: None,
         },
-        "tool_result" => tool_result(&mut members)?,
         _ => return Ok(Part::new(Content::Other(Raw::of(&block)))),
     };
     let cache = members.cache_control()?;
@@ -86,13 +115,8 @@ fn tool_result(members: &mut Members<'_>) -> Result<Content> {
     let is_error = members.boolean("is_error")?.unwrap_or_default();
     let content = match members.take("content") {
         None => Vec::new(),
-        Some(content) => read_content("content", content)?,
+        Some(content) => read_list("content", content, read_inner)?,
     };
-    let is_nested = |part: &Part| matches!(part.content, Content::ToolResult { .. });
-    if let Some(at) = content.iter().position(is_nested) {
-        let message = "a tool's result cannot hold another one";
-        return Err(Error::invalid(format!("content[{at}].type"), message));
-    }
     Ok(Content::ToolResult { id, name: None, content, is_error })
 }
 
@@ -164,10 +188,8 @@ pub(super) fn write_citation(citation: &Citation) -> Option<Vec<u8>> {
     writer.string("type", WEB_CITATION);
     writer.string("cited_text", citation.quoted.as_deref().unwrap_or_default());
     writer.string("encrypted_index", "");
-    match &citation.title {
-        Some(title) => writer.string("title", title),
-        None => writer.raw("title", "null"),
-    }
+    // Some clients do not read a citation without a title.
+    writer.string("title", citation.title.as_ref().unwrap_or(url));
     writer.string("url", url);
     writer.end();
     Some(out)

@@ -2,6 +2,8 @@
 
 mod decoder;
 mod encoder;
+#[cfg(test)]
+mod tests;
 
 pub use decoder::EventDecoder;
 pub use encoder::EventEncoder;

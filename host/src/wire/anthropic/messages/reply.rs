@@ -77,15 +77,32 @@ fn kept_reason(reason: String) -> Extra {
     Extra(vec![("stop_reason".to_owned(), Raw::of(&reason))])
 }
 
-/// Why an answer ended, in this surface's words.
-pub(super) fn stop_word(stop: StopReason, has_sequence: bool, has_refusal: bool) -> &'static str {
-    match stop {
-        StopReason::Stop | StopReason::Other if has_refusal => "refusal",
-        StopReason::Stop if has_sequence => "stop_sequence",
-        StopReason::Stop | StopReason::Other => "end_turn",
-        StopReason::Length => "max_tokens",
-        StopReason::ToolCalls => "tool_use",
-        StopReason::ContentFilter => "refusal",
+/// How an answer ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ending {
+    /// Why, if that was said.
+    pub(super) reason: Option<StopReason>,
+    /// Whether a word of the client's ended it.
+    pub(super) has_sequence: bool,
+    /// Whether tools were called.
+    pub(super) has_calls: bool,
+    /// Whether the model refused.
+    pub(super) has_refusal: bool,
+}
+
+impl Ending {
+    /// Why an answer ended, in this surface's words.
+    pub(super) fn word(self) -> &'static str {
+        match self.reason.unwrap_or(StopReason::Stop) {
+            StopReason::Length => "max_tokens",
+            StopReason::ToolCalls => "tool_use",
+            StopReason::ContentFilter => "refusal",
+            StopReason::Stop | StopReason::Other if self.has_refusal => "refusal",
+            // A call that the client had asked for by name ends with a plain stop at other vendors.
+            StopReason::Stop | StopReason::Other if self.has_calls => "tool_use",
+            StopReason::Stop if self.has_sequence => "stop_sequence",
+            StopReason::Stop | StopReason::Other => "end_turn",
+        }
     }
 }
 
@@ -113,13 +130,16 @@ pub fn encode_reply(reply: &Reply, asked: &Asked) -> Bytes {
 
 fn write_stop(choice: &Choice, is_own: bool, writer: &mut Writer<'_>) {
     let kept = choice.extra.0.iter().find(|(name, _)| is_own && name == "stop_reason");
-    match (kept, choice.stop) {
-        (Some((_, reason)), _) => writer.raw("stop_reason", reason.get()),
-        (None, stop) => {
-            let has_refusal = choice.parts.iter().any(|part| matches!(part.content, Content::Refusal(_)));
-            let stop = stop.unwrap_or(StopReason::Stop);
-            writer.string("stop_reason", stop_word(stop, choice.stop_sequence.is_some(), has_refusal));
-        }
+    let has = |is_it: fn(&Content) -> bool| choice.parts.iter().any(|part| is_it(&part.content));
+    let ending = Ending {
+        reason: choice.stop,
+        has_sequence: choice.stop_sequence.is_some(),
+        has_calls: has(|content| matches!(content, Content::ToolCall { .. })),
+        has_refusal: has(|content| matches!(content, Content::Refusal(_))),
+    };
+    match kept {
+        Some((_, reason)) => writer.raw("stop_reason", reason.get()),
+        None => writer.string("stop_reason", ending.word()),
     }
     match &choice.stop_sequence {
         Some(sequence) => writer.string("stop_sequence", sequence),
@@ -196,4 +216,168 @@ fn finish(part: &Part, is_own: bool, mut writer: Writer<'_>) {
         writer.extra(&part.extra);
     }
     writer.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::chat::{Citation, Signature, Source, Usage};
+
+    fn asked() -> Asked {
+        Asked {
+            model: "m".into(),
+            id: "x1".into(),
+            created_unix_s: 0,
+            asks_usage: false,
+            request: Bytes::new(),
+        }
+    }
+
+    fn encode(reply: &Reply) -> Value {
+        serde_json::from_slice(&encode_reply(reply, &asked())).unwrap()
+    }
+
+    fn reply(parts: Vec<Part>) -> Reply {
+        Reply {
+            surface: Surface::Chat,
+            id: "chatcmpl-1".into(),
+            model: "gpt".into(),
+            created_unix_s: Some(1),
+            choices: vec![Choice { parts, ..Choice::default() }, Choice { index: 1, ..Choice::default() }],
+            usage: None,
+            extra: Extra(vec![("object".into(), Raw::of(&"chat.completion"))]),
+        }
+    }
+
+    // parity: 98
+    #[test]
+    fn an_answer_of_this_surface_is_written_as_it_was_read() {
+        let body = json!({
+            "id": "msg_01", "type": "message", "role": "assistant", "model": "m",
+            "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "s"},
+                {"type": "redacted_thinking", "data": "d"},
+                {"type": "text", "text": "a\n", "citations": [{"type": "page_location", "cited_text": "c", "document_index": 0}]},
+                {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}},
+                {"type": "tool_use", "id": "t", "name": "f", "input": {"x": 1.50}, "caller": {"type": "direct"}},
+            ],
+            "stop_reason": "pause_turn", "stop_sequence": null,
+            "usage": {"input_tokens": 1, "cache_creation_input_tokens": 2, "cache_read_input_tokens": 3, "output_tokens": 4, "output_tokens_details": {"thinking_tokens": 1}},
+            "container": {"id": "c"},
+        });
+        let read = decode_reply(body.to_string().as_bytes(), "x1").unwrap();
+        assert_eq!(encode(&read), body);
+        let usage =
+            Usage { input: 6, output: 4, cached: 3, cache_written: 2, reasoning: 1, is_estimated: false };
+        assert_eq!(read.usage, Some(usage));
+    }
+
+    #[track_caller]
+    fn check_parts(parts: Vec<Part>, content: Value, stop_reason: &str) {
+        let body = encode(&reply(parts));
+        assert_eq!((&body["content"], &body["stop_reason"]), (&content, &json!(stop_reason)));
+    }
+
+    // parity: 98 104
+    #[test]
+    fn parts_of_other_surfaces_become_blocks() {
+        let gemini = |value: &str| Some(Signature { surface: Surface::Gemini, value: value.into() });
+        let call = |arguments: &str, signature| {
+            Part::new(Content::ToolCall {
+                id: "t".into(),
+                name: "f".into(),
+                arguments: arguments.into(),
+                signature,
+            })
+        };
+        check_parts(vec![Part::text("a")], json!([{"type": "text", "text": "a"}]), "end_turn");
+        check_parts(vec![], json!([]), "end_turn");
+        check_parts(
+            vec![Part::new(Content::Refusal("no".into()))],
+            json!([{"type": "text", "text": "no"}]),
+            "refusal",
+        );
+        check_parts(
+            vec![
+                Part::new(Content::Other(Raw::of(&7))),
+                Part::new(Content::Thinking { text: "hm".into(), signature: None }),
+                call(r#"{"a": 1}"#, gemini("s")),
+                Part::new(Content::Audio { source: Source::Text(String::new()) }),
+                call("{", None),
+            ],
+            json!([
+                {"type": "thinking", "thinking": "hm", "signature": ""},
+                {"type": "thinking", "thinking": "", "signature": "gemini#s"},
+                {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}},
+                {"type": "tool_use", "id": "t", "name": "f", "input": {"arguments": "{"}},
+            ]),
+            "tool_use",
+        );
+        let citation = Citation { url: Some("https://a".into()), ..Citation::default() };
+        let text = Content::Text { text: "a".into(), citations: vec![Citation::default(), citation.clone()] };
+        let written = json!([{"type": "text", "text": "a", "citations": [{
+            "type": "web_search_result_location", "cited_text": "", "encrypted_index": "", "title": "https://a", "url": "https://a",
+        }]}]);
+        check_parts(vec![Part::new(text)], written.clone(), "end_turn");
+        // And nobody takes it for one of Anthropic's when it comes back.
+        let body = json!({ "content": written }).to_string();
+        let back = decode_reply(body.as_bytes(), "").unwrap().choices.remove(0).parts.remove(0);
+        let title = Some("https://a".into());
+        let citations = vec![Citation { title, quoted: Some(String::new()), ..citation }];
+        assert_eq!(back, Part::new(Content::Text { text: "a".into(), citations }));
+    }
+
+    // parity: 110
+    #[test]
+    fn a_client_sees_the_model_it_asked_for_and_an_id_of_this_surface() {
+        let body = encode(&reply(vec![]));
+        assert_eq!((&body["model"], &body["id"]), (&json!("m"), &json!("msg_x1")));
+        assert_eq!(body.get("object"), None);
+    }
+
+    #[track_caller]
+    fn check_stop(word: &str, stop: StopReason) {
+        let body = json!({"content": [], "stop_reason": word}).to_string();
+        let read = decode_reply(body.as_bytes(), "").unwrap();
+        assert_eq!(read.choices[0].stop, Some(stop));
+        assert_eq!(encode(&read)["stop_reason"], word);
+    }
+
+    // parity: 106
+    #[test]
+    fn reasons_are_read_and_kept() {
+        check_stop("end_turn", StopReason::Stop);
+        check_stop("max_tokens", StopReason::Length);
+        check_stop("model_context_window_exceeded", StopReason::Length);
+        check_stop("tool_use", StopReason::ToolCalls);
+        check_stop("refusal", StopReason::ContentFilter);
+        check_stop("pause_turn", StopReason::Other);
+        check_stop("news", StopReason::Other);
+        let stopped =
+            json!({"content": [], "stop_reason": "stop_sequence", "stop_sequence": "x"}).to_string();
+        let read = decode_reply(stopped.as_bytes(), "").unwrap();
+        assert_eq!(read.choices[0].stop_sequence.as_deref(), Some("x"));
+        let written = encode(&read);
+        assert_eq!(
+            (&written["stop_reason"], &written["stop_sequence"]),
+            (&json!("stop_sequence"), &json!("x"))
+        );
+    }
+
+    #[test]
+    fn wrong_shapes_inside_an_answer_are_passed_over() {
+        let body = json!({
+            "id": 1, "model": [], "stop_reason": 2, "usage": "x",
+            "content": [1, {"type": "text"}, {"type": "tool_use", "id": "t"}, {"type": "text", "text": "a"}, {"type": "tool_result", "tool_use_id": "x"}],
+        });
+        let read = decode_reply(body.to_string().as_bytes(), "x1").unwrap();
+        assert_eq!((read.id.as_str(), read.usage), ("msg_x1", None));
+        assert_eq!(read.choices[0].parts, [Part::text("a")]);
+        for body in ["", "7", "{}", r#"{"content":"a"}"#, "\u{feff}"] {
+            assert_eq!(decode_reply(body.as_bytes(), "").unwrap_err().kind, ErrorKind::UpstreamInvalid);
+        }
+        assert!(decode_reply(&[0xFF], "").is_err());
+    }
 }

@@ -10,6 +10,7 @@ use http::StatusCode;
 
 use crate::chat::{ApiError, Citation, Event, Raw, Signature, StopReason, Usage};
 use crate::wire::Surface;
+use crate::wire::anthropic::messages::reply::Ending;
 use crate::wire::anthropic::messages::{block, error, reply, usage};
 use crate::wire::anthropic::object::{Members, Writer};
 use crate::wire::convert::Asked;
@@ -203,10 +204,16 @@ impl EventEncoder {
     }
 
     fn write_stop(&mut self, writer: &mut Writer<'_>) {
-        let default = if self.has_calls { StopReason::ToolCalls } else { StopReason::Stop };
-        let (reason, sequence) = self.finish.take().unwrap_or((default, None));
+        let (reason, sequence) = self.finish.take().unzip();
+        let sequence = sequence.flatten();
+        let ending = Ending {
+            reason,
+            has_sequence: sequence.is_some(),
+            has_calls: self.has_calls,
+            has_refusal: self.has_refusal,
+        };
         let mut delta = Writer::new(writer.key("delta"));
-        delta.string("stop_reason", reply::stop_word(reason, sequence.is_some(), self.has_refusal));
+        delta.string("stop_reason", ending.word());
         match sequence {
             Some(sequence) => delta.string("stop_sequence", &sequence),
             None => delta.raw("stop_sequence", "null"),

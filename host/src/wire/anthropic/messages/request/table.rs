@@ -39,6 +39,11 @@ pub const TABLE: &[Row] = &[
         "words and numbers of tokens stand for each other; none where a tool must be called, in a turn with tools that \
          began without, or where `max_tokens` leaves no 1024 tokens for it",
     ),
+    row(
+        Field::JsonSchema,
+        Action::Approximate,
+        "objects are closed; rules that are not taken become descriptions",
+    ),
     row(Field::JsonObject, Action::Approximate, "an instruction asks for a JSON object"),
     row(Field::Metadata, Action::Drop, "there are no labels"),
     row(Field::ServiceTier, Action::Drop, "the classes are others"),

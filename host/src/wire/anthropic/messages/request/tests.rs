@@ -243,6 +243,14 @@ fn what_is_wrong_is_named() {
         "`tool_use` stands in messages of the role `assistant` only",
     );
     check_refused(
+        block(
+            "user",
+            json!({"type": "tool_result", "tool_use_id": "x", "content": [{"type": "tool_result"}]}),
+        ),
+        &at(".content[0].type"),
+        "a tool's result cannot hold another one",
+    );
+    check_refused(
         block("assistant", json!({"type": "tool_use", "id": "1", "name": "f", "input": []})),
         &at(".input"),
         "`input` must be an object",
@@ -543,7 +551,8 @@ fn a_form_of_the_answer_is_a_schema_or_an_instruction() {
         strict: Some(true),
     };
     let request = asked("m", |request| request.format = Some(schema));
-    let config = json!({"format": {"type": "json_schema", "schema": {"type": "object"}}});
+    let closed = json!({"type": "object", "additionalProperties": false});
+    let config = json!({"format": {"type": "json_schema", "schema": closed}});
     check_written(&request, "output_config", config, &[]);
     let request = asked("m", |request| request.format = Some(Format::Json));
     let instruction = json!([{"type": "text", "text": super::writing::JSON_INSTRUCTION}]);

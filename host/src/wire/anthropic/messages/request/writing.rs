@@ -1,6 +1,7 @@
 //! A request for an upstream, written.
 
 mod content;
+mod schema;
 mod thinking;
 
 use std::borrow::Cow;
@@ -243,7 +244,12 @@ fn write_output_config(request: &ChatRequest, thinking: &Thinking, writer: &mut 
     }
     if let Some(schema) = schema {
         let mut format = block::begin("json_schema", config.key("format"));
-        format.raw("schema", schema.get());
+        // Clients of this surface know what it takes.
+        if is_own {
+            format.raw("schema", schema.get());
+        } else {
+            schema::write(schema.get(), format.key("schema"));
+        }
         format.end();
     }
     if let Some(kept) = kept.and_then(|(_, kept)| Members::read(kept.get())) {

@@ -208,7 +208,7 @@ impl Gateway {
                 allow_method(endpoint.methods(), &head.method)?;
                 // Somebody who is nobody shall not make the gateway read its files.
                 let may_reload = !snapshot.has_keys() || exchange.caller.is_some();
-                return Box::pin(self.list_models(caller, may_reload, id)).await;
+                return Box::pin(self.list_models(caller, may_reload, id, exchange.dialect)).await;
             }
             Some((endpoint, rest)) => {
                 allow_method(endpoint.methods(), &head.method)?;
@@ -303,11 +303,17 @@ impl Gateway {
         admitted
     }
 
-    async fn list_models(self: &Arc<Self>, caller: Caller, may_reload: bool, id: &str) -> Result<Answer> {
+    async fn list_models(
+        self: &Arc<Self>,
+        caller: Caller,
+        may_reload: bool,
+        id: &str,
+        dialect: Dialect,
+    ) -> Result<Answer> {
         if may_reload {
             self.reloader.reload_for_models(self).await;
         }
-        let list = models::answer(self.snapshots.current(), caller, id).await?;
+        let list = models::answer(self.snapshots.current(), caller, id, dialect).await?;
         Ok(Answer::Own(StatusCode::OK, json_headers(), list))
     }
 

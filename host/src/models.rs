@@ -22,8 +22,8 @@ use crate::upstream::Upstream;
 use crate::upstream::dispatch::ask;
 use crate::upstream::job::{Job, Payload};
 use crate::upstream::reply::ReplyContent;
-use crate::wire::Endpoint;
 use crate::wire::openai::models::{self as list, Model};
+use crate::wire::{Dialect, Endpoint, anthropic, gemini};
 
 /// How long one upstream may take to say what it has.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(5);
@@ -110,25 +110,40 @@ impl ModelsCache {
     }
 }
 
-/// Answers `GET /v1/models`, or `GET /v1/models/{id}` where `id` is not empty.
+/// Answers `GET /v1/models`, or `GET /v1/models/{id}` where `id` is not empty, in the words of a dialect.
 ///
 /// `id` is as it stands in the path: names with a slash arrive as `org%2Fname`.
 ///
 /// # Errors
 ///
 /// `UpstreamUnreachable` when no upstream gave a list, `ModelNotFound` for an id that is not in it.
-pub(crate) async fn answer(snapshot: Arc<Snapshot>, caller: Caller, id: &str) -> Result<Bytes> {
+pub(crate) async fn answer(
+    snapshot: Arc<Snapshot>,
+    caller: Caller,
+    id: &str,
+    dialect: Dialect,
+) -> Result<Bytes> {
     let offers = aggregated(snapshot, &caller).await?;
     let may_use =
         |offer: &&Offer| caller.may_use_upstream(&offer.upstream) && caller.may_use_model(&offer.model.id);
     let mut models = offers.iter().filter(may_use).map(|offer| &offer.model);
     if id.is_empty() {
         let mut seen = HashSet::new();
-        return Ok(list::encode_list(models.filter(|model| seen.insert(&*model.id))));
+        let models = models.filter(|model| seen.insert(&*model.id));
+        return Ok(match dialect {
+            Dialect::OpenAi => list::encode_list(models),
+            Dialect::Anthropic => anthropic::models::encode_list(models.map(|model| &*model.id)),
+            Dialect::Gemini => gemini::models::encode_list(models.map(|model| &*model.id)),
+        });
     }
     let id = &*percent::decoded(id);
     let missing = || Error::new(ErrorKind::ModelNotFound, format!("The model `{id}` does not exist."));
-    models.find(|model| model.id == id).map(|model| model.raw.clone()).ok_or_else(missing)
+    let model = models.find(|model| model.id == id).ok_or_else(missing)?;
+    Ok(match dialect {
+        Dialect::OpenAi => model.raw.clone(),
+        Dialect::Anthropic => anthropic::models::encode_model(&model.id),
+        Dialect::Gemini => gemini::models::encode(&model.id),
+    })
 }
 
 async fn aggregated(snapshot: Arc<Snapshot>, caller: &Caller) -> Result<Arc<[Offer]>> {
@@ -216,7 +231,14 @@ async fn fetch(upstream: &Arc<Upstream>, caller: &Caller, has_keys: bool) -> Res
         .unwrap_or_else(|_| Err(Error::new(ErrorKind::UpstreamTimeout(Timer::Total), "no list in time")))?;
     match reply.content {
         ReplyContent::Whole(answer) if reply.status.is_success() => {
-            list::decode_list(&answer.segments.concat().into())
+            let owner = &*upstream.settings.name;
+            let body: Bytes = answer.segments.concat().into();
+            let named = |ids: Vec<String>| ids.iter().map(|id| Model::configured(id, owner)).collect();
+            match upstream.settings.dialect {
+                Dialect::OpenAi => list::decode_list(&body),
+                Dialect::Anthropic => anthropic::models::decode_list(&body).map(named),
+                Dialect::Gemini => gemini::models::decode_list(&body).map(named),
+            }
         }
         _ => Err(Error::new(ErrorKind::UpstreamInvalid, format!("status {}", reply.status))),
     }

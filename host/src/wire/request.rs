@@ -14,13 +14,13 @@ use crate::chat::Prompt;
 use crate::error::{Error, Result};
 use crate::wire::document::Document;
 use crate::wire::json::{Kind, Scanner, Span};
-use reader::Reader;
-pub(in crate::wire) use reader::kind_name;
 use crate::wire::{Dialect, Endpoint, MODEL_BYTES_MAX};
 use path::PREFIX;
+use reader::Reader;
 
 pub use edit::Edits;
 pub use path::InPath;
+pub(in crate::wire) use reader::kind_name;
 
 /// How much of a completion's prompt tells conversations apart, in bytes.
 const COMPLETION_ANCHOR_BYTES: usize = 2048;

@@ -62,11 +62,17 @@ fn vocabulary(endpoint: Endpoint) -> Option<Vocabulary> {
     })
 }
 
+/// The least budget of thinking, in tokens.
+///
+/// Source: Anthropic, API reference, Messages, `thinking.budget_tokens`, seen 2026-11.
+const BUDGET_MIN: u64 = 1024;
+
 impl Request {
     /// Returns the body as one upstream gets it, in segments: the client's bytes with the edits between them.
     ///
     /// Without edits that is the body itself. The model of Google's endpoints is in their path, and here only where the
-    /// body repeats it; what only counts tokens gets no members that it lacks, as the answer is not the upstream's to bound.
+    /// body repeats it. What only counts tokens gets no further members: it has no answer to bound, and Anthropic's refuses what it
+    /// does not know.
     pub fn encode(&self, edits: &Edits<'_>) -> Vec<Bytes> {
         let mut splices = Vec::new();
         let mut added = Vec::new();
@@ -197,6 +203,7 @@ impl Request {
         let Some(cap) = edits.max_tokens else {
             return;
         };
+        self.edit_budget(cap, splices);
         let text = cap.to_string().into_bytes();
         let mut is_bounded = false;
         for name in names.caps.iter().copied().flatten() {
@@ -214,6 +221,23 @@ impl Request {
         match spellings.iter().find_map(|name| self.last_of(members, name)) {
             Some(null) => splices.push(Splice { range: null.value.clone(), text }),
             None => lacking.push((spellings[0], text)),
+        }
+    }
+
+    /// Lowers the budget of Anthropic's thinking with the cap, which it must stay below.
+    fn edit_budget(&self, cap: u64, splices: &mut Vec<Splice>) {
+        // Where the cap leaves no room for the least budget there is, the upstream says so.
+        if self.endpoint != Endpoint::Messages || cap <= BUDGET_MIN {
+            return;
+        }
+        for thinking in self.objects(&["thinking"]) {
+            for member in self.members_of(&thinking.value) {
+                let is_budget = member.kind == Kind::Number && member.name.is(&self.body, "budget_tokens");
+                if is_budget && self.exceeds(&member, cap - 1) {
+                    let text = (cap - 1).to_string().into_bytes();
+                    splices.push(Splice { range: member.value, text });
+                }
+            }
         }
     }
 
@@ -529,6 +553,18 @@ mod tests {
             r#","max_tokens":8,"stop_sequences":null"#,
             r#","stream":true,"max_tokens":8,"stop_sequences":["a"],"service_tier":"auto""#,
         );
+        let edits = Edits { max_tokens: Some(2000), ..Edits::default() };
+        let check = |max: u64, budget: u64, max_then: u64, budget_then: u64| {
+            let members = |max: u64, budget: u64| {
+                format!(r#","thinking":{{"type":"enabled","budget_tokens":{budget}}},"max_tokens":{max}"#)
+            };
+            let expected = members(max_then, budget_then);
+            check_edit_of(Endpoint::Messages, &edits, &members(max, budget), &expected);
+        };
+        check(4000, 3000, 2000, 1999);
+        check(4000, 2000, 2000, 1999);
+        check(4000, 1999, 2000, 1999);
+        check(1900, 1800, 1900, 1800);
         let model = Edits { model: Some("up"), ..Edits::default() };
         let request = read(Endpoint::Messages, r#"{"messages":[{"role":"user"}],"model": "m"}"#);
         assert_eq!(encoded(&request, &model), r#"{"messages":[{"role":"user"}],"model": "up"}"#);

@@ -83,7 +83,7 @@ impl Reader {
             (Messages, name @ "max_tokens") => self.cap(scanner, kind, name.into())?,
             (GenerateContent | CountContentTokens, "contents") => self.contents(scanner, kind)?,
             (GenerateContent | CountContentTokens, name @ ("systemInstruction" | "system_instruction")) => {
-                self.instructions(scanner, kind, name)?
+                self.instructions(scanner, kind, name)?;
             }
             (GenerateContent, name) if GENERATION_CONFIG.contains(&name) => {
                 self.generation_config(scanner, kind, name)?;
@@ -196,6 +196,7 @@ impl Reader {
         })
     }
 
+    /// Passes over a value that must be of a kind, or null.
     fn expected(&mut self, scanner: &mut Scanner<'_>, found: Kind, expected: Kind, field: &str) -> Scan {
         self.expected_or_null(found, expected, field);
         scanner.skip().map(drop)
@@ -241,12 +242,12 @@ impl Reader {
     fn contents(&mut self, scanner: &mut Scanner<'_>, kind: Kind) -> Scan {
         self.pieces.clear();
         if kind != Kind::Array {
-            return self.turn(scanner, kind, 0, "contents", "an array");
+            return self.turn(scanner, kind, None);
         }
         let mut index = 0;
         scanner.array(|scanner| {
             let kind = scanner.peek()?;
-            self.turn(scanner, kind, index, &format!("contents[{index}]"), "an object")?;
+            self.turn(scanner, kind, Some(index))?;
             index += 1;
             Ok(())
         })?;
@@ -256,32 +257,29 @@ impl Reader {
         Ok(())
     }
 
-    fn turn(
-        &mut self,
-        scanner: &mut Scanner<'_>,
-        kind: Kind,
-        index: usize,
-        field: &str,
-        expected: &str,
-    ) -> Scan {
+    /// Reads a turn of Google's: an element of the list, or what is in its place.
+    fn turn(&mut self, scanner: &mut Scanner<'_>, kind: Kind, element: Option<usize>) -> Scan {
+        let message = element.unwrap_or(0);
+        let field = || element.map_or_else(|| "contents".to_owned(), |index| format!("contents[{index}]"));
         match kind {
             Kind::Object => {
-                if let Err(Some(kind)) = self.message(scanner, index)?
+                if let Err(Some(kind)) = self.message(scanner, message)?
                     && kind != Kind::Null
                 {
-                    self.wrong_type(format!("{field}.role"), "a string", kind);
+                    self.wrong_type(format!("{}.role", field()), "a string", kind);
                 }
                 Ok(())
             }
             Kind::String => {
                 let text = scanner.string()?.span();
-                self.pieces.push(Piece { speaker: Speaker::User, message: index, text });
+                self.pieces.push(Piece { speaker: Speaker::User, message, text });
                 Ok(())
             }
+            // A list that is null is missing.
+            Kind::Null if element.is_none() => scanner.skip().map(drop),
             _ => {
-                if kind != Kind::Null || expected == "an object" {
-                    self.wrong_type(field.to_owned(), expected, kind);
-                }
+                let expected = if element.is_some() { "an object" } else { "an array" };
+                self.wrong_type(field(), expected, kind);
                 scanner.skip().map(drop)
             }
         }

@@ -22,7 +22,9 @@ fn terms() -> Terms<'static> {
 /// A part in short: what it is, and its texts.
 fn short(part: &Part) -> String {
     let signature = |signature: &Option<Signature>| {
-        signature.as_ref().map_or_else(String::new, |Signature { surface, value }| format!("~{}:{value}", surface.label()))
+        signature
+            .as_ref()
+            .map_or_else(String::new, |Signature { surface, value }| format!("~{}:{value}", surface.label()))
     };
     match &part.content {
         Content::Text { text, .. } => text.clone(),
@@ -36,7 +38,9 @@ fn short(part: &Part) -> String {
             let mark = if *is_error { "!" } else { "" };
             format!("{id}:{}{mark}>{}", name.as_deref().unwrap_or_default(), content.join("+"))
         }
-        Content::Image { source, detail } => format!("image {source:?}{}", detail.as_deref().unwrap_or_default()),
+        Content::Image { source, detail } => {
+            format!("image {source:?}{}", detail.as_deref().unwrap_or_default())
+        }
         Content::Audio { source } => format!("audio {source:?}"),
         Content::File { source, .. } => format!("file {source:?}"),
         Content::Refusal(text) => format!("refusal {text}"),
@@ -61,11 +65,14 @@ fn contents_are_messages() {
     check_messages(r#"[{"parts":[{"text":"a"}]}]"#, &["User: a"]);
     check_messages(r#"{"role":"user","parts":{"text":"a"}}"#, &["User: a"]);
     check_messages(r#""a""#, &["User: a"]);
-    check_messages(r#"[{"role":"user","parts":["a","b"]},{"role":"model","parts":[{"text":"c"}]}]"#, &[
-        "User: a | b",
-        "Assistant: c",
-    ]);
-    check_messages(r#"[{"role":"model","parts":[{"text":"t","thought":true},{"text":"a"}]}]"#, &["Assistant: (t) | a"]);
+    check_messages(
+        r#"[{"role":"user","parts":["a","b"]},{"role":"model","parts":[{"text":"c"}]}]"#,
+        &["User: a | b", "Assistant: c"],
+    );
+    check_messages(
+        r#"[{"role":"model","parts":[{"text":"t","thought":true},{"text":"a"}]}]"#,
+        &["Assistant: (t) | a"],
+    );
     check_messages(
         r#"[{"role":"model","parts":[{"text":"a","thoughtSignature":"Z2Vt"},{"executableCode":{"code":"1"}}]}]"#,
         &[r#"Assistant: ()~gemini:Z2Vt | a | other {"executableCode":{"code":"1"}}"#],
@@ -210,7 +217,8 @@ fn an_amount_of_thinking_is_read() {
 #[test]
 fn a_form_is_read() {
     let check = |config: &str, format| check_config(config, |request| request.format = Some(format));
-    let schema = |json: &str| Format::Schema { name: None, description: None, schema: raw(json), strict: None };
+    let schema =
+        |json: &str| Format::Schema { name: None, description: None, schema: raw(json), strict: None };
     check(r#"{"responseMimeType":"text/plain"}"#, Format::Text);
     check(r#"{"response_mime_type":"application/json"}"#, Format::Json);
     check(
@@ -222,7 +230,8 @@ fn a_form_is_read() {
         schema(r#"{"anyOf":[{"$ref":"x"}]}"#),
     );
     check_config(r#"{"responseMimeType":"text/x.enum"}"#, |request| {
-        request.extra = Extra(vec![("generationConfig".into(), raw(r#"{"responseMimeType":"text/x.enum"}"#))]);
+        request.extra =
+            Extra(vec![("generationConfig".into(), raw(r#"{"responseMimeType":"text/x.enum"}"#))]);
     });
 }
 
@@ -240,14 +249,14 @@ fn which_tools_are_called_is_read() {
     check(r#"{"mode":"none"}"#, ToolChoice::None);
     check(r#"{"mode":"ANY"}"#, ToolChoice::Required);
     check(r#"{"mode":"ANY","allowed_function_names":["f"]}"#, ToolChoice::Named("f".into()));
-    check(r#"{"mode":"ANY","allowedFunctionNames":["f","g"]}"#, ToolChoice::Among {
-        names: names(),
-        is_required: true,
-    });
-    check(r#"{"mode":"VALIDATED","allowedFunctionNames":["f","g"]}"#, ToolChoice::Among {
-        names: names(),
-        is_required: false,
-    });
+    check(
+        r#"{"mode":"ANY","allowedFunctionNames":["f","g"]}"#,
+        ToolChoice::Among { names: names(), is_required: true },
+    );
+    check(
+        r#"{"mode":"VALIDATED","allowedFunctionNames":["f","g"]}"#,
+        ToolChoice::Among { names: names(), is_required: false },
+    );
     check_request(r#"{"toolConfig":{"retrievalConfig":{}}}"#, |request| {
         request.extra = Extra(vec![("toolConfig".into(), raw(r#"{"retrievalConfig":{}}"#))]);
     });
@@ -409,7 +418,9 @@ fn messages_are_contents() {
 
 #[test]
 fn arguments_that_are_no_object_are_kept_in_one() {
-    for (arguments, expected) in [("{\"a\":", r#"{"raw_arguments":"{\"a\":"}"#), ("[1]", r#"{"raw_arguments":"[1]"}"#)] {
+    for (arguments, expected) in
+        [("{\"a\":", r#"{"raw_arguments":"{\"a\":"}"#), ("[1]", r#"{"raw_arguments":"[1]"}"#)]
+    {
         check_contents(
             vec![message(Role::Assistant, vec![call("i", "f", arguments)])],
             &format!(
@@ -425,19 +436,23 @@ fn only_googles_own_signatures_are_sent() {
     let thinking = |text: &str, signature| Content::Thinking { text: text.into(), signature };
     let gemini = |value| signed(Surface::Gemini, value);
     let claude = || signed(Surface::Messages, "s");
-    let signed_call = |signature| Content::ToolCall {
-        id: "i".into(),
-        name: "f".into(),
-        arguments: "{}".into(),
-        signature,
-    };
+    let signed_call =
+        |signature| Content::ToolCall { id: "i".into(), name: "f".into(), arguments: "{}".into(), signature };
     let check = |contents: Vec<Content>, expected: &str, losses: &[Field]| {
         let expected = format!(r#""contents":[{{"role":"model","parts":[{expected}]}}]"#);
         check_contents(vec![message(Role::Assistant, contents)], &expected, losses);
     };
     const CALL: &str = r#""functionCall":{"id":"i","name":"f","args":{}}"#;
-    check(vec![thinking("t", None), text("a")], r#"{"text":"t","thought":true},{"text":"a"}"#, &[Field::Thinking]);
-    check(vec![thinking("t", claude()), text("a")], r#"{"text":"t","thought":true},{"text":"a"}"#, &[Field::Thinking]);
+    check(
+        vec![thinking("t", None), text("a")],
+        r#"{"text":"t","thought":true},{"text":"a"}"#,
+        &[Field::Thinking],
+    );
+    check(
+        vec![thinking("t", claude()), text("a")],
+        r#"{"text":"t","thought":true},{"text":"a"}"#,
+        &[Field::Thinking],
+    );
     check(vec![thinking("", claude()), text("a")], r#"{"text":"a"}"#, &[Field::Thinking]);
     check(
         vec![Content::RedactedThinking(claude().unwrap()), text("a")],
@@ -445,10 +460,18 @@ fn only_googles_own_signatures_are_sent() {
         &[Field::Thinking],
     );
     check(vec![thinking("", gemini("s")), text("a")], r#"{"text":"a","thoughtSignature":"s"}"#, &[]);
-    check(vec![text("a"), thinking("", gemini("s"))], r#"{"text":"a"},{"text":"","thoughtSignature":"s"}"#, &[]);
+    check(
+        vec![text("a"), thinking("", gemini("s"))],
+        r#"{"text":"a"},{"text":"","thoughtSignature":"s"}"#,
+        &[],
+    );
     check(vec![thinking("t", gemini("s"))], r#"{"text":"t","thought":true,"thoughtSignature":"s"}"#, &[]);
     check(vec![signed_call(gemini("s"))], &format!(r#"{{{CALL},"thoughtSignature":"s"}}"#), &[]);
-    check(vec![thinking("", gemini("s")), signed_call(None)], &format!(r#"{{{CALL},"thoughtSignature":"s"}}"#), &[]);
+    check(
+        vec![thinking("", gemini("s")), signed_call(None)],
+        &format!(r#"{{{CALL},"thoughtSignature":"s"}}"#),
+        &[],
+    );
     check(
         vec![thinking("", gemini("s")), signed_call(gemini("s"))],
         &format!(r#"{{{CALL},"thoughtSignature":"s"}}"#),
@@ -531,7 +554,10 @@ fn what_would_be_another_answer_is_refused() {
     );
     check_refused(|request| request.logit_bias = Some(raw(r#"{"1":2}"#)), "logit_bias");
     check_refused(|request| request.stop = vec![String::new(); 6], "stop");
-    check_refused(|request| request.tools = vec![Tool::Other { kind: "x".into(), json: raw("{}") }], "tools[].type");
+    check_refused(
+        |request| request.tools = vec![Tool::Other { kind: "x".into(), json: raw("{}") }],
+        "tools[].type",
+    );
     check_refused(|request| request.extra.0.push(("previous_response_id".into(), raw(r#""r""#))), "store");
 }
 
@@ -539,10 +565,10 @@ fn what_would_be_another_answer_is_refused() {
 fn a_result_without_its_call_is_refused() {
     let request = foreign(vec![message(Role::Tool, vec![result("i", vec![text("a")])])]);
     let error = encode_request(&request, &mut terms()).unwrap_err();
-    assert_eq!((error.kind, &*error.message), (
-        ErrorKind::InvalidRequest,
-        "the result of the tool call `i` has no call before it",
-    ));
+    assert_eq!(
+        (error.kind, &*error.message),
+        (ErrorKind::InvalidRequest, "the result of the tool call `i` has no call before it",)
+    );
     let error = encode_request(&foreign(Vec::new()), &mut terms()).unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidRequest);
 }
@@ -572,7 +598,11 @@ fn the_nearest_thing_is_said() {
     check_loss(reason(Level::Effort(Effort::Medium)), &shown("8192"), &[]);
     check_loss(reason(Level::Effort(Effort::High)), &shown("16384"), &[]);
     check_loss(reason(Level::Effort(Effort::Max)), &shown("24576"), &[]);
-    check_loss(|request| request.seed = Some(1 << 32 | 5), r#""generationConfig":{"seed":5}"#, &[Field::Seed]);
+    check_loss(
+        |request| request.seed = Some(1 << 32 | 5),
+        r#""generationConfig":{"seed":5}"#,
+        &[Field::Seed],
+    );
     check_loss(|request| request.parallel_tool_calls = Some(false), NONE, &[Field::ParallelToolCalls]);
     check_loss(|request| request.logit_bias = Some(raw("{}")), NONE, &[]);
     check_loss(|request| request.user = Some("u".into()), NONE, &[Field::User]);
@@ -585,8 +615,12 @@ fn the_nearest_thing_is_said() {
     check_loss(|request| request.messages[0].name = Some("n".into()), NONE, &[Field::MessageName]);
     let cache = Some(CacheControl { ttl: None });
     check_loss(|request| request.messages[0].parts[0].cache = cache, NONE, &[Field::CacheControl]);
-    let schema =
-        Format::Schema { name: Some("n".into()), description: None, schema: raw(r#"{"oneOf":[]}"#), strict: Some(true) };
+    let schema = Format::Schema {
+        name: Some("n".into()),
+        description: None,
+        schema: raw(r#"{"oneOf":[]}"#),
+        strict: Some(true),
+    };
     check_loss(
         |request| request.format = Some(schema),
         r#""generationConfig":{"responseMimeType":"application/json","responseJsonSchema":{"oneOf":[]}}"#,
@@ -618,9 +652,8 @@ fn words() -> impl Strategy<Value = String> {
 }
 
 fn contents() -> impl Strategy<Value = Vec<Content>> {
-    let signature = prop::option::of("[A-Za-z]{4}").prop_map(|value| {
-        value.map(|value| Signature { surface: Surface::Gemini, value })
-    });
+    let signature = prop::option::of("[A-Za-z]{4}")
+        .prop_map(|value| value.map(|value| Signature { surface: Surface::Gemini, value }));
     let content = prop_oneof![
         words().prop_map(|text| Content::Text { text, citations: Vec::new() }),
         (words(), signature).prop_map(|(text, signature)| Content::Thinking { text, signature }),

@@ -13,7 +13,7 @@ use crate::wire::convert::Asked;
 use crate::wire::json::quote;
 use crate::wire::openai::responses::output::{
     Item, Piece, PieceKind, Status, encrypted, is_annotation, redacted, write_annotation, write_logprobs,
-    write_summary,
+    write_number, write_summary,
 };
 use crate::wire::openai::responses::reply::Envelope;
 use crate::wire::sse;
@@ -581,11 +581,6 @@ fn open(kind: &str, sequence: &mut u64, out: &mut Vec<u8>) {
 
 fn shut(out: &mut Vec<u8>) {
     out.extend_from_slice(b"}\n\n");
-}
-
-fn write_number(number: u64, out: &mut Vec<u8>) {
-    use std::io::Write;
-    write!(out, "{number}").expect("writing to memory does not fail");
 }
 
 fn citation_bytes(citation: &Citation) -> usize {

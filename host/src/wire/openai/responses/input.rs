@@ -5,9 +5,10 @@
 
 use std::collections::HashSet;
 
-use crate::chat::{CacheControl, Content, Message, Part, Raw, Role, Source};
-use crate::error::{Error, Result};
+use crate::chat::{CacheControl, Content, Extra, Message, Part, Raw, Role, Source};
+use crate::error::Result;
 use crate::wire::openai::responses::members::{Fields, list, string, wrong};
+use crate::wire::openai::responses::output::REASONING_PREFIX;
 use crate::wire::openai::responses::parts::{attach, citations, thinking};
 
 /// What every item that was in an answer has and what means nothing to anybody else.
@@ -35,19 +36,14 @@ impl Reader<'_> {
     fn item(&mut self, at: String, json: &str) -> Result<()> {
         let mut fields = Fields::of(at, json)?;
         let kind = fields.text("type")?;
-        for name in OF_ANSWERS {
-            if name != "id" || kind.is_some() {
-                fields.take(name);
-            }
-        }
         match kind.as_deref() {
             Some("message") => self.message(fields),
             None if fields.has("role") => self.message(fields),
             Some("function_call") => self.call(fields),
             Some("function_call_output") => self.result(fields),
             Some("reasoning") => self.reasoning(fields),
-            Some("item_reference") => Err(reference(&fields)),
-            None if fields.has("id") => Err(reference(&fields)),
+            Some("item_reference") => reference(&mut fields),
+            None if fields.has("id") => reference(&mut fields),
             None => Err(fields.missing("type")),
             Some(kind) => {
                 self.push(role_of(kind), Part::new(other(&fields, json)?));
@@ -57,6 +53,7 @@ impl Reader<'_> {
     }
 
     fn message(&mut self, mut fields: Fields<'_>) -> Result<()> {
+        let parts = content(&mut fields, "content")?;
         let role = match &*fields.required_text("role")? {
             "system" => Role::System,
             "developer" => Role::Developer,
@@ -64,8 +61,7 @@ impl Reader<'_> {
             "assistant" => Role::Assistant,
             _ => return Err(fields.invalid("role", "must be `system`, `developer`, `user` or `assistant`")),
         };
-        let parts = content(&mut fields, "content")?;
-        let extra = fields.rest();
+        let extra = rest(fields);
         match self.messages.last_mut() {
             Some(last) if role == Role::Assistant && last.role == role => {
                 last.parts.extend(parts);
@@ -86,7 +82,7 @@ impl Reader<'_> {
         }
         self.calls.insert(id.clone());
         let mut part = Part::new(Content::ToolCall { id, name, arguments, signature: None });
-        part.extra = fields.rest();
+        part.extra = rest(fields);
         self.push(Role::Assistant, part);
         Ok(())
     }
@@ -100,7 +96,7 @@ impl Reader<'_> {
         let name = fields.text("name")?;
         let content = content(&mut fields, "output")?;
         let mut part = Part::new(Content::ToolResult { id, name, content, is_error: false });
-        part.extra = fields.rest();
+        part.extra = rest(fields);
         self.push(Role::Tool, part);
         Ok(())
     }
@@ -113,7 +109,7 @@ impl Reader<'_> {
         }
         let encrypted = fields.text("encrypted_content")?;
         if let Some(content) = thinking(texts.join("\n\n"), encrypted.as_deref()) {
-            let extra = fields.rest();
+            let extra = rest(fields);
             self.push(Role::Assistant, Part { extra, ..Part::new(content) });
         }
         Ok(())
@@ -128,10 +124,21 @@ impl Reader<'_> {
     }
 }
 
-fn reference(fields: &Fields<'_>) -> Error {
-    let what =
-        "refers to an item that is not in the request, the upstream keeps no conversations; send the item";
-    fields.invalid("id", what)
+/// What nobody has taken of an item, without what it has only because it was in an answer.
+fn rest(mut fields: Fields<'_>) -> Extra {
+    for name in OF_ANSWERS {
+        fields.take(name);
+    }
+    fields.rest()
+}
+
+/// Looks at a reference to an item of an earlier answer. One to thinking is passed over, for a conversation goes on without
+/// it; some clients refer to thinking that way and send everything else.
+fn reference(fields: &mut Fields<'_>) -> Result<()> {
+    let is_thinking = fields.text("id")?.is_some_and(|id| id.starts_with(REASONING_PREFIX));
+    let what = "refers to an item that is not in the request, and the upstream keeps none; \
+                send the item itself, as clients do with `store` false";
+    if is_thinking { Ok(()) } else { Err(fields.invalid("id", what)) }
 }
 
 /// Who an item that the hub has no word for is of: what a vendor's tool gave is told by the client.

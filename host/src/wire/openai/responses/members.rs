@@ -35,9 +35,11 @@ impl<'a> Members<'a> {
 
     /// The same, and it is no longer in the rest.
     pub(super) fn take(&mut self, name: &str) -> Option<&'a str> {
-        let json = self.get(name);
-        self.0.retain(|(key, _)| key != name);
-        json
+        let mut json = None;
+        while let Some(place) = self.0.iter().position(|(key, _)| key == name) {
+            json = Some(self.0.remove(place).1);
+        }
+        json.filter(|json| *json != "null")
     }
 
     /// A member that is a string.

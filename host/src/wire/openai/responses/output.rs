@@ -1,11 +1,15 @@
 //! The items of an answer's `output`, and how they are written.
 
 use std::borrow::Cow;
+use std::io::Write;
 
 use crate::chat::{Choice, Citation, Content, Part, Raw, Signature, Source, StopReason, TokenLogprob};
 use crate::wire::Surface;
-use crate::wire::json::quote;
+use crate::wire::json::{escape, quote};
 use crate::wire::openai::responses::parts::REDACTED;
+
+/// What ids of thinking begin with.
+pub(super) const REASONING_PREFIX: &str = "rs_";
 
 /// An item of an answer.
 #[derive(Debug, PartialEq)]
@@ -108,13 +112,18 @@ impl Item<'_> {
     /// Writes its id. `exchange` is letters and digits that no other exchange has, `index` the item's place in the output.
     pub(super) fn write_id(&self, exchange: &str, index: usize, out: &mut Vec<u8>) {
         let prefix = match self {
-            Self::Message(_) => "msg",
-            Self::Reasoning { .. } => "rs",
-            Self::Call { .. } => "fc",
-            Self::Picture { .. } => "ig",
-            Self::Other(_) => "item",
+            Self::Message(_) => "msg_",
+            Self::Reasoning { .. } => REASONING_PREFIX,
+            Self::Call { .. } => "fc_",
+            Self::Picture { .. } => "ig_",
+            Self::Other(_) => "item_",
         };
-        quote(&format!("{prefix}_{exchange}_{index}"), out);
+        out.push(b'"');
+        out.extend_from_slice(prefix.as_bytes());
+        escape(exchange, out);
+        out.push(b'_');
+        write_number(index as u64, out);
+        out.push(b'"');
     }
 
     /// Writes it. What is in progress is written as it begins, without anything in it.
@@ -216,6 +225,11 @@ pub(super) fn write_annotation(citation: &Citation, text: &str, out: &mut Vec<u8
 /// where a space can.
 pub(super) fn write_on_one_line(json: &str, out: &mut Vec<u8>) {
     out.extend(json.bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
+}
+
+/// Writes a count.
+pub(super) fn write_number(number: u64, out: &mut Vec<u8>) {
+    write!(out, "{number}").expect("writing to memory does not fail");
 }
 
 /// What stands for a token that cannot be; JSON has no infinity.

@@ -550,7 +550,7 @@ fn what_cannot_be_meant_is_refused_with_its_place() {
         check_item(
             reference,
             "input[1].id",
-            "`input[1].id` refers to an item that is not in the request, the upstream keeps no conversations; send the item",
+            "`input[1].id` refers to an item that is not in the request, and the upstream keeps none; send the item itself, as clients do with `store` false",
         );
     }
     for name in ["previous_response_id", "conversation", "prompt"] {
@@ -882,4 +882,10 @@ fn an_answer_without_output_is_invalid() {
     for body in ["", "[]", "{}", r#"{"output":5}"#, r#"{"output":[],"error":{"message":"no"}}"#] {
         assert_eq!(decode_reply(body.as_bytes(), "X1").unwrap_err().kind, ErrorKind::UpstreamInvalid);
     }
+}
+
+#[test]
+fn a_reference_to_thinking_is_passed_over() {
+    let request = br#"{"input":[{"role":"user","content":"a"},{"type":"item_reference","id":"rs_1"}]}"#;
+    assert_eq!(decode_request(request).unwrap().messages, [Message::new(Role::User, vec![Part::text("a")])]);
 }

@@ -172,6 +172,9 @@ impl<'a> Walk<'a, '_> {
                 came.block = Some((index, kind));
                 self.begin();
                 self.reading.is_bare = false;
+                // As a rule the input follows in pieces.
+                let is_filled = |input: &json::Span| is_filled(&self.bytes[input.range()]);
+                let block = Block { input: block.input.filter(is_filled), ..block };
                 self.take_block(&block, kind);
                 Shape::Start { index, kind, has_text: self.slots.len() > known }
             }
@@ -210,8 +213,8 @@ impl<'a> Walk<'a, '_> {
             BlockKind::Text => self.take_text(block.text.as_ref(), Channel::Content, 0),
             BlockKind::Thinking => self.take_text(block.thinking.as_ref(), Channel::Reasoning, 0),
             BlockKind::Tool(number) => {
-                if let Some(input) = block.input.filter(|input| is_filled(&self.bytes[input.range()])) {
-                    self.slot(input, Channel::ToolArguments, number, true);
+                if let Some(input) = &block.input {
+                    self.slot(input.clone(), Channel::ToolArguments, number, true);
                 }
             }
             BlockKind::Other => {}

@@ -1,0 +1,3 @@
+//! The text of Google's answers.
+
+use super::*;

@@ -43,7 +43,7 @@ pub(super) enum BlockKind {
 /// The blocks that have come, as far as reading the next event needs it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Came {
-    /// The block that began last.
+    /// The block that began last, until it is over.
     block: Option<(u64, BlockKind)>,
     /// How many calls of tools have begun.
     pub(super) tools: u32,
@@ -183,7 +183,10 @@ impl<'a> Walk<'a, '_> {
                 self.take_delta(&block, index, came);
                 Shape::Delta { index }
             }
-            "content_block_stop" => Shape::Stop { index },
+            "content_block_stop" => {
+                came.block = came.block.filter(|(known, _)| *known != index);
+                Shape::Stop { index }
+            }
             "message_start" => {
                 self.begin();
                 Shape::Other

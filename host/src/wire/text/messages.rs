@@ -43,7 +43,7 @@ pub(super) enum BlockKind {
 /// The blocks that have come, as far as reading the next event needs it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Came {
-    /// The block that began last.
+    /// The block that began last, until it is over.
     block: Option<(u64, BlockKind)>,
     /// How many calls of tools have begun.
     pub(super) tools: u32,
@@ -172,6 +172,9 @@ impl<'a> Walk<'a, '_> {
                 came.block = Some((index, kind));
                 self.begin();
                 self.reading.is_bare = false;
+                // As a rule the input follows in pieces.
+                let is_filled = |input: &json::Span| is_filled(&self.bytes[input.range()]);
+                let block = Block { input: block.input.filter(is_filled), ..block };
                 self.take_block(&block, kind);
                 Shape::Start { index, kind, has_text: self.slots.len() > known }
             }
@@ -180,7 +183,10 @@ impl<'a> Walk<'a, '_> {
                 self.take_delta(&block, index, came);
                 Shape::Delta { index }
             }
-            "content_block_stop" => Shape::Stop { index },
+            "content_block_stop" => {
+                came.block = came.block.filter(|(known, _)| *known != index);
+                Shape::Stop { index }
+            }
             "message_start" => {
                 self.begin();
                 Shape::Other
@@ -210,8 +216,8 @@ impl<'a> Walk<'a, '_> {
             BlockKind::Text => self.take_text(block.text.as_ref(), Channel::Content, 0),
             BlockKind::Thinking => self.take_text(block.thinking.as_ref(), Channel::Reasoning, 0),
             BlockKind::Tool(number) => {
-                if let Some(input) = block.input.filter(|input| is_filled(&self.bytes[input.range()])) {
-                    self.slot(input, Channel::ToolArguments, number, true);
+                if let Some(input) = &block.input {
+                    self.slot(input.clone(), Channel::ToolArguments, number, true);
                 }
             }
             BlockKind::Other => {}

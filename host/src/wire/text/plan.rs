@@ -1,8 +1,9 @@
 //! Where a changed text goes: which of the spans that came takes which of the spans that are to be there now.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::chat::{Lane, TextBatch};
+use crate::chat::{Channel, Lane, TextBatch};
 use crate::wire::text::reader::Slot;
 
 /// What becomes of the slots of a batch; ranges are those of the changed text.
@@ -31,7 +32,8 @@ enum Last {
 
 impl Plan {
     /// Gives each changed span to its own slot if there are as many, of the same lanes, in the same order. Otherwise each
-    /// goes to the next slot of its lane, and if there is none, with the text before it or into an event of its own.
+    /// goes to the next slot of its lane behind the last one that was taken (arguments: of their call), and if there is
+    /// none, with the text before it or into an event of its own.
     pub(super) fn of(slots: &[Slot], changed: &TextBatch) -> Self {
         let is_same = slots.len() == changed.spans.len()
             && slots.iter().zip(&changed.spans).all(|(slot, span)| slot.lane == span.lane());
@@ -47,11 +49,15 @@ impl Plan {
         let mut plan = Self { texts: vec![0..0; slots.len()], extras: Vec::new() };
         let mut cursor = 0;
         let mut last: Option<(Lane, Last)> = None;
+        // Arguments stay with their call, wherever other text goes.
+        let mut calls: HashMap<Lane, usize> = HashMap::new();
         for (lane, range) in changed.ranges().filter(|(_, range)| !range.is_empty()) {
-            let next = by_lane.get(by_lane.partition_point(|entry| *entry < (lane, cursor)));
+            let is_call = lane.channel == Channel::ToolArguments;
+            let from = if is_call { calls.entry(lane).or_default() } else { &mut cursor };
+            let next = by_lane.get(by_lane.partition_point(|entry| *entry < (lane, *from)));
             if let Some((_, slot)) = next.filter(|(known, _)| *known == lane) {
                 plan.texts[*slot] = range;
-                cursor = slot + 1;
+                *from = slot + 1;
                 last = Some((lane, Last::Slot(*slot)));
                 continue;
             }
@@ -62,7 +68,7 @@ impl Plan {
                     plan.extras.last_mut().expect("it was pushed with `last`").text.end = range.end;
                 }
                 _ => {
-                    let before = match cursor.checked_sub(1) {
+                    let before = match from.checked_sub(1) {
                         Some(slot) => slots[slot].event + 1,
                         None => slots.first().map_or(0, |slot| slot.event),
                     };
@@ -71,6 +77,7 @@ impl Plan {
                 }
             }
         }
+        plan.extras.sort_by_key(|extra| extra.before);
         plan
     }
 }
@@ -78,11 +85,14 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::Channel;
     use crate::wire::json;
 
-    /// Lanes are letters: `a` is the content of choice 0, `A` its reasoning, and so on. One slot for each event.
+    /// Lanes are letters: `a` is the content of choice 0, `A` its reasoning, and so on; digits are the calls of choice 0.
+    /// One slot for each event.
     fn lane(letter: char) -> Lane {
+        if let Some(call) = letter.to_digit(10) {
+            return Lane { choice: 0, sub_index: call, channel: Channel::ToolArguments };
+        }
         let channel = if letter.is_ascii_uppercase() { Channel::Reasoning } else { Channel::Content };
         Lane { choice: letter.to_ascii_lowercase() as u32 - 'a' as u32, sub_index: 0, channel }
     }
@@ -126,5 +136,8 @@ mod tests {
         check("a", "a1 A2 a3", "[1] +2 +3");
         check("ab", "b1 b2", "[] [12]");
         check("", "a1 a2 b3", "+12 +3");
+        check("a11A", "Ax 1y 1z", "[] [y] [z] [x]");
+        check("a11A", "Ax 1y Az", "[] [y] [] [x] +z");
+        check("1a", "a1 11 a2", "[1] [1] +2");
     }
 }

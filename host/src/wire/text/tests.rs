@@ -29,6 +29,10 @@ enum Plugin {
     Shatter,
     /// Adds an exclamation mark to every choice's content at the end.
     Append,
+    /// Makes content between `<think>` and `</think>` reasoning.
+    Split,
+    /// Takes it away.
+    Strip,
 }
 
 const PLUGINS: [Plugin; 9] = [
@@ -48,11 +52,12 @@ struct Work {
     plugin: Plugin,
     withheld: Vec<(Lane, String)>,
     choices: Vec<u32>,
+    is_inside: bool,
 }
 
 impl Work {
     fn new(plugin: Plugin) -> Self {
-        Self { plugin, withheld: Vec::new(), choices: Vec::new() }
+        Self { plugin, withheld: Vec::new(), choices: Vec::new(), is_inside: false }
     }
 
     fn push(&mut self, batch: &TextBatch) -> Option<TextBatch> {
@@ -72,6 +77,10 @@ impl Work {
                     made.push(Lane { channel: Channel::Reasoning, ..lane }, text);
                 }
                 Plugin::Move => made.push(lane, text),
+                Plugin::Split | Plugin::Strip if lane.channel == Channel::Content => {
+                    self.split(lane, text, &mut made);
+                }
+                Plugin::Split | Plugin::Strip => made.push(lane, text),
                 Plugin::Shatter => text.split_inclusive(|_| true).for_each(|text| made.push(lane, text)),
             }
         }
@@ -85,6 +94,31 @@ impl Work {
         let cut = text.char_indices().next_back().map_or(0, |(at, _)| at);
         made.push(lane, &text[..cut]);
         self.withheld.push((lane, text[cut..].to_owned()));
+    }
+
+    /// Cuts content at its tags; what may be the beginning of one waits.
+    fn split(&mut self, lane: Lane, text: &str, made: &mut TextBatch) {
+        let mut text = self.withheld.pop().map(|(_, text)| text).unwrap_or_default() + text;
+        loop {
+            let tag = if self.is_inside { "</think>" } else { "<think>" };
+            let end = text.find(tag);
+            let is_begun = |at: &usize| tag.starts_with(&text[*at..]);
+            let starts = text.char_indices().map(|(at, _)| at);
+            let cut = end.or_else(|| starts.filter(is_begun).next()).unwrap_or(text.len());
+            match (self.is_inside, self.plugin) {
+                (false, _) => made.push(lane, &text[..cut]),
+                (true, Plugin::Split) => {
+                    made.push(Lane { channel: Channel::Reasoning, ..lane }, &text[..cut]);
+                }
+                (true, _) => {}
+            }
+            if end.is_none() {
+                self.withheld.push((lane, text.split_off(cut)));
+                return;
+            }
+            text.drain(..cut + tag.len());
+            self.is_inside = !self.is_inside;
+        }
     }
 
     fn finish(&mut self) -> Option<TextBatch> {
@@ -141,6 +175,9 @@ fn whole(endpoint: Endpoint, channels: ChannelSet, plugin: Plugin, body: &str) -
     }
     String::from_utf8(written.concat()).unwrap()
 }
+
+mod content;
+mod messages;
 
 fn joined(out: &[Bytes]) -> String {
     String::from_utf8_lossy(&out.concat()).into_owned()

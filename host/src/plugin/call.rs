@@ -77,6 +77,8 @@ pub(crate) struct Call {
     pub(crate) upstream: Option<Arc<str>>,
     pub(crate) headers: HeaderMap,
     pub(crate) document: Option<Document>,
+    /// Whose words the document is in; none for a path nobody knows.
+    pub(crate) endpoint: Option<Endpoint>,
     /// Whether the document is a request, so that it has messages.
     pub(crate) has_messages: bool,
     pub(crate) usage: Option<Usage>,
@@ -107,6 +109,7 @@ impl Call {
         document: Option<Document>,
     ) -> Self {
         Self {
+            endpoint: facts.endpoint,
             facts,
             model,
             attempt: 0,
@@ -252,8 +255,7 @@ impl Call {
         &mut self,
         edit: impl FnOnce(Endpoint, &mut Document) -> Result<(), String>,
     ) -> Result<(), String> {
-        let endpoint =
-            self.facts.endpoint.filter(|_| self.has_messages).ok_or("there are no messages here")?;
+        let endpoint = self.endpoint.filter(|_| self.has_messages).ok_or("there are no messages here")?;
         edit(endpoint, self.edit_document()?)
     }
 

@@ -69,6 +69,8 @@ pub(crate) struct View {
     pub(crate) model: Arc<str>,
     pub(crate) headers: HeaderMap,
     pub(crate) document: Option<Document>,
+    /// Whose words the document is in: the client's endpoint, or that at which an upstream is asked.
+    pub(crate) endpoint: Option<Endpoint>,
     pub(crate) attempt: u32,
     pub(crate) upstream: Option<Arc<str>>,
     pub(crate) usage: Option<crate::chat::Usage>,
@@ -606,6 +608,7 @@ impl View {
         document: Option<Document>,
     ) -> Self {
         Self {
+            endpoint: facts.endpoint,
             facts,
             model,
             headers,
@@ -622,6 +625,7 @@ impl View {
     pub(super) fn lend(&mut self) -> Box<Call> {
         let headers = std::mem::take(&mut self.headers);
         let mut call = Call::new(self.facts.clone(), self.model.clone(), headers, self.document.take());
+        call.endpoint = self.endpoint;
         call.attempt = self.attempt;
         call.upstream.clone_from(&self.upstream);
         call.usage = self.usage;

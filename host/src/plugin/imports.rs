@@ -139,7 +139,7 @@ impl exchange::HostCall for State {
     fn messages(&mut self, _: Handle) -> Result<Vec<Message>> {
         let call = self.call()?;
         let Some((endpoint, document)) =
-            call.facts.endpoint.zip(call.document.as_ref()).filter(|_| call.has_messages)
+            call.endpoint.zip(call.document.as_ref()).filter(|_| call.has_messages)
         else {
             return Ok(Vec::new());
         };

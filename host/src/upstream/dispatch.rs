@@ -722,6 +722,7 @@ pub(super) async fn prepare(
     let mut view = View::new(facts, known_as.map_or_else(|| model.clone(), Arc::from), headers, document);
     view.attempt = u32::try_from(number).unwrap_or(u32::MAX);
     view.upstream = Some(upstream.settings.name.clone());
+    view.endpoint = edits.translation.map(|translation| translation.endpoint).or(view.endpoint);
     match chain.on_upstream_request(&mut view).await {
         Ok(Flow::Next(edited)) => {
             let mut headers = view.headers;

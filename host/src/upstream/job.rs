@@ -76,7 +76,11 @@ impl Job {
             Payload::Form { .. } | Payload::Opaque { .. } => None,
         };
         let headers = std::mem::take(&mut self.headers);
-        View::new(facts.clone(), self.model.clone(), headers, document)
+        let mut view = View::new(facts.clone(), self.model.clone(), headers, document);
+        if let Payload::Json(request) = &self.payload {
+            view.original = Some(request.clone());
+        }
+        view
     }
 
     /// Takes the request back, with the plugins' edits.

@@ -19,6 +19,7 @@ pub mod messages;
 pub mod multipart;
 pub mod openai;
 pub mod relay;
+pub mod rename;
 pub mod request;
 pub mod sse;
 pub mod text;

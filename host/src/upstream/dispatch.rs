@@ -885,7 +885,8 @@ pub(super) async fn attempt(
         let sent = upstream.pool.send(make, timers(job, timeouts)).await;
         // What the client did wrong while it was sending shows as a broken connection to the upstream.
         let answer = sent.map_err(|error| job.take_fault().unwrap_or(error))?;
-        let (status, headers, content) = read(job, upstream, edits.translation, terms.commit, answer).await?;
+        let (status, headers, content) =
+            read(job, (upstream, model), edits.translation, terms.commit, answer).await?;
         let (upstream, place) = (upstream.clone(), Some(place));
         Ok(Reply { status, headers, content, upstream, place, deadline })
     });

@@ -23,6 +23,7 @@ use crate::upstream::{RequestBody, Rest, Upstream, credential_header, state_vers
 use crate::wire::convert::{Asked, EffortBudgets, other};
 use crate::wire::document::Document;
 use crate::wire::openai::stream::Rules;
+use crate::wire::rename::Rename;
 use crate::wire::request;
 use crate::wire::usage::Estimate;
 use crate::wire::{Dialect, Endpoint};
@@ -341,6 +342,13 @@ impl Job {
         let is_configured = upstream.settings.headers.iter().any(|(name, _)| *name == carrier);
         let has_own = is_configured || upstream.credential().is_some();
         !has_own && self.callers_key(upstream, has_keys).is_some()
+    }
+
+    /// What puts the client's name for the model into an answer; none where the upstream was asked by that.
+    pub(super) fn rename(&self, upstream: &Upstream, model: &str) -> Option<Rename> {
+        let endpoint = self.endpoint.filter(|endpoint| endpoint.is_inspected())?;
+        let is_known = self.known_as.is_empty() || upstream.settings.model_there_of(model) == &*self.known_as;
+        (!is_known).then(|| Rename::new(endpoint, &self.known_as))
     }
 
     /// What has to be done to an answer of this upstream.

@@ -24,7 +24,8 @@ use crate::upstream::{Answer, AnswerBody, InFlight, Upstream};
 use crate::wire::openai::answer;
 use crate::wire::openai::failure::Failure;
 use crate::wire::openai::stream::Rules;
-use crate::wire::relay::Relay;
+use crate::wire::relay::{self, Relay};
+use crate::wire::rename::Rename;
 use crate::wire::{Dialect, Endpoint};
 
 /// The largest whole answer that is held in memory because it has to be changed, in bytes.
@@ -75,7 +76,7 @@ pub(crate) struct Source {
 /// successful answer becomes an answer of the status that its codes stand for.
 pub(super) async fn read(
     job: &Job,
-    upstream: &Upstream,
+    (upstream, model): (&Upstream, &str),
     translation: Option<&Translation>,
     commit: &Commit,
     answer: Answer,
@@ -97,6 +98,10 @@ pub(super) async fn read(
         });
         translation.describe(&mut headers);
     }
+    let change = match translation {
+        Some(translation) => Change::Translate(translation),
+        None => job.rename(upstream, model).map_or(Change::None, Change::Rename),
+    };
     let rules =
         job.rules(upstream, translation).filter(|_| status.is_success() && kind != headers::Kind::Other);
     let failure = match rules.filter(|_| source.undo_encoding(&mut headers)) {
@@ -113,24 +118,18 @@ pub(super) async fn read(
         }
         Some(rules) if kind == headers::Kind::EventStream => {
             let bounds = Bounds { commit, timeouts: &upstream.settings.timeouts, sent };
-            let relay = Relay::new(rules, translation.and_then(Translation::stream));
+            let relay = Relay::new(rules, change.stream());
             match commit::open(source, relay, bounds).await? {
                 Opened::Stream(begun) => return Ok((status, headers, ReplyContent::Events(begun))),
                 Opened::Failed(failure) => failure,
             }
         }
-        Some(rules) => match document(source, &rules, job.holds_answer || translation.is_some(), idle).await?
-        {
+        Some(rules) => match document(source, &rules, job.holds_answer || change.is_any(), idle).await? {
             Read::Answer(ReplyContent::Whole(answer)) => {
-                let Some(translation) = translation else {
-                    return Ok((status, headers, ReplyContent::Whole(answer)));
-                };
-                let answer = translation.whole(answer)?;
+                let answer = change.whole(answer)?;
                 // Who asked for a stream can read no other answer; plugins that want to see this one get it whole.
-                if job.is_stream()
-                    && !job.holds_answer
-                    && let Some(events) = translation.events_of(&answer)
-                {
+                let events = translation.filter(|_| job.is_stream() && !job.holds_answer);
+                if let Some(events) = events.and_then(|translation| translation.events_of(&answer)) {
                     headers.extend(headers::event_stream());
                     return Ok((status, headers, ReplyContent::Held(events)));
                 }
@@ -147,6 +146,41 @@ pub(super) async fn read(
         None => (status, body),
     };
     Ok((status, headers, ReplyContent::Held(body)))
+}
+
+/// What an answer has to go through for its client.
+enum Change<'a> {
+    /// Nothing.
+    None,
+    /// It gets the client's name for the model.
+    Rename(Rename),
+    /// It is put into the client's words.
+    Translate(&'a Translation),
+}
+
+impl Change<'_> {
+    fn is_any(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
+    fn whole(self, mut answer: answer::Answer) -> Result<answer::Answer> {
+        match self {
+            Self::None => {}
+            Self::Rename(rename) => answer.segments = vec![rename.whole(answer.body())],
+            Self::Translate(translation) => return translation.whole(answer),
+        }
+        Ok(answer)
+    }
+
+    fn stream(self) -> relay::Change {
+        match self {
+            Self::None => relay::Change::None,
+            Self::Rename(rename) => relay::Change::Rename(Box::new(rename)),
+            Self::Translate(translation) => {
+                translation.stream().map_or(relay::Change::None, relay::Change::Convert)
+            }
+        }
+    }
 }
 
 /// What a JSON answer turned out to be.

@@ -1,7 +1,7 @@
 //! The way of a streamed answer from the upstream's bytes to the client's.
 //!
-//! Where both sides speak the same, the filter lets the very bytes through. Where they do not, what the filter lets through
-//! goes by way of the hub; the filter watches the upstream's own words in both cases.
+//! Where both sides speak the same, the filter lets the very bytes through, but for the model's name where that is mapped. Where
+//! they do not, what the filter lets through goes by way of the hub; it watches the upstream's own words in both cases.
 
 use bytes::Bytes;
 
@@ -10,21 +10,33 @@ use crate::config::ErrorCompat;
 use crate::error::{Error, Result};
 use crate::wire::convert::StreamConverter;
 use crate::wire::openai::stream::{Ending, Filter, Opening, Rules, Seen};
+use crate::wire::rename::Rename;
 use crate::wire::{Dialect, error_event};
 
 /// The way of one streamed answer.
 #[derive(Debug)]
 pub struct Relay {
     filter: Filter,
-    converter: Option<Box<StreamConverter>>,
-    /// What the filter let through, on its way to the converter.
+    change: Change,
+    /// What the filter let through, on its way to the change.
     passed: Vec<Bytes>,
 }
 
+/// What happens to a stream behind the filter.
+#[derive(Debug)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// The client's name for the model is put into it.
+    Rename(Box<Rename>),
+    /// It is put into the client's words.
+    Convert(Box<StreamConverter>),
+}
+
 impl Relay {
-    /// The way of an answer that `rules` hold for, whose client speaks another dialect if there is a converter.
-    pub fn new(rules: Rules, converter: Option<Box<StreamConverter>>) -> Self {
-        Self { filter: Filter::new(rules), converter, passed: Vec::new() }
+    /// The way of an answer that `rules` hold for.
+    pub fn new(rules: Rules, change: Change) -> Self {
+        Self { filter: Filter::new(rules), change, passed: Vec::new() }
     }
 
     /// What the upstream's answer has said so far.
@@ -43,41 +55,49 @@ impl Relay {
     /// [`ErrorKind::UpstreamInvalid`](crate::error::ErrorKind::UpstreamInvalid) for an event that is too large or, where it
     /// has to be converted, makes no sense; what came before it is in `out`.
     pub fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Result<()> {
-        let Some(converter) = &mut self.converter else { return self.filter.push(chunk, out) };
+        if matches!(self.change, Change::None) {
+            return self.filter.push(chunk, out);
+        }
         let filtered = self.filter.push(chunk, &mut self.passed);
-        let converted = converter.push_all(self.passed.drain(..), out);
-        converted.and(filtered)
+        self.pass(out).and(filtered)
+    }
+
+    /// Has what the filter let through changed.
+    fn pass(&mut self, out: &mut Vec<Bytes>) -> Result<()> {
+        match &mut self.change {
+            Change::None => out.append(&mut self.passed),
+            Change::Rename(rename) => rename.push_all(self.passed.drain(..), out),
+            Change::Convert(converter) => return converter.push_all(self.passed.drain(..), out),
+        }
+        Ok(())
     }
 
     /// The upstream ended the stream in an orderly way: appends what is left, and the end if the answer had come to it.
     pub fn finish(&mut self, out: &mut Vec<Bytes>) -> Ending {
-        let Some(converter) = &mut self.converter else { return self.filter.finish(out) };
         let ending = self.filter.finish(&mut self.passed);
-        if converter.push_all(self.passed.drain(..), out).is_err() {
+        if self.pass(out).is_err() {
             return Ending::Truncated;
         }
-        if ending == Ending::Complete {
-            converter.finish(out);
+        match &mut self.change {
+            Change::Rename(rename) => rename.finish(out),
+            Change::Convert(converter) if ending == Ending::Complete => converter.finish(out),
+            Change::None | Change::Convert(_) => {}
         }
         ending
     }
 
     /// Delivers an event without its blank line, where the upstream has ended its stream.
     pub fn finish_frame(&mut self, out: &mut Vec<Bytes>) {
-        let Some(converter) = &mut self.converter else {
-            self.filter.finish_frame(out);
-            return;
-        };
         self.filter.finish_frame(&mut self.passed);
         // What cannot be read is told when the stream is finished.
-        let _ = converter.push_all(self.passed.drain(..), out);
+        let _ = self.pass(out);
     }
 
     /// What tells the client that the rest is missing; empty if it has been told already.
     pub fn error_event(&mut self, error: &Error, dialect: Dialect, compat: ErrorCompat) -> Bytes {
-        match &mut self.converter {
-            Some(converter) => converter.fail(ApiError::of(error)),
-            None => error_event(dialect, error, compat),
+        match &mut self.change {
+            Change::Convert(converter) => converter.fail(ApiError::of(error)),
+            Change::None | Change::Rename(_) => error_event(dialect, error, compat),
         }
     }
 }

@@ -707,8 +707,110 @@ fn body() -> impl Strategy<Value = Value> {
     })
 }
 
+fn said(role: Role) -> impl Strategy<Value = Vec<Part>> {
+    let signature = || "[a-z]{1,4}".prop_map(|value| Signature { surface: Surface::Messages, value });
+    let source = prop_oneof![
+        Just(Source::Url { url: "https://a/b".into(), media_type: None }),
+        Just(Source::Data { media_type: "image/png".into(), base64: "AAAA".into() }),
+        Just(Source::Id("f".into())),
+    ];
+    let text = "[a-z][a-z\"é\n]{0,5}[a-z]".prop_map(Part::text).boxed();
+    let part = match role {
+        Role::User => prop_oneof![
+            text,
+            source.prop_map(|source| Part::new(Content::Image { source, detail: None })),
+            "[a-z]{1,4}".prop_map(|text| Part::new(Content::File {
+                source: Source::Text(text),
+                name: Some("n".into())
+            })),
+            Just(Part::new(Content::Other(Raw::new(r#"{"type":"search_result","content":[]}"#).unwrap()))),
+        ]
+        .boxed(),
+        Role::Assistant => prop_oneof![
+            text,
+            ("[a-z]{0,4}", signature()).prop_map(|(text, signature)| {
+                Part::new(Content::Thinking { text, signature: Some(signature) })
+            }),
+            signature().prop_map(|data| Part::new(Content::RedactedThinking(data))),
+            ("[a-c]", prop::sample::select(vec!["{}", r#"{"x": 1.50}"#]))
+                .prop_map(|(id, json)| call(&id, json)),
+        ]
+        .boxed(),
+        Role::System | Role::Developer | Role::Tool => text,
+    };
+    prop::collection::vec(part, 1..4)
+}
+
+/// Requests that this surface can say.
+fn request() -> impl Strategy<Value = ChatRequest> {
+    let level = prop_oneof![
+        Just(Level::Off),
+        Just(Level::Dynamic),
+        Just(Level::Effort(Effort::Low)),
+        Just(Level::Effort(Effort::Max)),
+        (1024..4000_u64).prop_map(Level::Budget),
+    ];
+    let reasoning = (level, prop::option::of(any::<bool>())).prop_map(|(level, is_shown)| Reasoning {
+        is_shown: is_shown.filter(|_| level != Level::Off),
+        level,
+    });
+    let choice = prop_oneof![
+        Just(ToolChoice::Auto),
+        Just(ToolChoice::Required),
+        Just(ToolChoice::None),
+        Just(ToolChoice::Named("f".into())),
+    ];
+    let turns = prop::collection::vec((said(Role::User), said(Role::Assistant)), 0..3);
+    (
+        (prop::option::of(said(Role::System)), turns, said(Role::User)),
+        (prop::option::of(reasoning), prop::option::of((choice, prop::option::of(any::<bool>())))),
+        (4001..9000_u64, prop::option::of(0..100_u64), prop::option::of("[a-z]{1,3}"), any::<bool>()),
+    )
+        .prop_map(
+            |((system, turns, last), (reasoning, choice), (max_tokens, top_k, word, is_stream))| {
+                let mut request = ChatRequest::new(Surface::Messages, "m");
+                request.messages.extend(system.map(|parts| Message::new(Role::System, parts)));
+                for (user, assistant) in turns {
+                    request.messages.push(Message::new(Role::User, user));
+                    request.messages.push(Message::new(Role::Assistant, assistant));
+                }
+                request.messages.push(Message::new(Role::User, last));
+                request.top_k =
+                    top_k.filter(|_| reasoning.is_none_or(|reasoning| reasoning.level == Level::Off));
+                request.reasoning = reasoning;
+                if let Some((choice, parallel)) = choice {
+                    request.tools.push(Tool::Function(crate::chat::Function {
+                        name: "f".into(),
+                        description: word.clone(),
+                        parameters: Raw::new(r#"{"type": "object"}"#),
+                        strict: None,
+                        cache: None,
+                        extra: Extra::default(),
+                    }));
+                    request.parallel_tool_calls = parallel.filter(|_| choice != ToolChoice::None);
+                    request.tool_choice = Some(choice);
+                }
+                request.max_tokens = Some(max_tokens);
+                request.stop.extend(word.clone());
+                request.user = word;
+                request.is_stream = is_stream;
+                request.asks_usage = true;
+                request
+            },
+        )
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    // parity: 97
+    #[test]
+    fn a_request_that_is_written_is_read_as_it_was(request in request()) {
+        let mut terms = terms(Surface::Messages);
+        let body = encode_request(&request, &mut terms).unwrap();
+        prop_assert_eq!(decode_request(&body).unwrap(), request);
+        prop_assert_eq!(terms.losses, vec![]);
+    }
 
     #[test]
     fn nothing_panics(body in body(), bytes in prop::collection::vec(any::<u8>(), 0..40), surface in 0..4_usize) {

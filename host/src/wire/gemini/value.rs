@@ -19,7 +19,7 @@ pub struct Value<'a, 'p> {
 /// Where a value stands in its document; written only when something is wrong there.
 #[derive(Clone, Copy, Debug)]
 struct Place<'p> {
-    above: Option<&'p Place<'p>>,
+    above: Option<&'p Self>,
     step: Step<'p>,
 }
 

@@ -110,7 +110,7 @@ pub(super) fn of_stream(value: &Value<'_, '_>) -> ApiError {
     });
     let told = code.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code));
     let by_word = STATUSES.iter().find(|(_, word)| Some(*word) == error.kind.as_deref());
-    let status = told.or(by_word.map(|(status, _)| *status));
+    let status = told.or_else(|| by_word.map(|(status, _)| *status));
     error.status = status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(error.status);
     if error.message.is_empty() {
         "the upstream's stream ended with an error".clone_into(&mut error.message);

@@ -27,7 +27,6 @@ const CALLS_MAX: usize = 1024;
 /// Reads the events of a stream.
 #[derive(Debug)]
 pub struct EventDecoder {
-    id: String,
     calls: Calls,
     choices: Vec<Read>,
     has_started: bool,
@@ -53,7 +52,6 @@ impl EventDecoder {
     /// Begins a stream.
     pub fn new(id: &str) -> Self {
         Self {
-            id: String::new(),
             calls: Calls::of_answer(id),
             choices: Vec::new(),
             has_started: false,
@@ -80,9 +78,9 @@ impl EventDecoder {
         }
         if !self.has_started {
             self.has_started = true;
-            self.id = answer.id.unwrap_or_default().into_owned();
+            let id = answer.id.unwrap_or_default().into_owned();
             let model = answer.model.unwrap_or_default().into_owned();
-            out.push(Event::Start { id: self.id.clone(), model, created_unix_s: None, usage: answer.usage });
+            out.push(Event::Start { id, model, created_unix_s: None, usage: answer.usage });
         }
         self.usage = answer.usage.or(self.usage);
         self.blocked = answer.blocked.or_else(|| self.blocked.take());

@@ -11,7 +11,7 @@ use crate::chat::{Content, Part, Raw, Signature, Source};
 use crate::error::Result;
 use crate::wire::Surface;
 use crate::wire::gemini::value::{Value, compact};
-use crate::wire::json::{Kind, quote};
+use crate::wire::json::{Kind, Scanner, quote};
 
 /// What holds arguments that are no JSON object, which is what Google's have to be.
 pub(super) const RAW_ARGUMENTS: &str = "raw_arguments";
@@ -65,7 +65,7 @@ struct Members<'a> {
     text: Option<Cow<'a, str>>,
     is_thought: bool,
     signature: Option<Signature>,
-    /// `None` in it is redacted thinking.
+    /// Whether the signature is thinking that only its vendor can read.
     is_redacted: bool,
     media: Option<Content>,
     call: Option<Call>,
@@ -312,7 +312,7 @@ fn lenient(base64: &str) -> Option<Vec<u8>> {
 /// Base64 as the other vendors take it. What is none stays as it is, for the upstream to refuse.
 fn standard(base64: &str) -> String {
     let mut standard = base64.replace('-', "+").replace('_', "/");
-    if standard.len() % 4 != 0 && !standard.ends_with('=') {
+    if !standard.len().is_multiple_of(4) && !standard.ends_with('=') {
         standard.extend(std::iter::repeat_n('=', 4 - standard.len() % 4));
     }
     standard
@@ -391,7 +391,6 @@ fn write_arguments(arguments: &str, out: &mut Vec<u8>) {
 
 /// Whether a text is one JSON object.
 pub(super) fn is_object(text: &str) -> bool {
-    use crate::wire::json::Scanner;
     let mut scanner = Scanner::new(text.as_bytes());
     scanner.peek() == Ok(Kind::Object) && scanner.skip().and_then(|_| scanner.end()).is_ok()
 }

@@ -23,6 +23,8 @@ pub struct Counts {
     cache_read: Option<u64>,
     cache_written: Option<u64>,
     tool_use: Option<u64>,
+    /// What was written to a cache and is counted in the input, in the words of OpenAI and OpenRouter.
+    cache_write: Option<u64>,
     /// Whether the input is given under Anthropic's name, so that what is counted as `cache_…` is not in it. OpenAI's
     /// Responses use that name too, with the cached tokens in it, but count them in other words.
     is_input_apart: bool,
@@ -78,7 +80,8 @@ impl Counts {
             output = output.saturating_add(reasoning);
         }
         let cached = self.cached.unwrap_or(cache_read);
-        Some(Usage { input, output, cached, reasoning, is_estimated: false, ..Usage::default() })
+        let cache_written = self.cache_write.or(self.cache_written).unwrap_or(0);
+        Some(Usage { input, output, cached, cache_written, reasoning, is_estimated: false })
     }
 
     /// Puts later counts over these.
@@ -91,6 +94,7 @@ impl Counts {
         self.cache_read = later.cache_read.or(self.cache_read);
         self.cache_written = later.cache_written.or(self.cache_written);
         self.tool_use = later.tool_use.or(self.tool_use);
+        self.cache_write = later.cache_write.or(self.cache_write);
         self.is_input_apart |= later.is_input_apart;
         self.is_thinking_apart |= later.is_thinking_apart;
         self.is_timings = later.is_timings;
@@ -177,10 +181,24 @@ fn counts(scanner: &mut Scanner<'_>) -> Scan<Counts> {
                 &mut counts.reasoning
             }
             "prompt_tokens_details" | "input_tokens_details" => {
-                return detail(scanner, "cached_tokens", &mut counts.cached);
+                return scanner.members(|scanner, name| {
+                    let count = match name.raw() {
+                        "cached_tokens" => &mut counts.cached,
+                        "cache_write_tokens" => &mut counts.cache_write,
+                        _ => return scanner.skip().map(drop),
+                    };
+                    *count = scanner.count()?.or(*count);
+                    Ok(())
+                });
             }
             "completion_tokens_details" | "output_tokens_details" => {
-                return detail(scanner, "reasoning_tokens", &mut counts.reasoning);
+                return scanner.members(|scanner, name| {
+                    if name.is("reasoning_tokens") {
+                        counts.reasoning = scanner.count()?.or(counts.reasoning);
+                        return Ok(());
+                    }
+                    scanner.skip().map(drop)
+                });
             }
             _ => return scanner.skip().map(drop),
         };
@@ -188,16 +206,6 @@ fn counts(scanner: &mut Scanner<'_>) -> Scan<Counts> {
         Ok(())
     })?;
     Ok(counts)
-}
-
-fn detail(scanner: &mut Scanner<'_>, wanted: &str, count: &mut Option<u64>) -> Scan<()> {
-    scanner.members(|scanner, name| {
-        if name.is(wanted) {
-            *count = scanner.count()?.or(*count);
-            return Ok(());
-        }
-        scanner.skip().map(drop)
-    })
 }
 
 /// Reads llama.cpp's `timings`; `prompt_n` does not count what came from its cache, `cache_n` does.
@@ -374,7 +382,22 @@ mod tests {
             reasoning,
             ..Usage::default()
         };
-        assert_eq!(counts.usage(), expected.map(usage), "{documents:?}");
+        let found = counts.usage().map(|found| Usage { cache_written: 0, ..found });
+        assert_eq!(found, expected.map(usage), "{documents:?}");
+    }
+
+    #[track_caller]
+    fn check_written(document: &str, input: u64, cache_written: u64) {
+        let usage = of(document.as_bytes()).unwrap();
+        assert_eq!((usage.input, usage.cache_written), (input, cache_written), "{document}");
+    }
+
+    #[test]
+    fn what_is_written_to_a_cache_is_in_the_input() {
+        check_written(r#"{"usage":{"input_tokens":3,"cache_creation_input_tokens":100}}"#, 103, 100);
+        let details = r#"{"cached_tokens":1,"cache_write_tokens":2}"#;
+        check_written(&format!(r#"{{"usage":{{"prompt_tokens":9,"prompt_tokens_details":{details}}}}}"#), 9, 2);
+        check_written(&format!(r#"{{"usage":{{"input_tokens":9,"input_tokens_details":{details}}}}}"#), 9, 2);
     }
 
     // parity: 159

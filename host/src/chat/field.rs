@@ -92,6 +92,17 @@ pub enum Action {
     Refuse,
 }
 
+impl Action {
+    /// Its name in the documentation.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Approximate => "approximate",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
 /// A row of the table of a surface: what is done about something that it cannot say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {

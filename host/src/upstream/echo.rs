@@ -9,13 +9,16 @@ use http::StatusCode;
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::chat::{StopReason, Usage};
+use crate::chat::{Choice, Content, Event, Extra, Message, Part, Reply as ChatReply, Role, StopReason, Usage};
 use crate::config::ErrorCompat;
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::Endpoint;
+use crate::wire::Surface;
+use crate::wire::convert::Asked;
 use crate::wire::json::quote;
-use crate::wire::openai::echo::{Encoder, Event, Role, StreamOptions, decode, decode_chat};
+use crate::wire::openai::chat::{EventEncoder, decode_request, encode_reply};
+use crate::wire::openai::echo::{Completion, StreamOptions, decode};
 use crate::wire::openai::encode_error;
+use crate::wire::sse::{Decoder, EVENT_BYTES_MAX};
 
 /// The models it lists. It answers to any name; those that end in `-think` think first.
 pub(crate) const MODELS: [&str; 2] = ["echo", "echo-think"];
@@ -67,11 +70,12 @@ pub(crate) fn answer(path: &str, body: &[u8], created_unix_s: u64) -> Reply {
 }
 
 fn chat(body: &[u8], created_unix_s: u64) -> Result<Answer> {
-    let chat = decode_chat(body)?;
-    let question = chat.messages.iter().rev().find(|message| message.role == Role::User);
-    let question = question.map_or("", |message| &message.text);
+    let chat = decode_request(body)?;
+    let texts: Vec<String> = chat.messages.iter().map(text_of).collect();
+    let question = chat.messages.iter().rposition(|message| message.role == Role::User);
+    let question = question.map_or("", |place| &texts[place]);
     let mut usage = Usage {
-        input: chat.messages.iter().map(|message| count(&message.text)).sum(),
+        input: texts.iter().map(|text| count(text)).sum(),
         output: count(question),
         ..Usage::default()
     };
@@ -79,48 +83,90 @@ fn chat(body: &[u8], created_unix_s: u64) -> Result<Answer> {
     if chat.model.ends_with("-think") {
         (text, usage.reasoning) = think(question);
     }
-    let encoder = encoder(Endpoint::ChatCompletions, "chatcmpl", chat.model, body, created_unix_s);
-    Ok(write(&encoder, &[text], usage, chat.is_stream, chat.asks_usage))
+    let asked = Asked {
+        model: chat.model.as_str().into(),
+        id: id(body, created_unix_s).into(),
+        created_unix_s,
+        asks_usage: chat.asks_usage,
+        request: Bytes::new(),
+    };
+    if chat.is_stream {
+        return Ok(Answer::Stream(stream(&text, usage, &asked)));
+    }
+    let choice = Choice { parts: vec![Part::text(text)], stop: Some(StopReason::Stop), ..Choice::default() };
+    let reply = ChatReply {
+        surface: Surface::Chat,
+        id: String::new(),
+        model: chat.model,
+        created_unix_s: None,
+        choices: vec![choice],
+        usage: Some(usage),
+        extra: Extra::default(),
+    };
+    Ok(Answer::Whole(encode_reply(&reply, &asked)))
+}
+
+/// All of a message's text; what is not text is left out.
+fn text_of(message: &Message) -> String {
+    let texts = message.parts.iter().map(|part| match &part.content {
+        Content::Text { text, .. } => text.clone(),
+        Content::ToolResult { content, .. } => content.iter().filter_map(plain).collect(),
+        _ => String::new(),
+    });
+    texts.collect()
+}
+
+fn plain(part: &Part) -> Option<&str> {
+    match &part.content {
+        Content::Text { text, .. } => Some(text),
+        _ => None,
+    }
+}
+
+/// Says an answer word by word.
+fn stream(text: &str, usage: Usage, asked: &Asked) -> Vec<Bytes> {
+    let start = Event::Start { id: String::new(), model: String::new(), created_unix_s: None, usage: None };
+    let pieces = words(text).map(|word| Event::Text { choice: 0, text: word.to_owned() });
+    let finish = Event::Finish { choice: 0, reason: StopReason::Stop, stop_sequence: None };
+    let steps = [start].into_iter().chain(pieces).chain([finish, Event::Usage(usage), Event::End]);
+    let mut encoder = EventEncoder::new(asked);
+    let mut written = Vec::new();
+    steps.for_each(|step| encoder.push(&step, &mut written));
+    let mut frames = Decoder::new(EVENT_BYTES_MAX.max(written.len()));
+    frames.push(written.into());
+    std::iter::from_fn(|| frames.next_frame().ok().flatten()).map(|frame| frame.raw).collect()
 }
 
 fn completion(body: &[u8], created_unix_s: u64) -> Result<Answer> {
     #[derive(Deserialize)]
-    struct Completion {
+    struct Request {
         model: String,
         prompt: Input,
         stream: Option<bool>,
         stream_options: Option<StreamOptions>,
     }
-    let request: Completion = decode(body)?;
+    let request: Request = decode(body)?;
     let texts = request.prompt.texts();
-    let words = texts.iter().map(|text| count(text)).sum();
-    let usage = Usage { input: words, output: words, ..Usage::default() };
-    let asks_usage = request.stream_options.and_then(|options| options.include_usage).unwrap_or(false);
-    let encoder = encoder(Endpoint::Completions, "cmpl", request.model, body, created_unix_s);
-    Ok(write(&encoder, &texts, usage, request.stream.unwrap_or(false), asks_usage))
-}
-
-fn encoder(endpoint: Endpoint, kind: &str, model: String, body: &[u8], created_unix_s: u64) -> Encoder {
-    let id = format!("{kind}-{:016x}", xxh3_64_with_seed(body, created_unix_s));
-    Encoder { id, model, created_unix_s, endpoint }
-}
-
-fn write(encoder: &Encoder, texts: &[String], usage: Usage, is_stream: bool, asks_usage: bool) -> Answer {
-    if !is_stream {
-        return Answer::Whole(encoder.reply(texts, StopReason::Stop, usage));
+    let count = texts.iter().map(|text| count(text)).sum();
+    let usage = Usage { input: count, output: count, ..Usage::default() };
+    let id = format!("cmpl-{}", id(body, created_unix_s));
+    let answer = Completion { id, model: request.model, created_unix_s };
+    if !request.stream.unwrap_or(false) {
+        return Ok(Answer::Whole(answer.reply(&texts, StopReason::Stop, usage)));
     }
     let mut events = Vec::new();
     for (index, text) in texts.iter().enumerate() {
-        events.extend(encoder.event(index, &Event::Start));
-        let pieces = words(text).map(|word| Event::Text(word.to_owned()));
-        events.extend(pieces.filter_map(|event| encoder.event(index, &event)));
-        events.extend(encoder.event(index, &Event::Finish(StopReason::Stop)));
+        events.extend(words(text).map(|word| answer.text(index, word)));
+        events.push(answer.finish(index, StopReason::Stop));
     }
-    if asks_usage {
-        events.extend(encoder.event(0, &Event::Usage(usage)));
-    }
-    events.push(encoder.done());
-    Answer::Stream(events)
+    let asks_usage = request.stream_options.and_then(|options| options.include_usage);
+    events.extend(asks_usage.unwrap_or(false).then(|| answer.usage(usage)));
+    events.push(answer.done());
+    Ok(Answer::Stream(events))
+}
+
+fn id(body: &[u8], created_unix_s: u64) -> String {
+    format!("{:016x}", xxh3_64_with_seed(body, created_unix_s))
 }
 
 /// Makes the first half of the words thinking. Returns the text and how many words that is.

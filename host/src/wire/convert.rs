@@ -3,8 +3,10 @@
 //! Everything goes by way of the hub ([`chat`](crate::chat)): what one surface is read into is what the other is written
 //! from. Here is only who takes part; the words are in the modules of the dialects.
 
+mod explain;
 mod reply;
 
+pub use explain::{explain, markdown};
 pub use reply::{ReplyBuilder, events_of};
 
 use std::sync::Arc;

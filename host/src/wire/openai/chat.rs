@@ -13,7 +13,7 @@ mod part;
 mod reply;
 mod request;
 mod value;
-mod writer;
+pub(super) mod writer;
 
 pub use chunks::EventEncoder;
 pub use error::{decode_error, encode_error};
@@ -75,3 +75,6 @@ pub(super) fn usage_json(endpoint: Endpoint, usage: Usage) -> String {
          \"{completion}_tokens_details\":{{\"reasoning_tokens\":{reasoning}}}{estimated}}}"
     )
 }
+
+#[cfg(test)]
+mod tests;

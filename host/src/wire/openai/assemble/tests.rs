@@ -1,9 +1,13 @@
+use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::chat::StopReason;
-use crate::wire::openai::echo::Encoder;
+use crate::chat::{Choice, Event, Extra, Part, Reply, StopReason};
+use crate::wire::Surface;
+use crate::wire::convert::Asked;
+use crate::wire::openai::chat::{EventEncoder, encode_reply};
+use crate::wire::openai::echo::Completion;
 use crate::wire::openai::{disassemble, frame};
 
 const BYTES_MAX: usize = 1 << 20;
@@ -726,25 +730,54 @@ fn answers_of_other_vendors_are_cut_where_there_is_no_room() {
     }
 }
 
+/// Two answers of the chat API, whole and as a stream.
+fn chat(usage: Usage) -> (Bytes, Vec<u8>) {
+    let asked =
+        Asked { model: "m".into(), id: "x".into(), created_unix_s: 7, asks_usage: false, request: Bytes::new() };
+    let choice = |index, text: &str| Choice {
+        index,
+        parts: vec![Part::text(text)],
+        stop: Some(StopReason::Stop),
+        ..Choice::default()
+    };
+    let reply = Reply {
+        surface: Surface::Chat,
+        id: String::new(),
+        model: "m".into(),
+        created_unix_s: None,
+        choices: vec![choice(0, "one two"), choice(1, "three")],
+        usage: Some(usage),
+        extra: Extra::default(),
+    };
+    let mut encoder = EventEncoder::new(&asked);
+    let mut streamed = Vec::new();
+    for (choice, text) in [(0, "one "), (0, "two"), (1, "three")] {
+        encoder.push(&Event::Text { choice, text: text.into() }, &mut streamed);
+    }
+    encoder.push(&Event::End, &mut streamed);
+    (encode_reply(&reply, &asked), streamed)
+}
+
+/// The same of the completions API.
+fn completion(usage: Usage) -> (Bytes, Vec<u8>) {
+    let writer = Completion { id: "x".into(), model: "m".into(), created_unix_s: 7 };
+    let pieces = [(0, "one "), (0, "two"), (1, "three")].map(|(index, text)| writer.text(index, text));
+    let ends = [0, 1].map(|index| writer.finish(index, StopReason::Stop));
+    let streamed = [&pieces.concat()[..], &ends.concat(), &writer.done()].concat();
+    (writer.reply(&["one two".into(), "three".into()], StopReason::Stop, usage), streamed)
+}
+
 // parity: 141
 #[test]
 fn a_streamed_answer_equals_the_whole_one() {
     let usage =
         Usage { input: 1, output: 2, cached: 3, reasoning: 4, is_estimated: false, ..Usage::default() };
     for endpoint in [Endpoint::ChatCompletions, Endpoint::Completions] {
-        let encoder = Encoder { id: "x".into(), model: "m".into(), created_unix_s: 7, endpoint };
-        let answer = encoder.reply(&["one two".into(), "three".into()], StopReason::Stop, usage);
-        let mut events = Vec::new();
-        for (index, words) in [&["one ", "two"][..], &["three"]].into_iter().enumerate() {
-            let texts = words.iter().map(|word| crate::wire::openai::echo::Event::Text((*word).into()));
-            let steps = [crate::wire::openai::echo::Event::Start]
-                .into_iter()
-                .chain(texts)
-                .chain([crate::wire::openai::echo::Event::Finish(StopReason::Stop)]);
-            events.extend(steps.filter_map(|step| encoder.event(index, &step)));
-        }
-        events.push(encoder.done());
-        let streamed = String::from_utf8(events.concat()).unwrap();
+        let (answer, streamed) = match endpoint {
+            Endpoint::Completions => completion(usage),
+            _ => chat(usage),
+        };
+        let streamed = String::from_utf8(streamed).unwrap();
         let mut expected: Value = serde_json::from_slice(&answer).unwrap();
         let mut assembly = Assembly::new(endpoint, BYTES_MAX);
         assembly.push(streamed.as_bytes());

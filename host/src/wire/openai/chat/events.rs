@@ -184,14 +184,13 @@ impl Choice {
 
     fn call(&mut self, call: Call<'_>, stream: &str, out: &mut Vec<Event>) -> Result<()> {
         let id = call.id.as_deref().filter(|id| !id.is_empty());
-        let known = self.known(call.index, id);
+        let known = self.known(&call, id);
         let place = match known {
             Some(place) => place,
             None if self.calls.len() == CALLS_MAX => return Err(too_many("tool calls")),
             None => {
                 self.tell_calls(out);
                 let number = self.calls.len();
-                // An id without a number stands for the first call of the first choice.
                 let id = id.map_or_else(|| format!("call_{stream}_{}_{number}", self.index), str::to_owned);
                 let (index, name, signature) = (call.index, String::new(), None);
                 self.calls.push(KnownCall { index, id, name, signature, is_told: false });
@@ -218,15 +217,19 @@ impl Choice {
     }
 
     /// Finds the call that a piece is of. Some upstreams send no index, or the same one for all calls, and tell them apart
-    /// by their ids; others send an id with the first piece only.
-    fn known(&self, index: Option<u64>, id: Option<&str>) -> Option<usize> {
-        match (index, id) {
-            (Some(index), None) => self.calls.iter().rposition(|call| call.index == Some(index)),
+    /// by their ids; others send an id with the first piece only; and some send neither, and each call whole.
+    fn known(&self, call: &Call<'_>, id: Option<&str>) -> Option<usize> {
+        let is_named = call.name.as_deref().is_some_and(|name| !name.is_empty());
+        match (call.index, id) {
+            (Some(index), None) => self.calls.iter().rposition(|known| known.index == Some(index)),
             (Some(index), Some(id)) => {
-                self.calls.iter().rposition(|call| call.index == Some(index) && call.id == id)
+                self.calls.iter().rposition(|known| known.index == Some(index) && known.id == id)
             }
-            (None, Some(id)) => self.calls.iter().rposition(|call| call.id == id),
-            (None, None) => self.calls.len().checked_sub(1),
+            (None, Some(id)) => self.calls.iter().rposition(|known| known.id == id),
+            (None, None) => {
+                let last = self.calls.len().checked_sub(1)?;
+                (!is_named || !self.calls[last].is_told).then_some(last)
+            }
         }
     }
 

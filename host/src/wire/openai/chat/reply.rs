@@ -91,6 +91,7 @@ pub(super) fn id<'i>(upstream: &'i str, asked: &Asked) -> Cow<'i, str> {
 #[derive(Default)]
 struct Said<'r> {
     content: Option<String>,
+    /// Those of pages, and where in the content their part begins, in characters.
     citations: Vec<(&'r Citation, u64)>,
     refusal: Option<String>,
     thinking: String,
@@ -108,7 +109,8 @@ impl<'r> Said<'r> {
             match &part.content {
                 Content::Text { text, citations } => {
                     said.content.get_or_insert_default().push_str(text);
-                    said.citations.extend(citations.iter().map(|citation| (citation, chars)));
+                    let pages = citations.iter().filter(|citation| citation.url.is_some());
+                    said.citations.extend(pages.map(|citation| (citation, chars)));
                     chars += text.chars().count() as u64;
                 }
                 Content::Thinking { text, signature } => {
@@ -141,13 +143,12 @@ impl<'r> Said<'r> {
             Some(text) => members.string("content", text),
             None => members.raw("content", "null"),
         }
-        match &self.refusal {
-            Some(text) => members.string("refusal", text),
-            None => members.raw("refusal", "null"),
+        members.string_if("refusal", self.refusal.as_deref());
+        if !self.citations.is_empty() {
+            members.list("annotations", &self.citations, |(citation, start), out| {
+                write_citation(citation, *start, out);
+            });
         }
-        let citations = self.citations.iter().filter(|(citation, _)| citation.url.is_some());
-        members
-            .list("annotations", citations, |(citation, start), out| write_citation(citation, *start, out));
         if !self.thinking.is_empty() {
             members.string("reasoning_content", &self.thinking);
         }

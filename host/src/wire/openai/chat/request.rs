@@ -60,7 +60,7 @@ const KNOWN: [&str; 30] = [
 pub fn decode_request(body: &[u8]) -> Result<ChatRequest> {
     let document = Value::document(body)?;
     let request = document.object()?;
-    let mut chat = ChatRequest::new(Surface::Chat, request.string("model")?.unwrap_or_default());
+    let mut chat = ChatRequest::new(Surface::Chat, request.need("model")?.string()?);
     chat.messages = message::messages(&request.need("messages")?)?;
     chat.tools = tools(&request)?;
     chat.tool_choice = tool_choice(&request)?;

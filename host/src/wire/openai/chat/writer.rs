@@ -7,20 +7,20 @@ use crate::chat::Extra;
 use crate::wire::json::quote;
 
 /// An object that is being written.
-pub(super) struct Members<'o> {
+pub(in crate::wire::openai) struct Members<'o> {
     out: &'o mut Vec<u8>,
     is_first: bool,
 }
 
 /// Writes an object.
-pub(super) fn object(out: &mut Vec<u8>, write: impl FnOnce(&mut Members<'_>)) {
+pub(in crate::wire::openai) fn object(out: &mut Vec<u8>, write: impl FnOnce(&mut Members<'_>)) {
     out.push(b'{');
     write(&mut Members { out, is_first: true });
     out.push(b'}');
 }
 
 /// Writes a list, each element by `write`.
-pub(super) fn list<T>(
+pub(in crate::wire::openai) fn list<T>(
     out: &mut Vec<u8>,
     elements: impl IntoIterator<Item = T>,
     mut write: impl FnMut(T, &mut Vec<u8>),
@@ -36,13 +36,13 @@ pub(super) fn list<T>(
 }
 
 /// Writes a number.
-pub(super) fn number(number: impl Display, out: &mut Vec<u8>) {
+pub(in crate::wire::openai) fn number(number: impl Display, out: &mut Vec<u8>) {
     write!(out, "{number}").expect("a vector takes everything");
 }
 
 impl Members<'_> {
     /// A member, whose value is written by `write`.
-    pub(super) fn with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(in crate::wire::openai) fn with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
         if !std::mem::take(&mut self.is_first) {
             self.out.push(b',');
         }
@@ -52,41 +52,41 @@ impl Members<'_> {
     }
 
     /// A string.
-    pub(super) fn string(&mut self, name: &str, text: &str) {
+    pub(in crate::wire::openai) fn string(&mut self, name: &str, text: &str) {
         self.with(name, |out| quote(text, out));
     }
 
     /// A string, if there is one.
-    pub(super) fn string_if(&mut self, name: &str, text: Option<&str>) {
+    pub(in crate::wire::openai) fn string_if(&mut self, name: &str, text: Option<&str>) {
         if let Some(text) = text {
             self.string(name, text);
         }
     }
 
     /// JSON text.
-    pub(super) fn raw(&mut self, name: &str, json: &str) {
+    pub(in crate::wire::openai) fn raw(&mut self, name: &str, json: &str) {
         self.with(name, |out| out.extend_from_slice(json.as_bytes()));
     }
 
     /// A number or a truth value.
-    pub(super) fn plain(&mut self, name: &str, value: impl Display) {
+    pub(in crate::wire::openai) fn plain(&mut self, name: &str, value: impl Display) {
         self.with(name, |out| number(value, out));
     }
 
     /// A number or a truth value, if there is one.
-    pub(super) fn plain_if(&mut self, name: &str, value: Option<impl Display>) {
+    pub(in crate::wire::openai) fn plain_if(&mut self, name: &str, value: Option<impl Display>) {
         if let Some(value) = value {
             self.plain(name, value);
         }
     }
 
     /// An object.
-    pub(super) fn object(&mut self, name: &str, write: impl FnOnce(&mut Members<'_>)) {
+    pub(in crate::wire::openai) fn object(&mut self, name: &str, write: impl FnOnce(&mut Members<'_>)) {
         self.with(name, |out| object(out, write));
     }
 
     /// A list.
-    pub(super) fn list<T>(
+    pub(in crate::wire::openai) fn list<T>(
         &mut self,
         name: &str,
         elements: impl IntoIterator<Item = T>,
@@ -96,7 +96,7 @@ impl Members<'_> {
     }
 
     /// Members that rode along.
-    pub(super) fn extra(&mut self, extra: &Extra) {
+    pub(in crate::wire::openai) fn extra(&mut self, extra: &Extra) {
         extra.0.iter().for_each(|(name, value)| self.raw(name, value.get()));
     }
 }

@@ -696,7 +696,7 @@ fn speaker(role: &Text<'_>) -> Speaker {
     }
 }
 
-pub(super) fn kind_name(kind: Kind) -> &'static str {
+fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Object => "an object",
         Kind::Array => "an array",

@@ -12,8 +12,8 @@ use crate::chat::{ApiError, Citation, Event, Signature, StopReason, TokenLogprob
 use crate::wire::convert::Asked;
 use crate::wire::json::quote;
 use crate::wire::openai::responses::output::{
-    Item, Piece, PieceKind, Status, encrypted, is_annotation, redacted, write_annotation, write_logprobs,
-    write_number, write_summary,
+    Item, Piece, PieceKind, Status, encrypted, is_annotation, last_text, redacted, write_annotation,
+    write_logprobs, write_number, write_summary,
 };
 use crate::wire::openai::responses::reply::Envelope;
 use crate::wire::sse;
@@ -426,11 +426,17 @@ impl EventEncoder {
         }
     }
 
-    /// Tells how likely the tokens of the text were that was just sent.
+    /// Tells how likely the tokens of the text are that was sent last. If that is done already, only the whole answer has
+    /// them.
     fn weigh(&mut self, tokens: &[TokenLogprob], out: &mut Vec<u8>) {
-        let Some(piece) = self.text_piece().filter(|_| !tokens.is_empty()) else { return };
-        piece.logprobs.to_mut().extend_from_slice(tokens);
-        let Some(Item::Message(pieces)) = self.items.last() else { return };
+        if tokens.is_empty() {
+            return;
+        }
+        let is_open = self.text_piece().is_some();
+        if let Some(piece) = last_text(&mut self.items) {
+            piece.logprobs.to_mut().extend_from_slice(tokens);
+        }
+        let Some(Item::Message(pieces)) = self.items.last().filter(|_| is_open) else { return };
         self.part_event(PieceKind::Text.delta_event(), pieces.len() - 1, out, |_, out| {
             out.extend_from_slice(br#","delta":"","logprobs":"#);
             write_logprobs(tokens, false, out);

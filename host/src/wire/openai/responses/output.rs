@@ -288,14 +288,18 @@ pub(super) fn items(choice: &Choice, surface: Surface) -> Vec<Item<'_>> {
         append(part, surface, &mut items);
     }
     // The tokens are those of the choice, and hardly ever is there more than one piece of text.
-    let pieces = items.iter_mut().find_map(|item| match item {
-        Item::Message(pieces) => pieces.iter_mut().find(|piece| piece.kind == PieceKind::Text),
-        _ => None,
-    });
-    if let Some(piece) = pieces {
+    if let Some(piece) = last_text(&mut items) {
         piece.logprobs = Cow::Borrowed(&choice.logprobs);
     }
     items
+}
+
+/// The last piece of text among items.
+pub(super) fn last_text<'i, 'a>(items: &'i mut [Item<'a>]) -> Option<&'i mut Piece<'a>> {
+    items.iter_mut().rev().find_map(|item| match item {
+        Item::Message(pieces) => pieces.iter_mut().rfind(|piece| piece.kind == PieceKind::Text),
+        _ => None,
+    })
 }
 
 fn append<'a>(part: &'a Part, surface: Surface, items: &mut Vec<Item<'a>>) {

@@ -89,8 +89,6 @@ pub struct ChatRequest {
     pub reasoning: Option<Reasoning>,
     /// What form the answer has to have.
     pub format: Option<Format>,
-    /// How many words the answer is to have, in OpenAI's words: `low`, `medium`, `high`.
-    pub verbosity: Option<String>,
     /// Whom the client asks for.
     pub user: Option<String>,
     /// The client's own labels, an object of strings.
@@ -129,7 +127,6 @@ impl ChatRequest {
             logit_bias: None,
             reasoning: None,
             format: None,
-            verbosity: None,
             user: None,
             metadata: None,
             service_tier: None,

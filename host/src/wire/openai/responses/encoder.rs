@@ -1,7 +1,8 @@
 //! The events of a streamed answer, as the Responses API sends them.
 //!
 //! Every text is sent in pieces and then whole, in up to four events: when its part, its item and the answer are done. So
-//! the answer is held while it is written, once and within a bound.
+//! the answer is held while it is written, once and within a bound. Here is which step leads to which events; how these are
+//! written is below.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,12 +12,16 @@ use http::StatusCode;
 use crate::chat::{ApiError, Citation, Event, Signature, StopReason, TokenLogprob, Usage};
 use crate::wire::convert::Asked;
 use crate::wire::json::quote;
+use crate::wire::openai::responses::encoder::arguments::Arguments;
 use crate::wire::openai::responses::output::{
-    Item, Piece, PieceKind, Status, encrypted, is_annotation, redacted, write_annotation, write_logprobs,
-    write_number, write_summary,
+    Item, Piece, PieceKind, encrypted, is_annotation, last_text, redacted, write_annotation, write_logprobs,
+    write_summary,
 };
 use crate::wire::openai::responses::reply::Envelope;
 use crate::wire::sse;
+
+mod arguments;
+mod writing;
 
 /// How much of an answer is held, in bytes. A model's longest answers are a hundredth of that.
 pub const HELD_BYTES_MAX: usize = 16 << 20;
@@ -65,38 +70,6 @@ struct Call {
     /// Which item it is.
     item: usize,
     arguments: Arguments,
-}
-
-/// How far the arguments of a call are: an object, of which no more than this has to be known to see its end.
-#[derive(Debug, Default)]
-struct Arguments {
-    /// How many objects and arrays are open.
-    depth: usize,
-    is_string: bool,
-    is_escaped: bool,
-    /// Whether the object is whole.
-    is_whole: bool,
-}
-
-impl Arguments {
-    fn add(&mut self, json: &str) {
-        for byte in json.bytes() {
-            if self.is_string {
-                (self.is_string, self.is_escaped) =
-                    (byte != b'"' || self.is_escaped, byte == b'\\' && !self.is_escaped);
-                continue;
-            }
-            match byte {
-                b'"' => self.is_string = true,
-                b'{' | b'[' => self.depth += 1,
-                b'}' | b']' => {
-                    self.is_whole |= self.depth == 1;
-                    self.depth = self.depth.saturating_sub(1);
-                }
-                _ => {}
-            }
-        }
-    }
 }
 
 impl EventEncoder {
@@ -173,14 +146,11 @@ impl EventEncoder {
                 text.len()
             }
             Event::Arguments { json, .. } => json.len(),
-            Event::Signature { signature, .. } => signature.value.len() + PLACE_BYTES,
-            Event::RedactedThinking { data, .. } => data.value.len() + PLACE_BYTES,
+            Event::Signature { signature, .. } => signature.value.len(),
+            Event::RedactedThinking { data, .. } => data.value.len(),
             Event::ToolCall { id, name, signature, .. } => {
-                let signature = signature.as_ref().map_or(0, |signature| signature.value.len());
-                id.len() + name.len() + signature + 2 * PLACE_BYTES
+                id.len() + name.len() + signature.as_ref().map_or(0, |signature| signature.value.len())
             }
-            // What ends lets another one begin.
-            Event::PartEnd { .. } => PLACE_BYTES,
             Event::Citation { citation, .. } => citation_bytes(citation) + PLACE_BYTES,
             Event::Logprobs { tokens, .. } => tokens.iter().map(token_bytes).sum(),
             _ => 0,
@@ -188,21 +158,6 @@ impl EventEncoder {
         let left = self.bytes_left.checked_sub(bytes);
         self.bytes_left = left.unwrap_or_default();
         left.is_some()
-    }
-
-    /// Writes the two events that every answer begins with, once.
-    fn begin(&mut self, id: &str, created_unix_s: Option<u64>, out: &mut Vec<u8>) {
-        if self.envelope.is_some() {
-            return;
-        }
-        let envelope = Envelope::new(id, created_unix_s, &self.asked);
-        for kind in ["response.created", "response.in_progress"] {
-            open(kind, &mut self.sequence, out);
-            out.extend_from_slice(br#","response":"#);
-            envelope.write_begun(out);
-            shut(out);
-        }
-        self.envelope = Some(envelope);
     }
 
     fn say(&mut self, kind: PieceKind, text: &str, out: &mut Vec<u8>) {
@@ -239,6 +194,7 @@ impl EventEncoder {
         let Some(Item::Message(pieces)) = self.items.last_mut() else { return };
         pieces.push(Piece::new(kind, ""));
         let index = pieces.len() - 1;
+        self.bytes_left = self.bytes_left.saturating_sub(PLACE_BYTES);
         self.part_event("response.content_part.added", index, out, |piece, out| {
             out.extend_from_slice(br#","part":"#);
             piece.write(out);
@@ -248,13 +204,13 @@ impl EventEncoder {
     fn close_piece(&mut self, out: &mut Vec<u8>) {
         let Some(Item::Message(pieces)) = self.items.last() else { return };
         let Some(piece) = pieces.last() else { return };
-        let (index, kind, annotations) = (pieces.len() - 1, piece.kind, piece.citations.len());
-        for annotation in 0..annotations {
+        let (index, kind, length) = (pieces.len() - 1, piece.kind, piece.length());
+        for annotation in 0..piece.citations.len() {
             self.part_event("response.output_text.annotation.added", index, out, |piece, out| {
                 out.extend_from_slice(
                     format!(r#","annotation_index":{annotation},"annotation":"#).as_bytes(),
                 );
-                write_annotation(&piece.citations[annotation], &piece.text, out);
+                write_annotation(&piece.citations[annotation], length, out);
             });
         }
         self.part_event(kind.done_event(), index, out, |piece, out| match kind {
@@ -426,11 +382,17 @@ impl EventEncoder {
         }
     }
 
-    /// Tells how likely the tokens of the text were that was just sent.
+    /// Tells how likely the tokens of the text are that was sent last. If that is done already, only the whole answer has
+    /// them.
     fn weigh(&mut self, tokens: &[TokenLogprob], out: &mut Vec<u8>) {
-        let Some(piece) = self.text_piece().filter(|_| !tokens.is_empty()) else { return };
-        piece.logprobs.to_mut().extend_from_slice(tokens);
-        let Some(Item::Message(pieces)) = self.items.last() else { return };
+        if tokens.is_empty() {
+            return;
+        }
+        let is_open = self.text_piece().is_some();
+        if let Some(piece) = last_text(&mut self.items) {
+            piece.logprobs.to_mut().extend_from_slice(tokens);
+        }
+        let Some(Item::Message(pieces)) = self.items.last().filter(|_| is_open) else { return };
         self.part_event(PieceKind::Text.delta_event(), pieces.len() - 1, out, |_, out| {
             out.extend_from_slice(br#","delta":"","logprobs":"#);
             write_logprobs(tokens, false, out);
@@ -444,111 +406,6 @@ impl EventEncoder {
         }
         let Some(Item::Message(pieces)) = self.items.last_mut() else { return None };
         pieces.last_mut().filter(|piece| piece.kind == PieceKind::Text)
-    }
-
-    fn end(&mut self, out: &mut Vec<u8>) {
-        self.close_all(out);
-        self.is_over = true;
-        let Some(envelope) = &self.envelope else { return };
-        let kind = match Status::after(self.stop) {
-            Status::Incomplete => "response.incomplete",
-            Status::Completed | Status::InProgress => "response.completed",
-        };
-        open(kind, &mut self.sequence, out);
-        out.extend_from_slice(br#","response":"#);
-        envelope.write_end(&self.items, self.stop, self.usage, out);
-        shut(out);
-        self.items = Vec::new();
-    }
-
-    /// Writes an error as the last event. OpenAI's clients raise one for an event that has the member `error`, whatever its
-    /// type; the type `error` is documented with the members of that beside it, so that both are there.
-    fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
-        self.is_over = true;
-        self.items = Vec::new();
-        let mut members = Vec::new();
-        for (name, value) in [("code", &error.code), ("param", &error.param)] {
-            members.extend_from_slice(format!(r#","{name}":"#).as_bytes());
-            match value {
-                Some(value) => quote(value, &mut members),
-                None => members.extend_from_slice(b"null"),
-            }
-        }
-        members.extend_from_slice(br#","message":"#);
-        quote(&error.message, &mut members);
-        open("error", &mut self.sequence, out);
-        out.extend_from_slice(&members);
-        out.extend_from_slice(br#","error":{"type":"#);
-        quote(error.kind.as_deref().unwrap_or("api_error"), out);
-        out.extend_from_slice(&members);
-        out.push(b'}');
-        shut(out);
-    }
-
-    /// Appends an item and says so.
-    fn add(&mut self, item: Item<'static>, out: &mut Vec<u8>) {
-        self.items.push(item);
-        self.whole_event("response.output_item.added", self.items.len() - 1, Status::InProgress, out);
-    }
-
-    fn done(&mut self, item: usize, out: &mut Vec<u8>) {
-        let is_last = item + 1 == self.items.len();
-        let status = if is_last { Status::after(self.stop) } else { Status::Completed };
-        self.whole_event("response.output_item.done", item, status, out);
-    }
-
-    /// Writes an event that has an item in it.
-    fn whole_event(&mut self, kind: &str, item: usize, status: Status, out: &mut Vec<u8>) {
-        let Some(envelope) = &self.envelope else { return };
-        open(kind, &mut self.sequence, out);
-        out.extend_from_slice(format!(r#","output_index":{item},"item":"#).as_bytes());
-        self.items[item].write(&envelope.exchange, item, status, out);
-        shut(out);
-    }
-
-    /// Writes an event about an item.
-    fn item_event(
-        &mut self,
-        kind: &str,
-        item: usize,
-        out: &mut Vec<u8>,
-        members: impl FnOnce(&Item<'_>, &mut Vec<u8>),
-    ) {
-        let Some(envelope) = &self.envelope else { return };
-        open(kind, &mut self.sequence, out);
-        out.extend_from_slice(br#","item_id":"#);
-        self.items[item].write_id(&envelope.exchange, item, out);
-        out.extend_from_slice(br#","output_index":"#);
-        write_number(item as u64, out);
-        members(&self.items[item], out);
-        shut(out);
-    }
-
-    /// Writes an event about a piece of the message that the last item is.
-    fn part_event(
-        &mut self,
-        kind: &str,
-        index: usize,
-        out: &mut Vec<u8>,
-        members: impl FnOnce(&Piece<'_>, &mut Vec<u8>),
-    ) {
-        self.item_event(kind, self.items.len() - 1, out, |item, out| {
-            out.extend_from_slice(br#","content_index":"#);
-            write_number(index as u64, out);
-            if let Item::Message(pieces) = item {
-                members(&pieces[index], out);
-            }
-        });
-    }
-
-    /// Writes an event about the thinking that the last item is. It is always one part.
-    fn summary_event(&mut self, kind: &str, out: &mut Vec<u8>, members: impl FnOnce(&str, &mut Vec<u8>)) {
-        self.item_event(kind, self.items.len() - 1, out, |item, out| {
-            out.extend_from_slice(br#","summary_index":0"#);
-            if let Item::Reasoning { text, .. } = item {
-                members(text, out);
-            }
-        });
     }
 }
 
@@ -566,21 +423,6 @@ impl PieceKind {
             Self::Refusal => "response.refusal.done",
         }
     }
-}
-
-/// Writes the beginning of an event and leaves its object open.
-fn open(kind: &str, sequence: &mut u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"event: ");
-    out.extend_from_slice(kind.as_bytes());
-    out.extend_from_slice(b"\ndata: {\"type\":\"");
-    out.extend_from_slice(kind.as_bytes());
-    out.extend_from_slice(br#"","sequence_number":"#);
-    write_number(*sequence, out);
-    *sequence += 1;
-}
-
-fn shut(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"}\n\n");
 }
 
 fn citation_bytes(citation: &Citation) -> usize {

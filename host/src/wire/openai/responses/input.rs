@@ -165,7 +165,7 @@ fn content(fields: &mut Fields<'_>, name: &str) -> Result<Vec<Part>> {
             let parts = list(json).unwrap_or_default().into_iter().enumerate();
             parts.map(|(index, json)| part(format!("{place}[{index}]"), json)).collect()
         }
-        Some(json) => Err(wrong(place, "a string or an array", json)),
+        Some(_) => Err(wrong(place, "a string or an array")),
         None => Err(fields.missing(name)),
     }
 }
@@ -270,9 +270,6 @@ fn media_type(name: Option<&str>) -> &'static str {
 fn audio(fields: &mut Fields<'_>) -> Result<Content> {
     let Some(mut audio) = fields.object("input_audio")? else { return Err(fields.missing("input_audio")) };
     let (base64, format) = (audio.required_text("data")?, audio.required_text("format")?);
-    let media_type = match &*format {
-        "mp3" => "audio/mpeg".to_owned(),
-        other => format!("audio/{other}"),
-    };
+    let media_type = format!("audio/{format}");
     Ok(Content::Audio { source: Source::Data { media_type, base64 } })
 }

@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use crate::chat::{Extra, Raw};
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::json::{Kind, Scanner};
-use crate::wire::request::kind_name;
+use crate::wire::json::Scanner;
 
 /// The members of an object. What has the wrong type is none, as befits answers; [`Fields`] minds it.
 #[derive(Debug, Default)]
@@ -112,7 +111,7 @@ impl<'a> Fields<'a> {
     pub(super) fn of(at: String, json: &'a str) -> Result<Self> {
         match Members::of(json) {
             Some(members) => Ok(Self { at, members }),
-            None => Err(wrong(at, "an object", json)),
+            None => Err(wrong(at, "an object")),
         }
     }
 
@@ -202,13 +201,12 @@ impl<'a> Fields<'a> {
         read: impl FnOnce(&'a str) -> Option<T>,
     ) -> Result<Option<T>> {
         let Some(json) = self.take(name) else { return Ok(None) };
-        read(json).map(Some).ok_or_else(|| wrong(self.place(name), expected, json))
+        read(json).map(Some).ok_or_else(|| wrong(self.place(name), expected))
     }
 }
 
 /// The error that what stands at a place is of another type than expected.
-pub(super) fn wrong(place: String, expected: &str, json: &str) -> Error {
-    let found = Scanner::new(json.as_bytes()).peek().unwrap_or(Kind::Null);
-    let message = format!("`{place}` must be {expected}, not {}", kind_name(found));
+pub(super) fn wrong(place: String, expected: &str) -> Error {
+    let message = format!("`{place}` must be {expected}");
     Error::invalid(place, message)
 }

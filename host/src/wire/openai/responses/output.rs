@@ -84,6 +84,12 @@ impl<'a> Piece<'a> {
         Self { kind, text: text.into(), citations: Cow::default(), logprobs: Cow::default() }
     }
 
+    /// How many characters it has, if a citation is of all of them; counted once for all, because both may be many.
+    pub(super) fn length(&self) -> u64 {
+        let is_of_all = |citation: &Citation| citation.range.is_none();
+        if self.citations.iter().any(is_of_all) { self.text.chars().count() as u64 } else { 0 }
+    }
+
     /// Writes it.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         match self.kind {
@@ -91,10 +97,10 @@ impl<'a> Piece<'a> {
                 out.extend_from_slice(br#"{"type":"output_text","text":"#);
                 quote(&self.text, out);
                 out.extend_from_slice(br#","annotations":["#);
-                let mut count = 0;
+                let (mut count, length) = (0, self.length());
                 for citation in self.citations.iter().filter(|citation| is_annotation(citation)) {
                     separate(&mut count, out);
-                    write_annotation(citation, &self.text, out);
+                    write_annotation(citation, length, out);
                 }
                 out.extend_from_slice(br#"],"logprobs":"#);
                 write_logprobs(&self.logprobs, true, out);
@@ -206,13 +212,12 @@ pub(super) fn is_annotation(citation: &Citation) -> bool {
     citation.url.is_some() || matches!(citation.original, Some((Surface::Responses, _)))
 }
 
-/// Writes where a piece's text is from, of which [`is_annotation`] holds.
-pub(super) fn write_annotation(citation: &Citation, text: &str, out: &mut Vec<u8>) {
+/// Writes where a piece's text is from, of which [`is_annotation`] holds. Who says no stretch of it means all its `length`.
+pub(super) fn write_annotation(citation: &Citation, length: u64, out: &mut Vec<u8>) {
     if let Some((Surface::Responses, original)) = &citation.original {
         return write_on_one_line(original.get(), out);
     }
-    // Who says no stretch means all of it.
-    let (start, end) = citation.range.unwrap_or_else(|| (0, text.chars().count() as u64));
+    let (start, end) = citation.range.unwrap_or((0, length));
     out.extend_from_slice(br#"{"type":"url_citation","start_index":"#);
     out.extend_from_slice(format!(r#"{start},"end_index":{end},"url":"#).as_bytes());
     quote(citation.url.as_deref().unwrap_or_default(), out);
@@ -288,14 +293,18 @@ pub(super) fn items(choice: &Choice, surface: Surface) -> Vec<Item<'_>> {
         append(part, surface, &mut items);
     }
     // The tokens are those of the choice, and hardly ever is there more than one piece of text.
-    let pieces = items.iter_mut().find_map(|item| match item {
-        Item::Message(pieces) => pieces.iter_mut().find(|piece| piece.kind == PieceKind::Text),
-        _ => None,
-    });
-    if let Some(piece) = pieces {
+    if let Some(piece) = last_text(&mut items) {
         piece.logprobs = Cow::Borrowed(&choice.logprobs);
     }
     items
+}
+
+/// The last piece of text among items.
+pub(super) fn last_text<'i, 'a>(items: &'i mut [Item<'a>]) -> Option<&'i mut Piece<'a>> {
+    items.iter_mut().rev().find_map(|item| match item {
+        Item::Message(pieces) => pieces.iter_mut().rfind(|piece| piece.kind == PieceKind::Text),
+        _ => None,
+    })
 }
 
 fn append<'a>(part: &'a Part, surface: Surface, items: &mut Vec<Item<'a>>) {

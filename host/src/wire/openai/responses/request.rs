@@ -44,7 +44,8 @@ pub fn decode_request(body: &[u8]) -> Result<ChatRequest> {
     request.top_p = fields.number("top_p")?;
     (request.logprobs, request.top_logprobs) = logprobs(&mut fields)?;
     request.reasoning = reasoning(&mut fields)?;
-    (request.format, request.verbosity) = text(&mut fields)?;
+    let verbosity;
+    (request.format, verbosity) = text(&mut fields)?;
     let (safety_identifier, user) = (fields.text("safety_identifier")?, fields.text("user")?);
     request.user = user.or(safety_identifier);
     request.metadata = fields.raw_object("metadata")?;
@@ -53,6 +54,8 @@ pub fn decode_request(body: &[u8]) -> Result<ChatRequest> {
     if fields.text("truncation")?.as_deref() == Some("auto") {
         request.extra.0.push(("truncation".to_owned(), Raw::of(&"auto")));
     }
+    // The chat API has it as a member of its own.
+    request.extra.0.extend(verbosity.map(|verbosity| ("verbosity".to_owned(), Raw::of(&verbosity))));
     for name in HANDED_OVER {
         fields.take(name);
     }
@@ -86,7 +89,7 @@ fn conversation(fields: &mut Fields<'_>, messages: &mut Vec<Message>) -> Result<
             messages.push(Message::new(Role::User, vec![Part::text(text)]));
         }
         Some(json) if json.starts_with('[') => input::read(json, messages)?,
-        Some(json) => return Err(wrong("input".to_owned(), "a string or an array", json)),
+        Some(_) => return Err(wrong("input".to_owned(), "a string or an array")),
         None => return Err(fields.missing("input")),
     }
     if messages.is_empty() {
@@ -154,7 +157,7 @@ fn allowed_tools(choice: &mut Fields<'_>) -> Result<ToolChoice> {
 fn logprobs(fields: &mut Fields<'_>) -> Result<(Option<bool>, Option<u64>)> {
     let mut is_wanted = false;
     for (at, json) in fields.list("include")? {
-        let included = string(json).ok_or_else(|| wrong(at, "a string", json))?;
+        let included = string(json).ok_or_else(|| wrong(at, "a string"))?;
         is_wanted |= included == INCLUDE_LOGPROBS;
     }
     let top = fields.count("top_logprobs")?.filter(|top| *top > 0);

@@ -20,15 +20,15 @@ const PIECE_CHARACTERS: usize = 24;
 ///
 /// None for an endpoint whose streams are of another kind, and for what is no answer of this one.
 pub fn stream_of(endpoint: Endpoint, answer: &str) -> Option<Vec<Bytes>> {
-    let answer = serde_json::from_str(answer).ok()?;
+    let whole = answer.as_bytes();
     let object = match endpoint {
         Endpoint::ChatCompletions => "chat.completion.chunk",
         Endpoint::Completions => "text_completion",
-        Endpoint::Messages => return message::events(self::object(answer)?, |text| pieces(text).collect()),
-        Endpoint::GenerateContent => return content::events(answer, |text| pieces(text).collect()),
+        Endpoint::Messages => return message::events(whole, |text| pieces(text).collect()),
+        Endpoint::GenerateContent => return content::events(whole, |text| pieces(text).collect()),
         _ => return None,
     };
-    let mut frame = self::object(answer)?;
+    let Value::Object(mut frame) = serde_json::from_str(answer).ok()? else { return None };
     let Value::Array(choices) = frame.remove("choices")? else { return None };
     let usage = frame.remove("usage").filter(|usage| !usage.is_null());
     frame.insert("object".to_owned(), object.into());
@@ -48,13 +48,6 @@ pub fn stream_of(endpoint: Endpoint, answer: &str) -> Option<Vec<Bytes>> {
     }
     events.push(Bytes::from_static(b"data: [DONE]\n\n"));
     Some(events)
-}
-
-fn object(value: Value) -> Option<Map<String, Value>> {
-    match value {
-        Value::Object(object) => Some(object),
-        _ => None,
-    }
 }
 
 fn chat_choice(

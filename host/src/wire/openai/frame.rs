@@ -17,11 +17,14 @@ pub(super) mod message;
 /// Source: OpenAI API reference, "Chat Completions" and "Responses", the chunk objects and streaming events; the other
 /// vendors' are named where theirs are written; seen 2026-11.
 pub fn events(endpoint: Endpoint, body: &[u8], with_usage: bool) -> Option<Bytes> {
-    let answer = serde_json::from_slice(body).ok()?;
-    if endpoint == Endpoint::GenerateContent {
-        return content::events(answer, whole).map(|events| events.concat().into());
+    match endpoint {
+        Endpoint::Messages => return message::events(body, whole).map(|events| events.concat().into()),
+        Endpoint::GenerateContent => {
+            return content::events(body, whole).map(|events| events.concat().into());
+        }
+        _ => {}
     }
-    let Value::Object(answer) = answer else { return None };
+    let Ok(Value::Object(answer)) = serde_json::from_slice(body) else { return None };
     let mut out = Vec::new();
     match endpoint {
         Endpoint::ChatCompletions | Endpoint::Completions => {
@@ -29,7 +32,6 @@ pub fn events(endpoint: Endpoint, body: &[u8], with_usage: bool) -> Option<Bytes
             put(&mut out, None, "[DONE]");
         }
         Endpoint::Responses => response(answer, &mut out)?,
-        Endpoint::Messages => return message::events(answer, whole).map(|events| events.concat().into()),
         _ => return None,
     }
     Some(out.into())
@@ -255,6 +257,14 @@ mod tests {
         check_block(redacted.clone(), redacted, json!([]));
         let odd = json!({"type": "text", "text": 7});
         check_block(odd.clone(), odd, json!([]));
+    }
+
+    #[test]
+    fn what_a_tool_is_called_with_is_not_rewritten() {
+        let input = r#"{"b": 0.70, "a": 18446744073709551616}"#;
+        let body = format!(r#"{{"content":[{{"type":"tool_use","id":"t","name":"f","input":{input}}}]}}"#);
+        let all = data(&events(Endpoint::Messages, body.as_bytes(), false).unwrap());
+        assert_eq!(all[2]["delta"]["partial_json"], input);
     }
 
     #[test]

@@ -574,16 +574,6 @@ impl StopReason {
         }
     }
 
-    /// Anthropic's name for it; a stop word that was met has one of its own, `stop_sequence`.
-    pub(in crate::wire) fn anthropic_name(self) -> &'static str {
-        match self {
-            Self::Stop | Self::Other => "end_turn",
-            Self::Length => "max_tokens",
-            Self::ToolCalls => "tool_use",
-            Self::ContentFilter => "refusal",
-        }
-    }
-
     /// Reads a `finishReason` of Google's; none for the name that says nothing. An answer that calls functions ends
     /// with `STOP`, too: see [`with_calls`](Self::with_calls).
     ///
@@ -608,16 +598,6 @@ impl StopReason {
             // Calls that cannot be read, and what is none of the model's doing.
             _ => Self::Other,
         })
-    }
-
-    /// Google's name for it.
-    pub(in crate::wire) fn gemini_name(self) -> &'static str {
-        match self {
-            Self::Stop | Self::ToolCalls => "STOP",
-            Self::Length => "MAX_TOKENS",
-            Self::ContentFilter => "SAFETY",
-            Self::Other => "OTHER",
-        }
     }
 
     /// The reason of an answer of Google's that calls functions, or not.

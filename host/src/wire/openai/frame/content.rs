@@ -14,9 +14,10 @@ use crate::wire::sse;
 ///
 /// None when it has not the shape of an answer.
 pub(in crate::wire::openai) fn events(
-    answer: Value,
+    answer: &[u8],
     pieces: impl Fn(&str) -> Vec<&str>,
 ) -> Option<Vec<Bytes>> {
+    let answer: Value = serde_json::from_slice(answer).ok()?;
     match answer {
         Value::Array(answers) if !answers.is_empty() => {
             answers.iter().map(|answer| is_answer(answer).then(|| event(answer))).collect()

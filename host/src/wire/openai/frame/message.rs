@@ -3,6 +3,8 @@
 //! Source: Anthropic API reference, "Streaming messages", seen 2026-11.
 
 use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::wire::sse;
@@ -11,17 +13,19 @@ use crate::wire::sse;
 ///
 /// None when it has not the shape of a message.
 pub(in crate::wire::openai) fn events(
-    mut message: Map<String, Value>,
+    message: &[u8],
     pieces: impl Fn(&str) -> Vec<&str>,
 ) -> Option<Vec<Bytes>> {
+    let Inputs { content: inputs } = serde_json::from_slice(message).ok()?;
+    let Value::Object(mut message) = serde_json::from_slice(message).ok()? else { return None };
     let Some(Value::Array(blocks)) = message.remove("content") else { return None };
     let mut events = Events { list: Vec::new(), pieces };
     let usage = message.get("usage").filter(|usage| usage.is_object()).cloned();
     let ends = ENDS.map(|name| (name, message.remove(name)));
     events.begin(message);
-    for (index, block) in blocks.into_iter().enumerate() {
+    for (index, (block, Input { input })) in blocks.into_iter().zip(inputs).enumerate() {
         let Value::Object(block) = block else { return None };
-        events.block(index, block);
+        events.block(index, block, input.map(RawValue::get));
     }
     let told = ends.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     let delta: Map<String, Value> = told.collect();
@@ -33,6 +37,19 @@ pub(in crate::wire::openai) fn events(
 
 /// What is known of a message only when it is over, in the order of the event that tells it.
 const ENDS: [&str; 4] = ["stop_reason", "stop_sequence", "stop_details", "container"];
+
+/// What the tools of a message are called with, as it was written: a number or an order of members is not to change.
+#[derive(Deserialize)]
+struct Inputs<'a> {
+    #[serde(borrow)]
+    content: Vec<Input<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Input<'a> {
+    #[serde(borrow, default)]
+    input: Option<&'a RawValue>,
+}
 
 struct Events<F> {
     list: Vec<Bytes>,
@@ -63,7 +80,7 @@ impl<F: Fn(&str) -> Vec<&str>> Events<F> {
     }
 
     /// A block: what it says comes in pieces after it has begun, all else with its beginning.
-    fn block(&mut self, index: usize, mut block: Map<String, Value>) {
+    fn block(&mut self, index: usize, mut block: Map<String, Value>, input: Option<&str>) {
         let kind = block.get("type").and_then(Value::as_str).unwrap_or_default();
         let deltas = match kind {
             "text" => {
@@ -86,7 +103,7 @@ impl<F: Fn(&str) -> Vec<&str>> Events<F> {
                 deltas
             }
             _ => {
-                let input = take(&mut block, "input", json!({})).map(|input| json!(input.to_string()));
+                let input = take(&mut block, "input", json!({})).and(input).map(|input| json!(input));
                 self.texts("input_json_delta", "partial_json", input)
             }
         };

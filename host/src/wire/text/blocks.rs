@@ -1,9 +1,10 @@
 //! The blocks of a streamed answer of Anthropic's Messages, as the client gets them.
 //!
-//! One block follows the other, and only the one that is open takes text. Text that belongs elsewhere gets a block of its
-//! own, and from then on the blocks of the upstream have other numbers. A block for text begins with its first text, so
-//! that one that lost all of its own leaves none that is empty: clients send those back, and the vendor refuses them. The
-//! end of a text waits for what comes next, so that text a plugin withheld still finds its block.
+//! One block follows the other, and only the one that is open takes text. Text that belongs elsewhere gets a block of
+//! its own, and from then on the blocks of the upstream have other numbers. A block for text begins with its first text,
+//! so that one that lost all of its own leaves none that is empty: clients send those back, and the vendor refuses them.
+//! The end of a text waits for what comes next, so that text a plugin withheld still finds its block; the end of a call
+//! waits, with all that follows, while arguments of it are withheld.
 //!
 //! Source: Anthropic API reference, "Streaming messages", "Event types", seen 2026-11.
 

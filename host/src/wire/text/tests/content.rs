@@ -175,7 +175,17 @@ fn seen_in_stream(out: &str) -> Seen {
 
 fn some_part() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
-        "t:a", "t:é\"", "t:<think>", "t:x</think>y", "t:<thi", "t:nk>z", "t:", "k:b", "s:d", "c:{}", "c:{\"k\":\"v\"}",
+        "t:a",
+        "t:é\"",
+        "t:<think>",
+        "t:x</think>y",
+        "t:<thi",
+        "t:nk>z",
+        "t:",
+        "k:b",
+        "s:d",
+        "c:{}",
+        "c:{\"k\":\"v\"}",
     ])
     .prop_map(str::to_owned)
 }

@@ -542,8 +542,8 @@ impl TextStream {
             fate = Fate::Drop;
         }
         self.held_bytes += if fate == Fate::Hold { frame.raw.len() } else { 0 };
-        let stuck_bytes = self.blocks.as_ref().map_or(0, |blocks| blocks.stuck_bytes());
-        if self.held_bytes + stuck_bytes > HELD_BYTES_MAX {
+        let waiting_bytes = self.blocks.as_ref().map_or(0, |blocks| blocks.waiting_bytes());
+        if self.held_bytes + waiting_bytes > HELD_BYTES_MAX {
             return Err(Error::new(ErrorKind::UpstreamInvalid, HELD_TOO_MUCH));
         }
         let slots = from..self.slots.len();

@@ -1,9 +1,10 @@
 //! The blocks of a streamed answer of Anthropic's Messages, as the client gets them.
 //!
-//! One block follows the other, and only the one that is open takes text. Text that belongs elsewhere gets a block of its
-//! own, and from then on the blocks of the upstream have other numbers. A block for text begins with its first text, so
-//! that one that lost all of its own leaves none that is empty: clients send those back, and the vendor refuses them. The
-//! end of a text waits for what comes next, so that text a plugin withheld still finds its block.
+//! One block follows the other, and only the one that is open takes text. Text that belongs elsewhere gets a block of
+//! its own, and from then on the blocks of the upstream have other numbers. A block for text begins with its first text,
+//! so that one that lost all of its own leaves none that is empty: clients send those back, and the vendor refuses them.
+//! The end of a text waits for what comes next, so that text a plugin withheld still finds its block; the end of a call
+//! waits, with all that follows, while arguments of it are withheld.
 //!
 //! Source: Anthropic API reference, "Streaming messages", "Event types", seen 2026-11.
 
@@ -71,6 +72,8 @@ struct Source {
     stop: Option<Bytes>,
     /// What came behind the end and waits with it.
     behind: Vec<Bytes>,
+    /// How many bytes wait with the beginning and the end.
+    waiting_bytes: usize,
     /// Whether it has lost text.
     is_emptied: bool,
 }
@@ -114,9 +117,9 @@ impl Blocks {
             || self.source.as_ref().is_some_and(goes)
     }
 
-    /// How many bytes wait because arguments are withheld.
-    pub(super) fn stuck_bytes(&self) -> usize {
-        self.stuck_bytes
+    /// How many bytes wait, for arguments that are withheld or for something that a block has to say.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.stuck_bytes + self.source.as_ref().map_or(0, |source| source.waiting_bytes)
     }
 
     /// Notes text that came, and that a plugin has seen.
@@ -242,8 +245,16 @@ impl Blocks {
             self.next = index;
         }
         let (between, behind) = (Vec::new(), Vec::new());
-        self.source =
-            Some(Source { index, kind, start: Some(start), between, stop: None, behind, is_emptied });
+        self.source = Some(Source {
+            index,
+            kind,
+            start: Some(start),
+            between,
+            stop: None,
+            behind,
+            waiting_bytes: 0,
+            is_emptied,
+        });
     }
 
     /// A block of the upstream is over, if nothing is to come before its end.
@@ -261,11 +272,10 @@ impl Blocks {
 
     /// An event that is about no block keeps its place.
     fn pass(&mut self, bytes: Bytes, out: &mut Vec<Bytes>) {
-        match &mut self.source {
-            Some(source) if source.stop.is_some() => source.behind.push(bytes),
-            Some(source) if source.start.is_some() => source.between.push(bytes),
-            Some(_) | None => out.push(bytes),
-        }
+        let waits = |source: &&mut Source| source.stop.is_some() || source.start.is_some();
+        let Some(source) = self.source.as_mut().filter(waits) else { return out.push(bytes) };
+        source.waiting_bytes += bytes.len();
+        if source.stop.is_some() { source.behind.push(bytes) } else { source.between.push(bytes) }
     }
 
     /// The source has something to say: opens its block for the client, if it is not. Returns its number there.
@@ -280,6 +290,7 @@ impl Blocks {
             Some(start) => {
                 out.push(if source.index == index { start } else { renumbered(start, index) });
                 out.append(&mut source.between);
+                source.waiting_bytes = source.behind.iter().map(Bytes::len).sum();
             }
             // A plugin's text came between.
             None => {

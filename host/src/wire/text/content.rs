@@ -1,7 +1,7 @@
 //! Where the text stands in an event, or in a whole answer, of Google's generateContent.
 //!
-//! An event has the shape of a whole answer: candidates with parts. A plugin sees the parts that are thoughts as reasoning
-//! and the arguments of each function call, which come whole, in a lane of their own.
+//! An event has the shape of a whole answer: candidates with parts. A plugin sees the parts that are thoughts as
+//! reasoning, and the arguments of each function call, which come whole, in a lane of their own.
 //!
 //! Source: Google, Gemini API reference, "GenerateContentResponse", seen 2026-11.
 

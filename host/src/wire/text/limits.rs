@@ -62,8 +62,8 @@ pub(super) fn check_channel(endpoint: Endpoint, channel: Channel) -> Result<(), 
     if is_there { Ok(()) } else { Err(NO_CHANNEL) }
 }
 
-/// Checks arguments that have to be whole: those of each call are one JSON object in one place, and `awaits` says whether
-/// there is a place for them.
+/// Checks arguments that have to be whole: those of each call are one JSON object in one place, and `awaits` says
+/// whether there is a place for them.
 pub(super) fn check_objects(batch: &TextBatch, awaits: impl Fn(Lane) -> bool) -> Result<(), &'static str> {
     let mut runs: Vec<(Lane, String)> = Vec::new();
     let mut before = None;

@@ -1,8 +1,8 @@
 //! Where the text stands in an event, or in a whole answer, of Anthropic's Messages.
 //!
-//! An answer is a list of blocks, which a stream sends one after the other: its start, its text in pieces, its stop. A plugin
-//! sees one lane for the content and one for the thinking, whatever the block, and one for the input of each call of a
-//! tool of the client's.
+//! An answer is a list of blocks, which a stream sends one after the other: its start, its text in pieces, its stop. A
+//! plugin sees one lane for the content and one for the thinking, whatever the block, and one for the input of each call
+//! of a tool of the client's.
 //!
 //! Source: Anthropic API reference, "Messages", "Streaming messages", seen 2026-11.
 
@@ -216,8 +216,8 @@ impl<'a> Walk<'a, '_> {
             BlockKind::Text => self.take_text(block.text.as_ref(), Channel::Content, 0),
             BlockKind::Thinking => self.take_text(block.thinking.as_ref(), Channel::Reasoning, 0),
             BlockKind::Tool(number) => {
-                if let Some(input) = &block.input {
-                    self.slot(input.clone(), Channel::ToolArguments, number, true);
+                if let Some(input) = block.input {
+                    self.slot(input, Channel::ToolArguments, number, true);
                 }
             }
             BlockKind::Other => {}

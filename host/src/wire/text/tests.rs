@@ -103,8 +103,8 @@ impl Work {
             let tag = if self.is_inside { "</think>" } else { "<think>" };
             let end = text.find(tag);
             let is_begun = |at: &usize| tag.starts_with(&text[*at..]);
-            let starts = text.char_indices().map(|(at, _)| at);
-            let cut = end.or_else(|| starts.filter(is_begun).next()).unwrap_or(text.len());
+            let begun = || text.char_indices().map(|(at, _)| at).find(is_begun);
+            let cut = end.or_else(begun).unwrap_or(text.len());
             match (self.is_inside, self.plugin) {
                 (false, _) => made.push(lane, &text[..cut]),
                 (true, Plugin::Split) => {

@@ -279,7 +279,7 @@ fn gaps(list: &List, is_kept: impl Fn(&Element) -> bool) -> Vec<Range<usize>> {
     for element in &list.elements {
         let Range { start, end } = element.range.clone();
         if !is_kept(element) {
-            let from = gap.map_or(before.unwrap_or(start), |gap| gap.start);
+            let from = gap.map_or_else(|| before.unwrap_or(start), |gap| gap.start);
             gap = Some(from..end);
             continue;
         }

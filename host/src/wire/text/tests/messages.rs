@@ -276,6 +276,16 @@ fn too_much_behind_withheld_arguments_is_the_upstreams_fault() {
     let ping = PING.replace('}', &format!(",\"x\":\"{}\"}}", "x".repeat(1 << 20)));
     let error = (0..9).find_map(|_| push(ping.clone()).err()).unwrap();
     assert_eq!(error.kind, ErrorKind::UpstreamInvalid);
+    // So is too much before a block says anything.
+    let mut text = TextStream::new(Endpoint::Messages, ChannelSet::ALL);
+    let mut push = |input: &str| {
+        let batch = text.push(&mut vec![input.to_owned().into()]);
+        text.release(None, &mut Vec::new());
+        batch
+    };
+    push(&events(&blocks("t:"))[..2].concat()).unwrap();
+    let error = (0..10).find_map(|_| push(&ping).err()).unwrap();
+    assert_eq!(error.kind, ErrorKind::UpstreamInvalid);
 }
 
 #[track_caller]

@@ -2,6 +2,7 @@
 
 mod decoder;
 mod encoder;
+mod held;
 #[cfg(test)]
 mod tests;
 

@@ -16,11 +16,10 @@ use crate::wire::anthropic::object::{Members, Writer};
 use crate::wire::convert::Asked;
 use crate::wire::json::quote;
 
+use super::held::{Arguments, Call, Held};
+
 /// How much may be held back, in bytes.
 const HELD_BYTES_MAX: usize = 8 << 20;
-
-/// What something that is held back costs beside its text, in bytes.
-const HELD_BYTES_EACH: usize = 128;
 
 /// Writes the events of a stream.
 #[derive(Debug)]
@@ -61,21 +60,6 @@ enum Open {
     },
     /// One of the upstream's own, by the number that it has there.
     Other(u64),
-}
-
-/// Something that waits for a call to be complete.
-#[derive(Debug)]
-enum Held {
-    Call { call: Call, json: String, is_complete: bool },
-    Event(Event),
-}
-
-#[derive(Debug)]
-struct Call {
-    index: u32,
-    id: String,
-    name: String,
-    signature: Option<Signature>,
 }
 
 /// What was spoken of last.
@@ -499,27 +483,6 @@ impl EventEncoder {
     }
 }
 
-impl Held {
-    fn bytes(&self) -> usize {
-        HELD_BYTES_EACH
-            + match self {
-                Self::Call { call, json, .. } => call.id.len() + call.name.len() + json.len(),
-                Self::Event(
-                    Event::Text { text, .. } | Event::Thinking { text, .. } | Event::Refusal { text, .. },
-                ) => text.len(),
-                Self::Event(Event::Other(raw)) => raw.get().len(),
-                Self::Event(Event::Signature { signature, .. }) => signature.value.len(),
-                Self::Event(Event::RedactedThinking { data, .. }) => data.value.len(),
-                Self::Event(Event::Citation { citation, .. }) => {
-                    let texts = [&citation.url, &citation.title, &citation.quoted];
-                    let original = citation.original.as_ref().map_or(0, |(_, raw)| raw.get().len());
-                    texts.into_iter().flatten().map(String::len).sum::<usize>() + original
-                }
-                Self::Event(_) => 0,
-            }
-    }
-}
-
 /// Which of several answers an event is of; none if it is of no one.
 fn choice_of(event: &Event) -> Option<u32> {
     match event {
@@ -568,40 +531,5 @@ impl<'a> Data<'a> {
 
     fn end(self) {
         self.0.finish().extend_from_slice(b"\n\n");
-    }
-}
-
-/// How far the arguments of a call have come: whether they are a whole object.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Arguments {
-    depth: u32,
-    is_in_string: bool,
-    is_escaped: bool,
-    has_begun: bool,
-}
-
-impl Arguments {
-    fn push(&mut self, json: &str) {
-        for byte in json.bytes() {
-            match byte {
-                _ if self.is_escaped => self.is_escaped = false,
-                b'\\' if self.is_in_string => self.is_escaped = true,
-                b'"' => {
-                    self.is_in_string = !self.is_in_string;
-                    self.has_begun = true;
-                }
-                _ if self.is_in_string => {}
-                b'{' | b'[' => {
-                    self.depth = self.depth.saturating_add(1);
-                    self.has_begun = true;
-                }
-                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
-                _ => {}
-            }
-        }
-    }
-
-    fn are_complete(&self) -> bool {
-        self.has_begun && self.depth == 0 && !self.is_in_string
     }
 }

@@ -20,6 +20,7 @@ use http::Uri;
 
 use crate::config::env::Environment;
 use crate::config::{self, Input, Overrides};
+use crate::wire::convert;
 
 /// Parses the arguments of the process and does what they say; without a subcommand, serves.
 pub fn run() -> ExitCode {
@@ -36,7 +37,12 @@ pub fn run() -> ExitCode {
             environment,
             overrides: serve.overrides(),
         }),
-        Command::Explain { request, tenant, key } => {
+        Command::Explain { dialects: true, .. } => {
+            print!("{}", convert::explain());
+            Ok(())
+        }
+        Command::Explain { request, tenant, key, .. } => {
+            let request = request.expect("clap requires it without --dialects");
             explain::run(path, &environment, &request, tenant.as_deref(), key.as_deref())
         }
         Command::Health { url } => health::run(path, &environment, url),
@@ -92,11 +98,14 @@ pub enum Command {
     Serve(ServeArguments),
     /// Print everything that is wrong with the configuration
     Check,
-    /// Show which upstreams a request would go to, and why
+    /// Show which upstreams a request would go to, and why; or what becomes of it between dialects
     Explain {
         /// JSON file with the request's body
-        #[arg(long, value_name = "FILE")]
-        request: PathBuf,
+        #[arg(long, value_name = "FILE", required_unless_present = "dialects")]
+        request: Option<PathBuf>,
+        /// Show what each dialect cannot say, and what is done about it
+        #[arg(long, conflicts_with_all = ["request", "tenant", "key"])]
+        dialects: bool,
         /// Tenant that asks [default: the key's]
         #[arg(long)]
         tenant: Option<String>,

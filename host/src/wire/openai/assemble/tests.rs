@@ -732,8 +732,13 @@ fn answers_of_other_vendors_are_cut_where_there_is_no_room() {
 
 /// Two answers of the chat API, whole and as a stream.
 fn chat(usage: Usage) -> (Bytes, Vec<u8>) {
-    let asked =
-        Asked { model: "m".into(), id: "x".into(), created_unix_s: 7, asks_usage: false, request: Bytes::new() };
+    let asked = Asked {
+        model: "m".into(),
+        id: "x".into(),
+        created_unix_s: 7,
+        asks_usage: false,
+        request: Bytes::new(),
+    };
     let choice = |index, text: &str| Choice {
         index,
         parts: vec![Part::text(text)],

@@ -9,7 +9,9 @@ use http::StatusCode;
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::chat::{Choice, Content, Event, Extra, Message, Part, Reply as ChatReply, Role, StopReason, Usage};
+use crate::chat::{
+    Choice, Content, Event, Extra, Message, Part, Reply as ChatReply, Role, StopReason, Usage,
+};
 use crate::config::ErrorCompat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Surface;

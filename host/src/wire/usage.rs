@@ -396,7 +396,11 @@ mod tests {
     fn what_is_written_to_a_cache_is_in_the_input() {
         check_written(r#"{"usage":{"input_tokens":3,"cache_creation_input_tokens":100}}"#, 103, 100);
         let details = r#"{"cached_tokens":1,"cache_write_tokens":2}"#;
-        check_written(&format!(r#"{{"usage":{{"prompt_tokens":9,"prompt_tokens_details":{details}}}}}"#), 9, 2);
+        check_written(
+            &format!(r#"{{"usage":{{"prompt_tokens":9,"prompt_tokens_details":{details}}}}}"#),
+            9,
+            2,
+        );
         check_written(&format!(r#"{{"usage":{{"input_tokens":9,"input_tokens_details":{details}}}}}"#), 9, 2);
     }
 

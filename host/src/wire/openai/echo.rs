@@ -47,7 +47,9 @@ impl Completion {
 
     /// Writes why the text with this index ended.
     pub fn finish(&self, index: usize, reason: StopReason) -> Bytes {
-        self.event(|members| members.list("choices", [reason], |reason, out| choice(index, "", Some(reason), out)))
+        self.event(|members| {
+            members.list("choices", [reason], |reason, out| choice(index, "", Some(reason), out))
+        })
     }
 
     /// Writes what the answer cost.
@@ -67,7 +69,9 @@ impl Completion {
     pub fn reply(&self, texts: &[String], reason: StopReason, usage: Usage) -> Bytes {
         let body = self.body(|members| {
             members.with("choices", |out| {
-                list(out, texts.iter().enumerate(), |(index, text), out| choice(index, text, Some(reason), out));
+                list(out, texts.iter().enumerate(), |(index, text), out| {
+                    choice(index, text, Some(reason), out)
+                });
             });
             members.raw("usage", &usage_json(Endpoint::Completions, usage));
         });
@@ -122,8 +126,14 @@ mod tests {
 
     #[test]
     fn events_are_written_in_openais_words() {
-        check_event(&completion().text(0, "a\n"), r#""index":0,"text":"a\n","logprobs":null,"finish_reason":null"#);
-        check_event(&completion().finish(1, StopReason::Length), r#""index":1,"text":"","logprobs":null,"finish_reason":"length""#);
+        check_event(
+            &completion().text(0, "a\n"),
+            r#""index":0,"text":"a\n","logprobs":null,"finish_reason":null"#,
+        );
+        check_event(
+            &completion().finish(1, StopReason::Length),
+            r#""index":1,"text":"","logprobs":null,"finish_reason":"length""#,
+        );
         check_event(&completion().usage(Usage::default()), r#""choices":[],"usage":{"#);
     }
 

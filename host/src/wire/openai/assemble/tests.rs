@@ -513,8 +513,13 @@ fn a_response_larger_than_the_bound_is_put_together_from_its_pieces() {
 
 /// Two answers of the chat API, whole and as a stream.
 fn chat(usage: Usage) -> (Bytes, Vec<u8>) {
-    let asked =
-        Asked { model: "m".into(), id: "x".into(), created_unix_s: 7, asks_usage: false, request: Bytes::new() };
+    let asked = Asked {
+        model: "m".into(),
+        id: "x".into(),
+        created_unix_s: 7,
+        asks_usage: false,
+        request: Bytes::new(),
+    };
     let choice = |index, text: &str| Choice {
         index,
         parts: vec![Part::text(text)],

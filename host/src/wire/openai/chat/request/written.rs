@@ -114,7 +114,7 @@ fn sampling(request: &ChatRequest, members: &mut Members<'_>) {
     members.plain_if("presence_penalty", request.presence_penalty);
     members.plain_if("frequency_penalty", request.frequency_penalty);
     // OpenAI refuses the number without the wish.
-    members.plain_if("logprobs", request.logprobs.or(request.top_logprobs.map(|_| true)));
+    members.plain_if("logprobs", request.logprobs.or_else(|| request.top_logprobs.map(|_| true)));
     members.plain_if("top_logprobs", request.top_logprobs);
     if let Some(bias) = &request.logit_bias {
         members.raw("logit_bias", bias.get());

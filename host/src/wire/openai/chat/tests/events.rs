@@ -27,7 +27,9 @@ fn check(deltas: &[&str], expected: &[Event]) {
     let chunks: Vec<String> = deltas.iter().map(chunk).collect();
     let chunks: Vec<&str> = chunks.iter().map(String::as_str).collect();
     let events = read(&chunks);
-    let [Event::Start { .. }, said @ .., Event::Finish { .. }, Event::End] = &events[..] else { panic!("{events:?}") };
+    let [Event::Start { .. }, said @ .., Event::Finish { .. }, Event::End] = &events[..] else {
+        panic!("{events:?}")
+    };
     assert_eq!(said, expected);
 }
 
@@ -83,8 +85,10 @@ fn thinking_is_read_under_all_its_names_and_once() {
     check(&[r#"{"reasoning_content":"a"}"#, r#"{"content":"b"}"#], &[thought("a"), said("b")]);
     check(&[r#"{"reasoning":"a"}"#], &[thought("a")]);
     check(&[r#"{"reasoning":"a","reasoning_content":"a"}"#], &[thought("a")]);
-    let signature =
-        |surface, value: &str| Event::Signature { choice: 0, signature: Signature { surface, value: value.into() } };
+    let signature = |surface, value: &str| Event::Signature {
+        choice: 0,
+        signature: Signature { surface, value: value.into() },
+    };
     // LiteLLM's pieces, which stand under both names.
     check(
         &[
@@ -103,7 +107,10 @@ fn thinking_is_read_under_all_its_names_and_once() {
     );
     // A block that repeats what came before.
     check(
-        &[r#"{"reasoning_content":"a"}"#, r#"{"thinking_blocks":[{"type":"thinking","thinking":"a","signature":"gemini#s"}]}"#],
+        &[
+            r#"{"reasoning_content":"a"}"#,
+            r#"{"thinking_blocks":[{"type":"thinking","thinking":"a","signature":"gemini#s"}]}"#,
+        ],
         &[thought("a"), signature(Surface::Gemini, "s")],
     );
     // Mistral's.
@@ -192,7 +199,9 @@ fn calls_are_numbered_without_gaps_whatever_tells_them_apart() {
     // Google's signature.
     let signature = Some(Signature { surface: Surface::Chat, value: "g".into() });
     check(
-        &[r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"},"extra_content":{"google":{"thought_signature":"g"}}}]}"#],
+        &[
+            r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"},"extra_content":{"google":{"thought_signature":"g"}}}]}"#,
+        ],
         &[
             Event::ToolCall { choice: 0, index: 0, id: "a".into(), name: "f".into(), signature },
             arguments(0, "{}"),
@@ -204,7 +213,8 @@ fn calls_are_numbered_without_gaps_whatever_tells_them_apart() {
 #[test]
 fn who_calls_tools_stops_for_them() {
     let reason = |reason: &str| {
-        let call = r#"{"choices":[{"delta":{"tool_calls":[{"id":"a","function":{"name":"f","arguments":"{}"}}]}}]}"#;
+        let call =
+            r#"{"choices":[{"delta":{"tool_calls":[{"id":"a","function":{"name":"f","arguments":"{}"}}]}}]}"#;
         let end = format!(r#"{{"choices":[{{"delta":{{}},"finish_reason":"{reason}"}}]}}"#);
         read(&[call, &end]).into_iter().find_map(|event| match event {
             Event::Finish { reason, .. } => Some(reason),
@@ -226,7 +236,9 @@ fn refusals_citations_and_probabilities_are_told() {
             "logprobs":{"content":[{"token":"ab","logprob":-0.5,"bytes":null,"top_logprobs":[{"token":"c","logprob":-1}]}],"refusal":null},
             "finish_reason":"stop","stop_reason":"END"}]}"#,
     ]);
-    let [_, text, Event::Citation { citation, .. }, logprobs, finish, _] = &events[..] else { panic!("{events:?}") };
+    let [_, text, Event::Citation { citation, .. }, logprobs, finish, _] = &events[..] else {
+        panic!("{events:?}")
+    };
     assert_eq!(text, &said("ab"));
     assert_eq!((citation.url.as_deref(), citation.range), (Some("u"), Some((1, 2))));
     let token = TokenLogprob { token: "ab".into(), logprob: -0.5, top: vec![("c".into(), -1.0)] };
@@ -258,7 +270,9 @@ fn what_cannot_be_is_refused_or_passed_over() {
     assert_eq!(push(r#"{"choices":[{"index":4294967296}]}"#).unwrap_err().kind, ErrorKind::UpstreamInvalid);
     let many: Vec<String> = (0..129).map(|index| format!(r#"{{"index":{index}}}"#)).collect();
     assert!(push(&format!(r#"{{"choices":[{}]}}"#, many.join(","))).is_err());
-    for data in ["1", "[]", "null", r#"{"choices":1,"id":2,"usage":3}"#, r#"{"choices":[1,null,{"delta":[]}]}"#] {
+    for data in
+        ["1", "[]", "null", r#"{"choices":1,"id":2,"usage":3}"#, r#"{"choices":[1,null,{"delta":[]}]}"#]
+    {
         assert!(push(data).is_ok(), "{data}");
     }
     check(&[r#"{"content":1,"tool_calls":{},"annotations":"a","refusal":[],"reasoning":{}}"#], &[]);
@@ -296,7 +310,8 @@ fn check_deltas(events: &[Event], expected: Value) {
 #[test]
 fn a_chunk_has_everything_that_openais_clients_require() {
     let usage = Usage { input: 1, output: 2, cache_written: 3, ..Usage::default() };
-    let start = Event::Start { id: "msg_1".into(), model: "claude".into(), created_unix_s: None, usage: Some(usage) };
+    let start =
+        Event::Start { id: "msg_1".into(), model: "claude".into(), created_unix_s: None, usage: Some(usage) };
     let end = Event::Finish { choice: 0, reason: StopReason::Stop, stop_sequence: Some("S".into()) };
     let steps = [start, said("a"), end, Event::End];
     let chunk = |choice: Value| json!({"id": "chatcmpl-x", "object": "chat.completion.chunk", "created": 7, "model": "m", "choices": [choice]});
@@ -323,7 +338,13 @@ fn calls_are_written_with_contiguous_indices_and_arguments_that_can_be_read() {
     let signature = Some(Signature { surface: Surface::Gemini, value: "g".into() });
     let signed = Event::ToolCall { choice: 0, index: 9, id: "b".into(), name: "g".into(), signature };
     check_deltas(
-        &[called(4, "a", "f"), signed, arguments(4, "{}"), arguments(1, "lost"), finish(0, StopReason::ToolCalls)],
+        &[
+            called(4, "a", "f"),
+            signed,
+            arguments(4, "{}"),
+            arguments(1, "lost"),
+            finish(0, StopReason::ToolCalls),
+        ],
         json!([
             {"tool_calls": [{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}]},
             {"tool_calls": [{"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": ""},
@@ -388,7 +409,8 @@ fn any_order_of_steps_ends_as_it_should() {
     };
     let written = chunks(&[said("a"), Event::Ping, Event::Failed(error), said("b"), Event::End], true);
     assert_eq!(written[2], ": ping");
-    let expected = json!({"error": {"message": "slow", "type": "rate_limit_error", "param": null, "code": null}});
+    let expected =
+        json!({"error": {"message": "slow", "type": "rate_limit_error", "param": null, "code": null}});
     assert_eq!(written[3..], [expected]);
     // Without a start or an end, and behind the end.
     let other = Event::Text { choice: 3, text: "c".into() };

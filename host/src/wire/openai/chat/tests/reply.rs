@@ -74,7 +74,12 @@ fn an_answer_has_everything_that_openais_clients_require() {
 #[test]
 fn every_part_of_an_answer_has_its_member() {
     let signature = |surface, value: &str| Signature { surface, value: value.into() };
-    let page = Citation { url: Some("u".into()), title: Some("t".into()), range: Some((0, 2)), ..Citation::default() };
+    let page = Citation {
+        url: Some("u".into()),
+        title: Some("t".into()),
+        range: Some((0, 2)),
+        ..Citation::default()
+    };
     check_message(
         vec![
             Content::Thinking { text: "p".into(), signature: Some(signature(Surface::Messages, "s")) },
@@ -158,7 +163,8 @@ fn what_is_no_answer_is_refused() {
 
 #[track_caller]
 fn check_error(body: &str, expected: [Option<&str>; 4]) {
-    let ApiError { status, message, kind, code, param } = decode_error(StatusCode::BAD_REQUEST, body.as_bytes());
+    let ApiError { status, message, kind, code, param } =
+        decode_error(StatusCode::BAD_REQUEST, body.as_bytes());
     let found = [Some(message.as_str()), kind.as_deref(), code.as_deref(), param.as_deref()];
     assert_eq!((status, found), (StatusCode::BAD_REQUEST, expected));
 }
@@ -175,7 +181,10 @@ fn every_form_of_error_is_read() {
         [Some("m"), None, Some("429"), None],
     );
     check_error(r#"{"error":"m"}"#, [Some("m"), None, None, None]);
-    check_error(r#"{"object":"error","message":"m","type":"t","code":400}"#, [Some("m"), Some("t"), Some("400"), None]);
+    check_error(
+        r#"{"object":"error","message":"m","type":"t","code":400}"#,
+        [Some("m"), Some("t"), Some("400"), None],
+    );
     check_error(r#"{"detail":"m"}"#, [Some("m"), None, None, None]);
     check_error(r#"{"detail":[{"msg":"m"}]}"#, [Some(r#"[{"msg":"m"}]"#), None, None, None]);
     check_error(r#"[{"error":{"code":400,"message":"m"}}]"#, [Some("m"), None, Some("400"), None]);
@@ -195,8 +204,11 @@ fn an_error_is_written_in_openais_words() {
         code: Some("c".into()),
         param: Some("p".into()),
     };
-    let expected = r#"{"error":{"message":"say \"who\"","type":"authentication_error","param":"p","code":"c"}}"#;
+    let expected =
+        r#"{"error":{"message":"say \"who\"","type":"authentication_error","param":"p","code":"c"}}"#;
     assert_eq!(encode_error(&error), expected);
     error.kind = Some("not_found_error".into());
-    assert!(encode_error(&error).starts_with(br#"{"error":{"message":"say \"who\"","type":"not_found_error""#));
+    assert!(
+        encode_error(&error).starts_with(br#"{"error":{"message":"say \"who\"","type":"not_found_error""#)
+    );
 }

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::chat::{
-    CacheControl, ChatRequest, Content, Effort, Field, Format, Function, Level, Message, Part, Raw, Reasoning,
-    Role, Signature, Source, Tool, ToolChoice,
+    CacheControl, ChatRequest, Content, Effort, Field, Format, Function, Level, Message, Part, Raw,
+    Reasoning, Role, Signature, Source, Tool, ToolChoice,
 };
 use crate::error::ErrorKind;
 use crate::wire::Surface;
@@ -200,7 +200,11 @@ fn every_word_for_an_amount_of_thinking_is_read() {
     check_reasoning(r#""reasoning_effort":"medium""#, Level::Effort(Effort::Medium), None);
     check_reasoning(r#""reasoning_effort":"xhigh""#, Level::Effort(Effort::Max), None);
     check_reasoning(r#""reasoning_effort":"max""#, Level::Effort(Effort::Max), None);
-    check_reasoning(r#""reasoning":{"effort":"low","exclude":true}"#, Level::Effort(Effort::Low), Some(false));
+    check_reasoning(
+        r#""reasoning":{"effort":"low","exclude":true}"#,
+        Level::Effort(Effort::Low),
+        Some(false),
+    );
     check_reasoning(r#""reasoning":{"max_tokens":9}"#, Level::Budget(9), None);
     check_reasoning(r#""reasoning":{"enabled":true}"#, Level::Dynamic, None);
     check_reasoning(r#""reasoning":{"enabled":false,"effort":"low"}"#, Level::Off, None);
@@ -222,7 +226,10 @@ fn every_parameter_has_its_place() {
            "parallel_tool_calls":false,"user":"u","metadata":{"a":"b"},"service_tier":"flex","stream":true,
            "stream_options":{"include_usage":true},"verbosity":"low","store":null"#,
     );
-    assert_eq!((request.max_tokens, request.top_k, request.seed, request.n), (Some(4), Some(40), Some(-7), Some(2)));
+    assert_eq!(
+        (request.max_tokens, request.top_k, request.seed, request.n),
+        (Some(4), Some(40), Some(-7), Some(2))
+    );
     assert_eq!((request.temperature, request.top_p), (Some(0.5), Some(1.0)));
     assert_eq!((request.presence_penalty, request.frequency_penalty), (Some(-1.0), Some(1.5)));
     assert_eq!((request.logprobs, request.top_logprobs), (Some(true), Some(5)));
@@ -266,15 +273,27 @@ fn what_is_wrong_is_told_with_its_place() {
         "messages[1].role",
         "must be `system`",
     );
-    check_error(&messages(r#"{"role":"user","content":1}"#), "messages[0].content", "must be a string or a list");
-    check_error(&messages(r#"{"role":"user","content":"a","name":1}"#), "messages[0].name", "must be a string");
+    check_error(
+        &messages(r#"{"role":"user","content":1}"#),
+        "messages[0].content",
+        "must be a string or a list",
+    );
+    check_error(
+        &messages(r#"{"role":"user","content":"a","name":1}"#),
+        "messages[0].name",
+        "must be a string",
+    );
     check_error(
         &messages(r#"{"role":"tool","tool_call_id":"x","content":"a"}"#),
         "messages[0].tool_call_id",
         "names no call",
     );
     check_error(&messages(r#"{"role":"tool","content":"a"}"#), "messages[0].tool_call_id", "is missing");
-    check_error(&messages(r#"{"role":"function","name":"f","content":"a"}"#), "messages[0].name", "no function");
+    check_error(
+        &messages(r#"{"role":"function","name":"f","content":"a"}"#),
+        "messages[0].name",
+        "no function",
+    );
     check_error(&part(r#"{"text":"a"}"#), "messages[0].content[0].type", "is missing");
     let image = |url: &str| part(&format!(r#"{{"type":"image_url","image_url":{{"url":"{url}"}}}}"#));
     let place = "messages[0].content[0].image_url.url";
@@ -290,7 +309,11 @@ fn what_is_wrong_is_told_with_its_place() {
     check_error(&member(r#""stop":["a",1]"#), "stop[1]", "must be a string");
     check_error(&member(r#""tool_choice":"maybe""#), "tool_choice", "must be `none`");
     check_error(&member(r#""tools":[{"type":"function"}]"#), "tools[0].function", "is missing");
-    check_error(&member(r#""tools":[{"type":"function","function":{"name":"f","parameters":[]}}]"#), "tools[0].function.parameters", "must be an object");
+    check_error(
+        &member(r#""tools":[{"type":"function","function":{"name":"f","parameters":[]}}]"#),
+        "tools[0].function.parameters",
+        "must be an object",
+    );
     check_error(&member(r#""reasoning_effort":"very""#), "reasoning_effort", "must be one of");
     check_error(&member(r#""thinking":{"type":"on"}"#), "thinking.type", "must be `enabled`");
     check_error(&member(r#""response_format":{"type":"xml"}"#), "response_format.type", "must be `text`");
@@ -395,17 +418,26 @@ fn calls_and_results_find_each_other_and_pictures_follow() {
     let mut request = ChatRequest::new(Surface::Messages, "m");
     request.messages = vec![
         Message::new(Role::Assistant, vec![call("1"), call(&long)]),
-        Message::new(Role::Tool, vec![result("1", vec![image], false), result(&long, vec![Part::text("no")], true)]),
+        Message::new(
+            Role::Tool,
+            vec![result("1", vec![image], false), result(&long, vec![Part::text("no")], true)],
+        ),
         user(vec![Part::text("q")]),
     ];
     let (body, losses) = written(&request).unwrap();
     assert_eq!(losses, [Field::ToolResultMedia, Field::ToolResultError]);
     let messages = body["messages"].as_array().unwrap();
     assert_eq!(messages[0]["content"], Value::Null);
-    assert_eq!(messages[0]["tool_calls"][0], json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}));
+    assert_eq!(
+        messages[0]["tool_calls"][0],
+        json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}})
+    );
     let id = messages[0]["tool_calls"][1]["id"].as_str().unwrap();
     assert!(id.len() <= 40);
-    assert_eq!((&messages[1]["role"], &messages[2]["role"], &messages[3]["role"]), (&json!("tool"), &json!("tool"), &json!("user")));
+    assert_eq!(
+        (&messages[1]["role"], &messages[2]["role"], &messages[3]["role"]),
+        (&json!("tool"), &json!("tool"), &json!("user"))
+    );
     assert_eq!((&messages[2]["tool_call_id"], &messages[2]["content"]), (&json!(id), &json!("no")));
     assert_eq!(messages[3]["content"][0]["image_url"]["url"], "data:image/png;base64,QUJD");
     assert_eq!(messages[4]["content"], "q");

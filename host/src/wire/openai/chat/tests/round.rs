@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::events::asked;
 use super::text;
 use crate::chat::{
-    ChatRequest, Choice, Content, Effort, Event, Extra, Format, Function, Level, Message, Part, Raw, Reasoning,
-    Reply, Role, Signature, Source, StopReason, TokenLogprob, Tool, ToolChoice, Usage,
+    ChatRequest, Choice, Content, Effort, Event, Extra, Format, Function, Level, Message, Part, Raw,
+    Reasoning, Reply, Role, Signature, Source, StopReason, TokenLogprob, Tool, ToolChoice, Usage,
 };
 use crate::wire::Surface;
 use crate::wire::convert::{EffortBudgets, ReplyBuilder, StreamConverter, Terms, events_of};
@@ -39,7 +39,8 @@ fn source() -> impl Strategy<Value = Source> {
 }
 
 fn media() -> impl Strategy<Value = Part> {
-    let audio = Content::Audio { source: Source::Data { media_type: "audio/mp3".into(), base64: "QQ==".into() } };
+    let audio =
+        Content::Audio { source: Source::Data { media_type: "audio/mp3".into(), base64: "QQ==".into() } };
     prop_oneof![
         (source(), option::of(text())).prop_map(|(source, detail)| Content::Image { source, detail }),
         Just(audio),
@@ -70,7 +71,12 @@ fn turn() -> impl Strategy<Value = Vec<Message>> {
             let mut results = Vec::new();
             for (number, (name, arguments)) in calls.into_iter().enumerate() {
                 let (id, content) = (format!("call_{number}"), vec![Part::text("r")]);
-                results.push(Part::new(Content::ToolResult { id: id.clone(), name: None, content, is_error: false }));
+                results.push(Part::new(Content::ToolResult {
+                    id: id.clone(),
+                    name: None,
+                    content,
+                    is_error: false,
+                }));
                 parts.push(Part::new(Content::ToolCall { id, name, arguments, signature: None }));
             }
             let mut messages = vec![Message::new(Role::Assistant, parts)];
@@ -104,13 +110,19 @@ fn choice_of_tool() -> impl Strategy<Value = ToolChoice> {
         Just(ToolChoice::None),
         Just(ToolChoice::Required),
         text().prop_map(ToolChoice::Named),
-        (vec(text(), 0..3), any::<bool>()).prop_map(|(names, is_required)| ToolChoice::Among { names, is_required }),
+        (vec(text(), 0..3), any::<bool>())
+            .prop_map(|(names, is_required)| ToolChoice::Among { names, is_required }),
     ]
 }
 
 fn format() -> impl Strategy<Value = Format> {
     let schema = (text(), option::of(text()), raw(), option::of(any::<bool>())).prop_map(
-        |(name, description, schema, strict)| Format::Schema { name: Some(name), description, schema, strict },
+        |(name, description, schema, strict)| Format::Schema {
+            name: Some(name),
+            description,
+            schema,
+            strict,
+        },
     );
     prop_oneof![Just(Format::Text), Just(Format::Json), schema]
 }
@@ -122,11 +134,16 @@ fn level() -> impl Strategy<Value = Level> {
 
 /// Any request that the surface can say to any server.
 fn request() -> impl Strategy<Value = ChatRequest> {
-    let numbers = (option::of(any::<u32>()), option::of(-9.0..9.0), option::of(any::<i64>()), option::of(any::<bool>()));
+    let numbers = (
+        option::of(any::<u32>()),
+        option::of(-9.0..9.0),
+        option::of(any::<i64>()),
+        option::of(any::<bool>()),
+    );
     let words = (vec(text(), 0..3), option::of(text()), option::of(raw()), option::of(text()));
     let tools = (vec(function(), 1..3), option::of(choice_of_tool()), option::of(any::<bool>()));
-    (messages(), numbers, words, option::of(tools), option::of(format()), option::of(level()), any::<bool>()).prop_map(
-        |(messages, numbers, words, tools, format, level, is_stream)| {
+    (messages(), numbers, words, option::of(tools), option::of(format()), option::of(level()), any::<bool>())
+        .prop_map(|(messages, numbers, words, tools, format, level, is_stream)| {
             let mut request = ChatRequest::new(Surface::Chat, "m");
             request.messages = messages;
             request.max_tokens = numbers.0.map(u64::from);
@@ -144,18 +161,18 @@ fn request() -> impl Strategy<Value = ChatRequest> {
             (request.is_stream, request.asks_usage) = (is_stream, is_stream);
             request.extra.0.push(("verbosity".into(), Raw::new("\"low\"").unwrap()));
             request
-        },
-    )
+        })
 }
 
 /// Any parts of an answer, in any order.
 fn parts() -> impl Strategy<Value = Vec<Part>> {
-    let call = (text(), text(), text(), signature()).prop_map(|(id, name, arguments, signature)| {
-        Content::ToolCall { id, name, arguments, signature }
-    });
-    let redacted = text().prop_map(|value| Content::RedactedThinking(Signature { surface: Surface::Messages, value }));
+    let call = (text(), text(), text(), signature())
+        .prop_map(|(id, name, arguments, signature)| Content::ToolCall { id, name, arguments, signature });
+    let redacted =
+        text().prop_map(|value| Content::RedactedThinking(Signature { surface: Surface::Messages, value }));
     let content = prop_oneof![
-        prop_oneof![Just(String::new()), text()].prop_map(|text| Content::Text { text, citations: Vec::new() }),
+        prop_oneof![Just(String::new()), text()]
+            .prop_map(|text| Content::Text { text, citations: Vec::new() }),
         (prop_oneof![Just(String::new()), text()], signature())
             .prop_map(|(text, signature)| Content::Thinking { text, signature }),
         redacted,
@@ -166,17 +183,19 @@ fn parts() -> impl Strategy<Value = Vec<Part>> {
 }
 
 fn stop() -> impl Strategy<Value = StopReason> {
-    let reasons = vec![StopReason::Stop, StopReason::Length, StopReason::ToolCalls, StopReason::ContentFilter];
+    let reasons =
+        vec![StopReason::Stop, StopReason::Length, StopReason::ToolCalls, StopReason::ContentFilter];
     proptest::sample::select(reasons)
 }
 
 /// Any answer that is of steps of a stream.
 fn reply() -> impl Strategy<Value = Reply> {
-    let logprobs = vec(
-        (text(), -9.0..0.0, vec((text(), -9.0..0.0), 0..2))
-            .prop_map(|(token, logprob, top)| TokenLogprob { token, logprob, top }),
-        0..3,
-    );
+    let logprobs =
+        vec(
+            (text(), -9.0..0.0, vec((text(), -9.0..0.0), 0..2))
+                .prop_map(|(token, logprob, top)| TokenLogprob { token, logprob, top }),
+            0..3,
+        );
     let choice = (parts(), stop(), option::of(text()), logprobs);
     let usage = (any::<u32>(), any::<u32>()).prop_map(|(input, output)| Usage {
         input: input.into(),
@@ -184,13 +203,8 @@ fn reply() -> impl Strategy<Value = Reply> {
         ..Usage::default()
     });
     (vec(choice, 1..3), option::of(usage), text()).prop_map(|(choices, usage, id)| {
-        let choices = choices.into_iter().zip(0..).map(|((parts, stop, stop_sequence, logprobs), index)| Choice {
-            index,
-            parts,
-            stop: Some(stop),
-            stop_sequence,
-            logprobs,
-            extra: Extra::default(),
+        let choices = choices.into_iter().zip(0..).map(|((parts, stop, stop_sequence, logprobs), index)| {
+            Choice { index, parts, stop: Some(stop), stop_sequence, logprobs, extra: Extra::default() }
         });
         Reply {
             surface: Surface::Chat,
@@ -259,7 +273,9 @@ fn ordered(mut reply: Reply) -> Reply {
             let text: String = texts.collect();
             said.0.extend((!text.is_empty()).then(|| Part::new(Content::Thinking { text, signature: None })));
         }
-        said.0.retain(|part| !matches!(&part.content, Content::Thinking { text, signature: None } if text.is_empty()));
+        said.0.retain(
+            |part| !matches!(&part.content, Content::Thinking { text, signature: None } if text.is_empty()),
+        );
         if choice.stop == Some(StopReason::Stop) && !said.3.is_empty() {
             choice.stop = Some(StopReason::ToolCalls);
         }
@@ -376,9 +392,34 @@ proptest! {
 /// JSON with the members of the API in it, of any types.
 fn hostile() -> impl Strategy<Value = String> {
     let names = [
-        "choices", "delta", "message", "messages", "content", "tool_calls", "function", "arguments", "name", "index",
-        "id", "role", "usage", "logprobs", "thinking_blocks", "annotations", "url_citation", "error", "image_url",
-        "url", "type", "tools", "stop", "finish_reason", "file", "extra_content", "google", "top_logprobs",
+        "choices",
+        "delta",
+        "message",
+        "messages",
+        "content",
+        "tool_calls",
+        "function",
+        "arguments",
+        "name",
+        "index",
+        "id",
+        "role",
+        "usage",
+        "logprobs",
+        "thinking_blocks",
+        "annotations",
+        "url_citation",
+        "error",
+        "image_url",
+        "url",
+        "type",
+        "tools",
+        "stop",
+        "finish_reason",
+        "file",
+        "extra_content",
+        "google",
+        "top_logprobs",
     ];
     let leaf = prop_oneof![
         Just("null".to_owned()),

@@ -3,12 +3,6 @@
 //! Everything goes by way of the hub ([`chat`](crate::chat)): what one surface is read into is what the other is written
 //! from. Here is only who takes part; the words are in the modules of the dialects.
 
-mod explain;
-mod reply;
-
-pub use explain::{explain, markdown};
-pub use reply::{ReplyBuilder, events_of};
-
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,6 +19,12 @@ use crate::wire::{Dialect, Surface};
 
 mod embeddings;
 pub mod other;
+
+mod explain;
+mod reply;
+
+pub use explain::{explain, markdown};
+pub use reply::{ReplyBuilder, events_of};
 
 /// How many tokens an effort stands for, where one side has words and the other numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! A whole answer as the stream that it would have been, and the way back.
 
-use crate::chat::{Choice, Content, Event, Extra, Part, Reply, Signature};
+use crate::chat::{Choice, Content, Event, Extra, Part, Reply, Signature, TokenLogprob};
 use crate::wire::Surface;
 
 /// How many bytes a part, a probability or a citation counts for besides its texts.
@@ -308,7 +308,7 @@ fn bytes_of(event: &Event) -> usize {
             PIECE_BYTES + texts + citation.original.as_ref().map_or(0, |(_, raw)| raw.get().len())
         }
         Event::Logprobs { tokens, .. } => {
-            let texts = |token: &crate::chat::TokenLogprob| {
+            let texts = |token: &TokenLogprob| {
                 token.token.len() + token.top.iter().map(|(text, _)| PIECE_BYTES + text.len()).sum::<usize>()
             };
             tokens.iter().map(|token| PIECE_BYTES + texts(token)).sum()

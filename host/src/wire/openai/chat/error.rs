@@ -63,7 +63,7 @@ impl Told {
                     Some(scanner.slice(range).to_owned())
                 }
             };
-            *member = found.or(member.take());
+            *member = found.or_else(|| member.take());
             Ok(())
         })
     }

@@ -1,8 +1,10 @@
 //! The events of a stream, read; and a whole answer as the only one of its stream.
 
-mod delta;
+use std::borrow::Cow;
 
-use crate::chat::{ApiError, Event, Signature, StopReason};
+use bytes::Bytes;
+
+use crate::chat::{ApiError, Event, Signature, StopReason, TokenLogprob};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Surface;
 use crate::wire::json::{Kind, Scanner};
@@ -11,6 +13,8 @@ use crate::wire::openai::chat::events::delta::{Call, Delta, Said};
 use crate::wire::openai::failure::Failure;
 use crate::wire::openai::view::{Scan, string};
 use crate::wire::usage;
+
+mod delta;
 
 /// How many answers a stream may have.
 ///
@@ -205,7 +209,7 @@ impl Choice {
             known.name.push_str(name.unwrap_or_default());
             let signature = call.signature.as_deref().filter(|text| !text.is_empty());
             let signature = signature.map(|text| Signature::read_from(Surface::Chat, text));
-            known.signature = signature.or(known.signature.take());
+            known.signature = signature.or_else(|| known.signature.take());
         }
         let arguments = call.arguments.filter(|json| !json.is_empty());
         if let Some(json) = arguments {
@@ -266,15 +270,15 @@ fn too_many(what: &str) -> Error {
 
 /// Reads an error that stands where an event should.
 fn failure(data: &[u8]) -> ApiError {
-    let failure = Failure::of(&bytes::Bytes::copy_from_slice(data));
+    let failure = Failure::of(&Bytes::copy_from_slice(data));
     decode_error(failure.status, &failure.body)
 }
 
 /// A chunk of a stream, or a whole answer.
 #[derive(Debug, Default)]
 struct Chunk<'a> {
-    id: std::borrow::Cow<'a, str>,
-    model: std::borrow::Cow<'a, str>,
+    id: Cow<'a, str>,
+    model: Cow<'a, str>,
     created: Option<u64>,
     choices: Vec<Piece<'a>>,
     has_usage: bool,
@@ -286,7 +290,7 @@ struct Chunk<'a> {
 struct Piece<'a> {
     index: Option<u64>,
     delta: Delta<'a>,
-    logprobs: Vec<crate::chat::TokenLogprob>,
+    logprobs: Vec<TokenLogprob>,
     finish_reason: Option<StopReason>,
     /// The word that ended the answer, which vLLM gives.
     stop_sequence: Option<String>,
@@ -311,7 +315,7 @@ impl<'a> Chunk<'a> {
                     scanner.skip()?;
                 }
                 "object" => chunk.is_error |= string(scanner)?.as_deref() == Some("error"),
-                _ => drop(scanner.skip()?),
+                _ => return scanner.skip().map(drop),
             }
             Ok(())
         })?;
@@ -334,7 +338,7 @@ impl<'a> Piece<'a> {
                     piece.finish_reason = reason.map(|reason| StopReason::of_openai(&reason));
                 }
                 "stop_reason" => piece.stop_sequence = string(scanner)?.map(|word| word.into_owned()),
-                _ => drop(scanner.skip()?),
+                _ => return scanner.skip().map(drop),
             }
             Ok(())
         })?;

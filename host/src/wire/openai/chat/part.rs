@@ -2,7 +2,7 @@
 
 use crate::chat::{Content, Signature, Source};
 use crate::wire::Surface;
-use crate::wire::json::quote;
+use crate::wire::json::{Scanner, quote};
 use crate::wire::openai::chat::request::call_id;
 use crate::wire::openai::chat::writer::{Members, object};
 
@@ -22,7 +22,7 @@ pub(super) fn text(text: &str) -> Vec<u8> {
 pub(super) fn only_text(part: &[u8]) -> Option<&[u8]> {
     let string = part.strip_prefix(TEXT)?.strip_suffix(b"}")?;
     // A member behind the text would begin behind its closing quote.
-    let mut scanner = crate::wire::json::Scanner::new(string);
+    let mut scanner = Scanner::new(string);
     (scanner.string().is_ok() && scanner.end().is_ok()).then_some(string)
 }
 

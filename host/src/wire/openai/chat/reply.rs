@@ -6,12 +6,12 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::chat::{Choice, Citation, Content, Extra, Raw, Reply, Signature, StopReason, TokenLogprob};
+use crate::chat::{Choice, Citation, Content, Event, Extra, Raw, Reply, Signature, StopReason, TokenLogprob};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::convert::{Asked, ReplyBuilder};
 use crate::wire::json::Scanner;
 use crate::wire::openai::chat::events::EventDecoder;
-use crate::wire::openai::chat::writer::{Members, list, object};
+use crate::wire::openai::chat::writer::{Members, list, number, object};
 use crate::wire::openai::chat::{part, usage_json};
 use crate::wire::{Endpoint, Surface};
 
@@ -31,7 +31,7 @@ pub fn decode_reply(body: &[u8], id: &str) -> Result<Reply> {
     // The body has been bounded, and this is no more than what it says.
     let mut reply = ReplyBuilder::new(Surface::Chat, usize::MAX);
     for event in &events {
-        if let crate::chat::Event::Failed(error) = event {
+        if let Event::Failed(error) = event {
             return Err(Error::new(ErrorKind::UpstreamInvalid, error.message.clone()));
         }
         reply.push(event);
@@ -221,5 +221,5 @@ fn likelihood(token: &str, logprob: f64, members: &mut Members<'_>) {
     members.string("token", token);
     // JSON has no word for the logarithm of nothing; OpenAI writes this for it.
     members.plain("logprob", if logprob.is_finite() { logprob } else { -9999.0 });
-    members.with("bytes", |out| list(out, token.bytes(), |byte, out| super::writer::number(byte, out)));
+    members.with("bytes", |out| list(out, token.bytes(), number));
 }

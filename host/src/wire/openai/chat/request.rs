@@ -3,13 +3,6 @@
 //! Source: OpenAI API reference, "Create chat completion"; OpenRouter, "Prompt Caching" and "Reasoning Tokens", for
 //! `cache_control` and `reasoning`; LiteLLM, "Reasoning content", for `thinking` and `thinking_blocks`; all seen 2026-11.
 
-mod message;
-mod part;
-mod written;
-
-pub(super) use written::call_id;
-pub use written::encode_request;
-
 use crate::chat::{
     CacheControl, ChatRequest, Effort, Extra, Format, Function, Level, Raw, Reasoning, Tool, ToolChoice,
 };
@@ -17,6 +10,13 @@ use crate::error::Result;
 use crate::wire::Surface;
 use crate::wire::json::Kind;
 use crate::wire::openai::chat::value::{Object, Value};
+
+mod message;
+mod part;
+mod written;
+
+pub(super) use written::call_id;
+pub use written::encode_request;
 
 /// The members of a request that the hub has words for.
 const KNOWN: [&str; 30] = [
@@ -219,7 +219,7 @@ fn openrouter_reasoning(reasoning: &Object<'_, '_>, request: &Object<'_, '_>) ->
         (_, Some(tokens)) => Some(Level::Budget(tokens)),
         (is_enabled, None) => {
             let word = effort(reasoning.get("effort"))?;
-            word.or(effort(request.get("reasoning_effort"))?).or(is_enabled.map(|_| Level::Dynamic))
+            word.or(effort(request.get("reasoning_effort"))?).or_else(|| is_enabled.map(|_| Level::Dynamic))
         }
     };
     Ok(level.map(|level| Reasoning { level, is_shown }))

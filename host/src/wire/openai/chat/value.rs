@@ -11,8 +11,8 @@ use crate::wire::json::{Kind, Scanner};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Path<'p> {
     Root,
-    Member(&'p Path<'p>, &'p str),
-    Element(&'p Path<'p>, usize),
+    Member(&'p Self, &'p str),
+    Element(&'p Self, usize),
 }
 
 impl fmt::Display for Path<'_> {

@@ -70,7 +70,7 @@ impl<'a> Delta<'a> {
                     delta.calls.push(Call::function(scanner)?)
                 }
                 "audio" => transcript = member(scanner, "transcript")?,
-                _ => drop(scanner.skip()?),
+                _ => return scanner.skip().map(drop),
             }
             Ok(())
         })?;
@@ -108,7 +108,7 @@ fn part(scanner: &mut Scanner<'_>) -> Scan<Option<Said>> {
                 thinking = Some(texts.into_iter().flatten().collect::<String>());
             }
             "thinking" => thinking = string(scanner)?.map(Cow::into_owned),
-            _ => drop(scanner.skip()?),
+            _ => return scanner.skip().map(drop),
         }
         Ok(())
     })?;
@@ -137,7 +137,7 @@ impl<'a> Block<'a> {
                 "thinking" => block.text = string(scanner)?.unwrap_or_default(),
                 "signature" => block.signature = string(scanner)?.filter(|text| !text.is_empty()),
                 "data" => block.data = string(scanner)?.filter(|text| !text.is_empty()),
-                _ => drop(scanner.skip()?),
+                _ => return scanner.skip().map(drop),
             }
             Ok(())
         })?;
@@ -180,7 +180,7 @@ impl<'a> Call<'a> {
                     }
                     scanner.skip().map(drop)
                 })?,
-                _ => drop(scanner.skip()?),
+                _ => return scanner.skip().map(drop),
             }
             Ok(())
         })?;
@@ -204,7 +204,7 @@ impl<'a> Call<'a> {
                     self.arguments = Some(Cow::Borrowed(scanner.slice(range)));
                 }
                 "arguments" => self.arguments = string(scanner)?,
-                _ => drop(scanner.skip()?),
+                _ => return scanner.skip().map(drop),
             }
             Ok(())
         })
@@ -243,7 +243,7 @@ fn page(scanner: &mut Scanner<'_>) -> Scan<Citation> {
             "content" => citation.quoted = string(scanner)?.map(Cow::into_owned),
             "start_index" => start = scanner.count()?,
             "end_index" => end = scanner.count()?,
-            _ => drop(scanner.skip()?),
+            _ => return scanner.skip().map(drop),
         }
         Ok(())
     })?;
@@ -257,7 +257,7 @@ pub(super) fn logprobs(scanner: &mut Scanner<'_>) -> Scan<Vec<TokenLogprob>> {
     scanner.members(|scanner, name| {
         match name.raw() {
             "content" | "refusal" => tokens.append(&mut elements(scanner, token)?),
-            _ => drop(scanner.skip()?),
+            _ => return scanner.skip().map(drop),
         }
         Ok(())
     })?;
@@ -274,7 +274,7 @@ fn token(scanner: &mut Scanner<'_>) -> Scan<TokenLogprob> {
                 let top = elements(scanner, self::token)?;
                 token.top = top.into_iter().map(|token| (token.token, token.logprob)).collect();
             }
-            _ => drop(scanner.skip()?),
+            _ => return scanner.skip().map(drop),
         }
         Ok(())
     })?;

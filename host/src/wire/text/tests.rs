@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::limits::TOO_MUCH;
 use super::*;
+use crate::wire::sse::Frame;
 use crate::wire::wake::{Look, Wake, Waker};
 
 /// What a plugin does with text.

@@ -510,7 +510,6 @@ mod tests {
     use crate::config::env::Environment;
     use crate::config::{Overrides, load_text};
     use crate::limit::permit::End;
-    use crate::wire::openai;
 
     fn config(text: &str) -> Config {
         let text = format!("upstreams: [{ONE}]\n{text}");

@@ -291,6 +291,14 @@ impl StreamConverter {
         }
     }
 
+    /// Takes one piece of the upstream's stream; as [`push_all`](Self::push_all).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Result<()> {
+        self.push_all(std::iter::once(chunk), out)
+    }
+
     /// Takes bytes of the upstream's stream, cut anywhere, and appends what the client is sent, in one piece.
     ///
     /// # Errors

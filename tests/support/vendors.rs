@@ -104,6 +104,8 @@ pub struct Asked {
     pub tools: Vec<Value>,
     /// The schema that the answer has to keep to.
     pub schema: Option<Value>,
+    /// Whether hidden thinking has to be given back, which not every vendor has.
+    pub hides_thinking: bool,
     /// Whether any JSON will do.
     pub is_json: bool,
     /// Everything else that was said, in common words.
@@ -324,9 +326,15 @@ impl Story {
             return Err(Refusal { status, path: None, message: "as you wish".to_owned() });
         }
         Ok(match name {
-            "plain" => Self::text("Hello, wörld 🌍"),
+            "plain" | "alias" => Self::text("Hello, wörld 🌍"),
             "think" => Self::of(vec![thinking("Let me think."), Part::Text("Done.".to_owned())]),
-            "redacted" => Self::of(vec![Part::Redacted(String::new()), Part::Text("Done.".to_owned())]),
+            "redacted" => {
+                let is_redacted = |part: &Part| matches!(part, Part::Redacted(_));
+                let is_kept = asked.turns.iter().any(|turn| turn.parts.iter().any(is_redacted));
+                let is_lost = asked.hides_thinking && asked.turns.len() > 1 && !is_kept;
+                let text = if is_lost { "Lost." } else { "Done." };
+                Self::of(vec![Part::Redacted(String::new()), Part::Text(text.to_owned())])
+            }
             "length" => Self::text("Hello, w").stopped(Stop::Length),
             "word" => {
                 let word = asked.settings.get("stop").and_then(|stop| stop[0].as_str()).unwrap_or_default();
@@ -365,6 +373,10 @@ impl Story {
     /// Two calls at once, and then what came of them.
     fn tools(asked: &Asked, is_thinking: bool) -> Result<Self, Refusal> {
         let outcomes = asked.outcomes();
+        let is_known = |part: &Part| matches!(part, Part::Outcome { .. });
+        if outcomes.is_empty() && asked.turns.iter().any(|turn| turn.parts.iter().any(is_known)) {
+            return Ok(Self::text("You are welcome."));
+        }
         if outcomes.is_empty() {
             if !asked.tools.iter().any(|tool| tool["name"] == "weather") {
                 return Err(Refusal::new("tools", "the request has no tool `weather`"));

@@ -287,8 +287,7 @@ fn messages(list: &Node<'_>, asked: &mut Asked) -> Read<()> {
                     "tool_calls",
                     "refusal",
                     "audio",
-                    "annotations",
-                ])?;
+                    "annotations", "reasoning_content"])?;
                 open = assistant(&message, asked)?;
             }
             _ => {

@@ -43,10 +43,11 @@ pub(super) fn answer(request: &Received, path: &str) -> Read<Reply> {
         let message = "Method doesn't allow unregistered callers (callers without established identity).";
         return Err(Refusal { status: 403, path: None, message: message.to_owned() });
     }
-    if path == "/v1beta/models" {
+    let rest = path.strip_prefix("/v1beta").or_else(|| path.strip_prefix("/v1")).unwrap_or_default();
+    if rest == "/models" {
         return Ok(models());
     }
-    let called = path.strip_prefix("/v1beta/models/").and_then(|rest| rest.rsplit_once(':'));
+    let called = rest.strip_prefix("/models/").and_then(|rest| rest.rsplit_once(':'));
     let (model, method) = called.ok_or_else(|| Refusal::not_found(path))?;
     let body = body(request)?;
     let root = Node::root(&body);
@@ -203,7 +204,7 @@ fn tools(root: &Node<'_>, asked: &mut Asked) -> Read<()> {
         for function in functions.map_or(Ok(Vec::new()), |functions| functions.some_items())? {
             only(
                 &function,
-                &["name", "description", "parameters", "parametersJsonSchema", "response", "behavior"],
+                &["name", "description", "parameters", "parametersJsonSchema", "response", "responseJsonSchema", "behavior"],
             )?;
             let any = either(&function, "parametersJsonSchema");
             let parameters = match (function.at("parameters"), &any) {
@@ -388,7 +389,7 @@ fn settings(config: &Node<'_>, asked: &mut Asked) -> Read<()> {
 
 fn contents(list: &Node<'_>, asked: &mut Asked) -> Read<()> {
     let mut open = 0;
-    for (place, content) in list.some_items()?.iter().enumerate() {
+    for content in list.some_items()? {
         content.only(&["role", "parts"])?;
         let is_alone = list.value.as_array().is_some_and(|contents| contents.len() == 1);
         let role = match content.at("role") {
@@ -397,8 +398,10 @@ fn contents(list: &Node<'_>, asked: &mut Asked) -> Read<()> {
             None => return Err(content.wrong("please use a valid role: user, model")),
         };
         let is_model = role == "model";
-        if is_model != (place % 2 == 1) {
-            return Err(content.wrong("roles must alternate, and the first one must be `user`"));
+        // Its own clients give back the chunks of a streamed answer as contents of their own.
+        let is_again = asked.turns.last().map_or(is_model, |turn| !is_model && !turn.is_model);
+        if is_again {
+            return Err(content.wrong("the first role must be `user`, and there must be an answer before it speaks again"));
         }
         let mut answered = 0;
         for part in content.need("parts")?.some_items()? {
@@ -423,11 +426,10 @@ fn part_of(part: &Node<'_>, is_model: bool) -> Read<Part> {
     if DATA.iter().filter(|name| either(part, name).is_some()).count() != 1 {
         return Err(part.wrong("required oneof field 'data' must have one initialized field"));
     }
-    let signature = either(part, "thoughtSignature").map(|signature| signature.base64()).transpose()?;
-    if signature.is_some_and(|signature| signature != GEMINI_SIGNATURE) {
+    let signature = either(part, "thoughtSignature").map(|signature| signature.base64_of_any_alphabet()).transpose()?;
+    if signature.as_ref().is_some_and(|signature| signature != GEMINI_SIGNATURE) {
         return Err(part.wrong("corrupted thought signature"));
     }
-    let signature = signature.map(str::to_owned);
     if let Some(text) = part.at("text") {
         let text = text.text()?.to_owned();
         let is_thought = part.at("thought").map_or(Ok(false), |thought| thought.flag())?;
@@ -438,7 +440,7 @@ fn part_of(part: &Node<'_>, is_model: bool) -> Read<Part> {
         let media_type = either(&blob, "mimeType").ok_or_else(|| blob.wrong("mimeType is required"))?;
         return Ok(Part::Data {
             media_type: media_type.words()?.to_owned(),
-            base64: blob.need("data")?.base64()?.to_owned(),
+            base64: blob.need("data")?.base64_of_any_alphabet()?,
         });
     }
     if let Some(file) = either(part, "fileData") {

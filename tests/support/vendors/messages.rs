@@ -75,7 +75,7 @@ pub(super) fn error(refusal: &Refusal) -> Reply {
         413 => "request_too_large",
         429 => "rate_limit_error",
         504 => "timeout_error",
-        529 => "overloaded_error",
+        503 | 529 => "overloaded_error",
         _ => "api_error",
     };
     let error = json!({"type": kind, "message": refusal.message});
@@ -88,12 +88,15 @@ pub(super) fn error(refusal: &Refusal) -> Reply {
 }
 
 fn check_head(request: &Received) -> Read<()> {
-    without(request, &["authorization", "x-goog-api-key"])?;
-    if request.header("x-api-key").is_none_or(str::is_empty) {
-        return Err(Refusal::unauthorized("x-api-key header is required"));
+    without(request, &["x-goog-api-key"])?;
+    // The vendor's newer clients send their key as a bearer's; both at once is nobody's.
+    let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    match (request.header("x-api-key"), bearer) {
+        (Some(key), None) | (None, Some(key)) if !key.is_empty() => {}
+        _ => return Err(Refusal::unauthorized("x-api-key header is required")),
     }
     match request.header("anthropic-version") {
-        Some("2023-06-01") => Ok(()),
+        Some("2023-06-01" | "2026-10-21") => Ok(()),
         _ => Err(Refusal::new("anthropic-version", "header is required")),
     }
 }
@@ -101,7 +104,7 @@ fn check_head(request: &Received) -> Read<()> {
 fn read(root: &Node<'_>, is_message: bool) -> Read<Asked> {
     let further: &[&str] = if is_message { &FURTHER_MEMBERS } else { &[] };
     root.only(&[&COUNTED_MEMBERS, further].concat())?;
-    let mut asked = Asked { model: root.word("model")?, ..Asked::default() };
+    let mut asked = Asked { model: root.word("model")?, hides_thinking: true, ..Asked::default() };
     if is_message {
         let max_tokens = root.need("max_tokens")?.count(1)?;
         asked.set("max_tokens", max_tokens);

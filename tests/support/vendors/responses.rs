@@ -49,7 +49,7 @@ pub(super) fn answer(request: &Received) -> Read<Reply> {
 
 fn read(root: &Node<'_>) -> Read<Asked> {
     root.only(&MEMBERS)?;
-    let mut asked = Asked { model: root.word("model")?, ..Asked::default() };
+    let mut asked = Asked { model: root.word("model")?, hides_thinking: true, ..Asked::default() };
     asked.is_stream = root.at("stream").map_or(Ok(false), |stream| stream.flag())?;
     if let Some(instructions) = root.at("instructions") {
         asked.system.push(instructions.words()?.to_owned());

@@ -165,10 +165,19 @@ impl<'a> Node<'a> {
     /// Base64 that is not empty.
     pub(super) fn base64(&self) -> Read<&'a str> {
         let text = self.words()?;
-        let body = text.trim_end_matches('=');
-        let is_base64 = text.len() % 4 == 0
-            && text.len() - body.len() <= 2
-            && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/');
-        if is_base64 { Ok(text) } else { Err(self.wrong("must be base64")) }
+        if is_base64(text) { Ok(text) } else { Err(self.wrong("must be base64")) }
     }
+
+    /// The same, which may be of the alphabet for URLs; it comes in the other one.
+    pub(super) fn base64_of_any_alphabet(&self) -> Read<String> {
+        let text = self.words()?.replace('-', "+").replace('_', "/");
+        if is_base64(&text) { Ok(text) } else { Err(self.wrong("must be base64")) }
+    }
+}
+
+fn is_base64(text: &str) -> bool {
+    let body = text.trim_end_matches('=');
+    text.len().is_multiple_of(4)
+        && text.len() - body.len() <= 2
+        && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/')
 }

@@ -156,7 +156,10 @@ fn check(client: Client, targets: &[Target]) {
         if line["result"] != expected && !is_estimate {
             let got = &line["result"];
             let got = got["failed"].as_str().map_or_else(|| got.to_string(), str::to_owned);
-            differences.push(format!("{} to {upstream}, {scenario}:\n  expected {expected}\n  got      {got}", client.name));
+            differences.push(format!(
+                "{} to {upstream}, {scenario}:\n  expected {expected}\n  got      {got}",
+                client.name
+            ));
         }
     }
     assert!(count >= targets.len() * 15, "{count} results");

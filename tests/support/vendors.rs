@@ -179,6 +179,15 @@ impl Asked {
         Value::Object(all)
     }
 
+    /// The tool that has to be called.
+    fn forced(&self) -> Option<&str> {
+        let choice = self.settings.get("tool_choice")?.as_str()?;
+        match choice.strip_prefix("named:") {
+            Some(name) => Some(name),
+            None => self.tools.first().filter(|_| choice == "required")?["name"].as_str(),
+        }
+    }
+
     /// The calls that the last turn brings the outcomes of, each with its own.
     fn outcomes(&self) -> Vec<(&str, &Value, String)> {
         let [.., calls, outcomes] = &self.turns[..] else { return Vec::new() };
@@ -240,7 +249,10 @@ impl Part {
 /// What a tool said: the JSON of its text, without the wrapping that Gemini's objects need.
 fn value_of(text: &str) -> Value {
     let value = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
-    let wrapped = value.as_object().filter(|object| object.len() == 1);
+    // Vercel's client says the tool's name beside it.
+    let is_wrapping =
+        |name: &String| matches!(name.as_str(), "result" | "output" | "content" | "error" | "name");
+    let wrapped = value.as_object().filter(|object| object.keys().all(is_wrapping));
     let inner = wrapped.and_then(|object| {
         ["result", "output", "content", "error"].iter().find_map(|name| object.get(*name))
     });
@@ -343,7 +355,10 @@ impl Story {
             "refused" => Self::text("I cannot").stopped(Stop::Refused),
             "broken" => Self { fault: Some(Fault::Told), ..Self::text("half of it, then") },
             "cut" => Self { fault: Some(Fault::Cut), ..Self::text("half of it, then") },
-            "describe" => Self::text(asked.described().to_string()),
+            "describe" => match asked.forced() {
+                Some(tool) => Self::of(vec![call(1, tool, asked.described(), false)]),
+                None => Self::text(asked.described().to_string()),
+            },
             "think-strip" => Self::text("<think>hidden plan</think> The answer"),
             "secret" => Self::text("write to bob@example.org today"),
             "schema" => Self::schema(asked)?,
@@ -363,8 +378,7 @@ impl Story {
         if asked.schema.is_some() {
             return Ok(Self::text(answer.to_string()));
         }
-        let forced = asked.settings.get("tool_choice").and_then(|choice| choice.as_str()).unwrap_or_default();
-        match forced.strip_prefix("named:") {
+        match asked.forced() {
             Some(name) => Ok(Self::of(vec![call(1, name, answer, false)])),
             None => Err(Refusal::new("schema", "the request says no schema")),
         }

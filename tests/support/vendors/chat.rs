@@ -287,7 +287,9 @@ fn messages(list: &Node<'_>, asked: &mut Asked) -> Read<()> {
                     "tool_calls",
                     "refusal",
                     "audio",
-                    "annotations", "reasoning_content"])?;
+                    "annotations",
+                    "reasoning_content",
+                ])?;
                 open = assistant(&message, asked)?;
             }
             _ => {

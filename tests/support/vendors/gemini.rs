@@ -204,7 +204,15 @@ fn tools(root: &Node<'_>, asked: &mut Asked) -> Read<()> {
         for function in functions.map_or(Ok(Vec::new()), |functions| functions.some_items())? {
             only(
                 &function,
-                &["name", "description", "parameters", "parametersJsonSchema", "response", "responseJsonSchema", "behavior"],
+                &[
+                    "name",
+                    "description",
+                    "parameters",
+                    "parametersJsonSchema",
+                    "response",
+                    "responseJsonSchema",
+                    "behavior",
+                ],
             )?;
             let any = either(&function, "parametersJsonSchema");
             let parameters = match (function.at("parameters"), &any) {
@@ -401,7 +409,8 @@ fn contents(list: &Node<'_>, asked: &mut Asked) -> Read<()> {
         // Its own clients give back the chunks of a streamed answer as contents of their own.
         let is_again = asked.turns.last().map_or(is_model, |turn| !is_model && !turn.is_model);
         if is_again {
-            return Err(content.wrong("the first role must be `user`, and there must be an answer before it speaks again"));
+            return Err(content
+                .wrong("the first role must be `user`, and there must be an answer before it speaks again"));
         }
         let mut answered = 0;
         for part in content.need("parts")?.some_items()? {
@@ -426,7 +435,8 @@ fn part_of(part: &Node<'_>, is_model: bool) -> Read<Part> {
     if DATA.iter().filter(|name| either(part, name).is_some()).count() != 1 {
         return Err(part.wrong("required oneof field 'data' must have one initialized field"));
     }
-    let signature = either(part, "thoughtSignature").map(|signature| signature.base64_of_any_alphabet()).transpose()?;
+    let signature =
+        either(part, "thoughtSignature").map(|signature| signature.base64_of_any_alphabet()).transpose()?;
     if signature.as_ref().is_some_and(|signature| signature != GEMINI_SIGNATURE) {
         return Err(part.wrong("corrupted thought signature"));
     }

@@ -165,6 +165,7 @@ fn tools(root: &Node<'_>, asked: &mut Asked) -> Read<()> {
             "strict",
             "cache_control",
             "input_examples",
+            "eager_input_streaming",
         ])?;
         tool.at("type").map_or(Ok("custom"), |kind| kind.one_of(&["custom"]))?;
         tool.at("cache_control").map_or(Ok(()), |cache| cache_control(&cache))?;

@@ -86,7 +86,9 @@ def think_tools(client):
 
 def described(client, **options):
     """What the upstream has understood, in its own words."""
-    return json.loads(client.session("describe", False, **options).say("hi")["text"])
+    answer = client.session("describe", False, **options).say("hi")
+    # Who has to call a tool says it there.
+    return answer["calls"][0]["arguments"] if answer["calls"] else json.loads(answer["text"])
 
 
 def image(client):

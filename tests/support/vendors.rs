@@ -9,6 +9,8 @@ mod gemini;
 mod messages;
 mod responses;
 mod strict;
+#[cfg(test)]
+mod tests;
 
 use serde_json::{Map, Value, json};
 

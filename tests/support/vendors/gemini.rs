@@ -55,11 +55,13 @@ pub(super) fn answer(request: &Received, path: &str) -> Read<Reply> {
         "generateContent" | "streamGenerateContent" => {
             let mut asked = read(&root, model)?;
             asked.is_stream = method == "streamGenerateContent";
-            if asked.is_stream && !query.split('&').any(|pair| pair == "alt=sse") {
-                return Err(Refusal::new("alt", "a list is not written here, ask for alt=sse"));
-            }
             let story = Story::told(&asked)?;
-            Ok(if asked.is_stream { stream(&asked, &story) } else { whole(&asked, &story) })
+            let has_events = query.split('&').any(|pair| pair == "alt=sse");
+            Ok(match asked.is_stream {
+                false => whole(&asked, &story),
+                true if has_events => stream(&asked, &story),
+                true => list(&asked, &story),
+            })
         }
         "countTokens" => count(&root, model),
         "embedContent" => {
@@ -466,7 +468,7 @@ fn part_of(part: &Node<'_>, is_model: bool) -> Read<Part> {
         return Ok(Part::Call {
             id: call.at("id").map(|id| Ok(id.words()?.to_owned())).transpose()?,
             name: call.word("name")?,
-            arguments: call.at("args").map_or(Ok(json!({})), |args| args.object().cloned())?,
+            arguments: call.at("args").map_or_else(|| Ok(json!({})), |args| args.object().cloned())?,
             signature,
         });
     }
@@ -546,14 +548,24 @@ fn whole(asked: &Asked, story: &Story) -> Reply {
     Reply::json(200, chunk(asked, &parts, Some(story)).to_string())
 }
 
-fn stream(asked: &Asked, story: &Story) -> Reply {
-    let mut reply = Reply::new(200).header("content-type", "text/event-stream").chunked();
+/// The chunks of an answer as it is streamed.
+fn chunks(asked: &Asked, story: &Story) -> Vec<Value> {
     let parts: Vec<Value> = story.parts.iter().flat_map(|part| parts_of(part, true)).collect();
-    for (place, part) in parts.iter().enumerate() {
-        let is_last = place + 1 == parts.len() && story.fault.is_none();
-        let chunk = chunk(asked, std::slice::from_ref(part), is_last.then_some(story));
-        reply = reply.body(format!("data: {chunk}\r\n\r\n"));
-    }
+    let count = parts.len();
+    let is_last = |place: usize| place + 1 == count && story.fault.is_none();
+    let numbered = parts.into_iter().enumerate();
+    numbered.map(|(place, part)| chunk(asked, &[part], is_last(place).then_some(story))).collect()
+}
+
+/// Without `alt=sse` a streamed answer is one list.
+fn list(asked: &Asked, story: &Story) -> Reply {
+    Reply::json(200, json!(chunks(asked, story)).to_string())
+}
+
+fn stream(asked: &Asked, story: &Story) -> Reply {
+    let head = Reply::new(200).header("content-type", "text/event-stream").chunked();
+    let reply =
+        chunks(asked, story).iter().fold(head, |reply, chunk| reply.body(format!("data: {chunk}\r\n\r\n")));
     end(reply, story.fault, |reply| {
         let failed = failed();
         let error = json!({"code": failed.status, "message": failed.message, "status": "UNAVAILABLE"});

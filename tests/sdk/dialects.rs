@@ -82,6 +82,7 @@ clients! {
 /// Where a client is sent.
 struct Target {
     upstream: &'static str,
+    vendor: Vendor,
     prefix: &'static str,
     url: String,
     /// Whether there is no gateway in between.
@@ -94,6 +95,7 @@ fn own_vendor(client: Client) {
     let upstream = client.vendor.upstream();
     let target = Target {
         upstream: client.vendor.label(),
+        vendor: client.vendor,
         prefix: client.vendor.prefix(),
         url: upstream.origin(),
         is_direct: true,
@@ -129,7 +131,13 @@ fn every_upstream(client: Client) {
     let gateway = Gateway::start(&config);
     let targets: Vec<Target> = UPSTREAMS
         .iter()
-        .map(|(upstream, _, prefix)| Target { upstream, prefix, url: gateway.url(), is_direct: false })
+        .map(|(upstream, vendor, prefix)| Target {
+            upstream,
+            vendor: *vendor,
+            prefix,
+            url: gateway.url(),
+            is_direct: false,
+        })
         .collect();
     check(client, &targets);
     for upstream in &upstreams {

@@ -23,7 +23,11 @@ pub(crate) fn expected(client: Client, target: &Target, scenario: &str) -> Value
         "think" => both(thoughtful(answer("think", "Done."), "Let me think.")),
         "redacted" => {
             let turn = thoughtful(answer("redacted", "Done."), "");
-            both(json!({"first": turn, "second": turn}))
+            // These two keep nothing that they cannot show.
+            let is_lost = target.upstream == "anthropic"
+                && matches!(client.name, "vercel_compatible" | "vercel_google");
+            let text = if is_lost { "Lost." } else { "Done." };
+            both(json!({"first": turn, "second": with(turn.clone(), "text", json!(text))}))
         }
         "length" => both(with(answer("length", "Hello, w"), "stop", json!("length"))),
         "refused" => both(with(answer("refused", "I cannot"), "stop", json!("content_filter"))),
@@ -52,7 +56,7 @@ pub(crate) fn expected(client: Client, target: &Target, scenario: &str) -> Value
             let place = json!({"city": "Paris", "degrees": 20});
             json!([place, place])
         }
-        "errors" => errors(client),
+        "errors" => errors(client, target),
         "broken" => broken(client, target),
         "orphan" => told(client, 400, false),
         "count" if matches!(target.upstream, "anthropic" | "gemini") => json!(42),
@@ -139,37 +143,49 @@ fn told(client: Client, status: u16, is_as_wished: bool) -> Value {
     told
 }
 
-fn errors(client: Client) -> Value {
+fn errors(client: Client, target: &Target) -> Value {
     let statuses = [400, 401, 403, 404, 429, 500, 503, 529];
-    let told = statuses.map(|status| (status.to_string(), told(client, status, true)));
+    let told = statuses.map(|status| {
+        // 529 is Anthropic's own word for being overloaded; where it is translated it is everybody's.
+        let is_own = client.vendor == Vendor::Anthropic || !client.is_converted(target);
+        let there = if status == 529 && !is_own { 503 } else { status };
+        (status.to_string(), told(client, there, true))
+    });
     Value::Object(Map::from_iter(told))
 }
 
 fn broken(client: Client, target: &Target) -> Value {
-    let (broken, cut) = client.stream_classes();
-    // The gateway tells of a connection that broke as the vendor tells of a failure.
-    json!({"broken": broken, "cut": if target.is_direct { cut } else { broken }})
+    let (told, broke) = client.stream_classes();
+    let by_the_gateway = client.class_told_by_the_gateway();
+    let broken = if client.is_converted(target) { by_the_gateway } else { told };
+    json!({"broken": broken, "cut": if target.is_direct { broke } else { by_the_gateway }})
 }
 
 fn models(client: Client, target: &Target) -> Value {
-    let prefixes: Vec<&str> = if target.is_direct {
-        vec![target.prefix]
+    let mut names: Vec<String> = if target.is_direct {
+        ["plain", "think"].map(|story| format!("{}{story}", target.prefix)).to_vec()
     } else {
-        let vendors = Vendor::ALL.map(Vendor::prefix);
-        UPSTREAMS.iter().map(|upstream| upstream.2).filter(|prefix| vendors.contains(prefix)).collect()
+        // What the upstreams tell, and the operator's own names beside them.
+        let told =
+            Vendor::ALL.iter().flat_map(|vendor| ["plain", "think"].map(|story| (vendor.prefix(), story)));
+        let own = UPSTREAMS.iter().map(|upstream| (upstream.2, "alias"));
+        told.chain(own).map(|(prefix, story)| format!("{prefix}{story}")).collect()
     };
-    let before = if client.vendor == Vendor::Gemini { "models/" } else { "" };
-    let mut names: Vec<String> = prefixes
-        .iter()
-        .flat_map(|prefix| ["plain", "think"].map(|story| format!("{before}{prefix}{story}")))
-        .collect();
     names.sort();
-    json!(names)
+    let before = if client.vendor == Vendor::Gemini { "models/" } else { "" };
+    names.iter().map(|name| format!("{before}{name}")).collect()
 }
 
 impl Client {
     fn is_vercel(self) -> bool {
         self.name.starts_with("vercel")
+    }
+
+    /// Whether the upstream is asked in other words than the client's.
+    fn is_converted(self, target: &Target) -> bool {
+        let is_responses = matches!(self.name, "openai_responses" | "vercel_openai");
+        !target.is_direct
+            && (self.vendor != target.vendor || (is_responses && target.upstream != "openai-native"))
     }
 
     fn has_stop_words(self) -> bool {
@@ -217,6 +233,15 @@ impl Client {
             Vendor::OpenAi => None,
             Vendor::Anthropic => Some(anthropic),
             Vendor::Gemini => Some(gemini),
+        }
+    }
+
+    /// The class of an error that the gateway ends a stream with.
+    fn class_told_by_the_gateway(self) -> &'static str {
+        match self.name {
+            // Its events of errors have what the SDK raises an error for, which the vendor's have not.
+            "openai_responses" => "APIError",
+            _ => self.stream_classes().0,
         }
     }
 

@@ -25,13 +25,14 @@ const PROVIDERS = {
       createOpenAICompatible({
         baseURL: `${url}/v1`,
         apiKey,
-        name: "gateway",
+        // By this name the provider keeps the signatures of Google's models.
+        name: "google",
         includeUsage: true,
         supportsStructuredOutputs: true,
       }),
-    thinking: { gateway: { reasoningEffort: "low" } },
+    thinking: { google: { reasoningEffort: "low" } },
     // What this provider has no option for goes into the body as it stands.
-    alone: { gateway: { parallel_tool_calls: false } },
+    alone: { google: { parallel_tool_calls: false } },
     lacks: [],
   },
   vercel_anthropic: {

@@ -6,6 +6,7 @@ mod audit_cli;
 mod breaker;
 mod chaos;
 mod departure;
+mod dialects;
 mod edge;
 mod environment;
 mod failover;

@@ -12,6 +12,7 @@ use witgate_tests::tool::{finish, is_there, once, python, target_folder};
 use witgate_tests::upstream::reply::{Step, chunk};
 use witgate_tests::{Gateway, Received, Reply, Upstream};
 
+mod dialects;
 mod examples;
 mod openapi;
 mod plugins;

@@ -16,6 +16,7 @@ mod tests;
 pub mod tls;
 pub mod tool;
 pub mod upstream;
+pub mod vendors;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub use crate::gateway::Gateway;
 pub use crate::refusing::Refusing;
 pub use crate::upstream::reply::{Gate, Reply};
 pub use crate::upstream::{Received, Upstream};
+pub use crate::vendors::Vendor;
 
 /// How long anything may take before a test gives up; generous, because test machines are loaded.
 pub const PATIENCE: Duration = Duration::from_secs(20);

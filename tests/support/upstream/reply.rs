@@ -79,9 +79,9 @@ pub enum Framing {
 pub struct Reply {
     pub(super) before: Vec<Step>,
     /// None sends the body's bytes as they are: they are the whole answer.
-    pub(super) head: Option<(u16, Vec<(String, String)>)>,
+    pub(crate) head: Option<(u16, Vec<(String, String)>)>,
     pub(super) framing: Framing,
-    pub(super) body: Vec<Step>,
+    pub(crate) body: Vec<Step>,
     pub(super) closes: bool,
 }
 

@@ -51,7 +51,7 @@ use crate::wire::document::Document;
 use crate::wire::messages;
 use crate::wire::multipart::{Form, Progress};
 use crate::wire::request::{self, InPath};
-use crate::wire::{self, Dialect, Endpoint, openai};
+use crate::wire::{Audience, Dialect, Endpoint, openai};
 
 /// Which upstream answered.
 const X_UPSTREAM: HeaderName = HeaderName::from_static("x-witgate-upstream");
@@ -921,10 +921,15 @@ fn reply_response(
     response
 }
 
+/// Who reads what the gateway has to say of an exchange.
+fn audience(exchange: &Exchange, compat: ErrorCompat) -> Audience {
+    Audience { dialect: exchange.dialect, endpoint: Endpoint::labelled(exchange.endpoint), compat }
+}
+
 /// How a stream is treated.
 fn manner(snapshot: &Snapshot, exchange: &Exchange) -> Manner {
     let config = &snapshot.config;
-    Manner { keepalive: config.server.keepalive, dialect: exchange.dialect, compat: config.error_compat }
+    Manner { keepalive: config.server.keepalive, audience: audience(exchange, config.error_compat) }
 }
 
 /// The only place where an error becomes a response.
@@ -958,7 +963,7 @@ pub(crate) fn error_response(
     exchange.answer(status, &headers);
     let last = exchange.attempts.last().filter(|_| shows_upstream).map(|attempt| &*attempt.upstream);
     describe(&exchange, last, &mut headers);
-    let body = wire::encode_error(exchange.dialect, &error, compat);
+    let body = audience(&exchange, compat).body(&error);
     exchange.fail(error);
     let mut response = Response::new(Body::from_bytes(body).ending(exchange));
     *response.status_mut() = status;

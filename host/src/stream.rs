@@ -16,7 +16,6 @@ use http::{HeaderMap, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::config::ErrorCompat;
 use crate::error::{Error, ErrorKind, Result, Source as Cause, Timer};
 use crate::exchange::Exchange;
 use crate::headers;
@@ -28,7 +27,7 @@ use crate::upstream::reply::{Reply, ReplyContent, Source};
 use crate::wire::openai::frame;
 use crate::wire::openai::stream::{Ending, Opening};
 use crate::wire::relay::Relay;
-use crate::wire::{Dialect, Endpoint, error_event, sse};
+use crate::wire::{Audience, Dialect, Endpoint, sse};
 
 /// Pieces that are ready together are joined up to this size, in bytes.
 const JOIN_BYTES_MAX: usize = 16 << 10;
@@ -58,10 +57,8 @@ enum Content {
 pub(crate) struct Manner {
     /// The silence after which the client is sent a comment; zero means never.
     pub(crate) keepalive: Duration,
-    /// Whose error events the client reads.
-    pub(crate) dialect: Dialect,
-    /// The shape of OpenAI's.
-    pub(crate) compat: ErrorCompat,
+    /// Who reads its errors.
+    pub(crate) audience: Audience,
 }
 
 struct Streaming {
@@ -264,7 +261,7 @@ impl Body {
                             own_late_content(status, &headers, body, &mut exchange)
                         }
                         Err(error) => {
-                            let event = error_event(manner.dialect, &error, manner.compat);
+                            let event = manner.audience.event(&error, 0);
                             exchange.fail(error);
                             Content::Whole(VecDeque::from([event]))
                         }
@@ -381,7 +378,7 @@ impl Streaming {
         if let Err(error) = outcome
             && !self.is_cut
         {
-            self.last_words = Some(error_event(self.manner.dialect, &error, self.manner.compat));
+            self.last_words = Some(self.manner.audience.event(&error, self.events()));
             self.abort = Some(error);
             (self.is_over, self.is_cut) = (true, true);
             if !is_end {
@@ -397,6 +394,11 @@ impl Streaming {
             self.ready.extend(self.last_words.take());
         }
         Poll::Ready(())
+    }
+
+    /// How many events the upstream has sent.
+    fn events(&self) -> u64 {
+        self.relay.as_ref().map_or(0, |relay| relay.seen().events)
     }
 
     /// How the answer ended, for the plugins.
@@ -557,7 +559,7 @@ impl Streaming {
                 if let Some(verdict) = self.verdict.take() {
                     verdict.broken();
                 }
-                let event = relay.error_event(&error, self.manner.dialect, self.manner.compat);
+                let event = relay.error_event(&error, self.manner.audience);
                 if has_plugins {
                     self.last_words = Some(event);
                 } else {

@@ -431,27 +431,43 @@ impl Endpoint {
     }
 }
 
-/// Writes the body of an error of the gateway's own.
-pub fn encode_error(dialect: Dialect, error: &Error, compat: ErrorCompat) -> Bytes {
-    match dialect {
-        Dialect::OpenAi => openai::encode_error(error, compat),
-        Dialect::Anthropic | Dialect::Gemini => {
-            let mut error = ApiError::of(error);
-            // They have no place of its own for the field.
-            if let Some(param) = error.param.take().filter(|param| !error.message.contains(&**param)) {
-                error.message = format!("{param}: {}", error.message);
-            }
-            convert::encode_error(dialect, &error)
-        }
-    }
+/// Who reads an error of the gateway's own.
+#[derive(Clone, Copy, Debug)]
+pub struct Audience {
+    /// The client's dialect.
+    pub dialect: Dialect,
+    /// What it asked; none for what is no endpoint.
+    pub endpoint: Option<Endpoint>,
+    /// The shape of OpenAI's errors.
+    pub compat: ErrorCompat,
 }
 
-/// Writes an error of the gateway's own as the last event of a stream.
-pub fn error_event(dialect: Dialect, error: &Error, compat: ErrorCompat) -> Bytes {
-    match dialect {
-        Dialect::OpenAi => openai::error_event(error, compat),
-        Dialect::Anthropic => sse::encode(Some("error"), &encode_error(dialect, error, compat)),
-        Dialect::Gemini => sse::encode(None, &encode_error(dialect, error, compat)),
+impl Audience {
+    /// Writes the body of an error.
+    pub fn body(self, error: &Error) -> Bytes {
+        match self.dialect {
+            Dialect::OpenAi => openai::encode_error(error, self.compat),
+            Dialect::Anthropic | Dialect::Gemini => {
+                let mut error = ApiError::of(error);
+                // They have no place of its own for the field.
+                if let Some(param) = error.param.take().filter(|param| !error.message.contains(&**param)) {
+                    error.message = format!("{param}: {}", error.message);
+                }
+                convert::encode_error(self.dialect, &error)
+            }
+        }
+    }
+
+    /// Writes an error as the last event of a stream, after so many of the upstream's.
+    pub fn event(self, error: &Error, events: u64) -> Bytes {
+        match self.dialect {
+            Dialect::OpenAi if self.endpoint == Some(Endpoint::Responses) => {
+                openai::responses::error_event(&ApiError::of(error), events)
+            }
+            Dialect::OpenAi => openai::error_event(error, self.compat),
+            Dialect::Anthropic => sse::encode(Some("error"), &self.body(error)),
+            Dialect::Gemini => sse::encode(None, &self.body(error)),
+        }
     }
 }
 

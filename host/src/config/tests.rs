@@ -487,7 +487,7 @@ c.yaml:4:14: `dialect` must be `openai`, `anthropic` or `gemini`, not `antropic`
         r"
 c.yaml:4:17: the budgets must grow from `low` to `high`, not 9000, 8192, 16384
   | effort_budgets: { low: 9000 }
-  |                 ^
+  |                 ^^^^^^^^^^^^^
   = give those that are left out, too, or take the line out
 ",
     );
@@ -506,7 +506,7 @@ c.yaml:4:8: `state` is not usable: its host, its port or the number of its datab
 #[test]
 fn the_dialects_of_upstreams_are_read() {
     let config = accepted(
-        "effort_budgets: { low: \"${LOW:-1000}\" }\nupstreams:\n  - { name: a, base_url: \"https://a\", dialect: anthropic }\n  \
+        "effort_budgets:\n  low: ${LOW:-1000}\nupstreams:\n  - { name: a, base_url: \"https://a\", dialect: anthropic }\n  \
          - { name: b, base_url: \"https://b/v1\", responses: chat }\n",
         &[("LOW", "1500")],
     );

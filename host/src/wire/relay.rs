@@ -6,12 +6,11 @@
 use bytes::Bytes;
 
 use crate::chat::ApiError;
-use crate::config::ErrorCompat;
 use crate::error::{Error, Result};
+use crate::wire::Audience;
 use crate::wire::convert::StreamConverter;
 use crate::wire::openai::stream::{Ending, Filter, Opening, Rules, Seen};
 use crate::wire::rename::Rename;
-use crate::wire::{Dialect, error_event};
 
 /// The way of one streamed answer.
 #[derive(Debug)]
@@ -94,10 +93,10 @@ impl Relay {
     }
 
     /// What tells the client that the rest is missing; empty if it has been told already.
-    pub fn error_event(&mut self, error: &Error, dialect: Dialect, compat: ErrorCompat) -> Bytes {
+    pub fn error_event(&mut self, error: &Error, audience: Audience) -> Bytes {
         match &mut self.change {
             Change::Convert(converter) => converter.fail(ApiError::of(error)),
-            Change::None | Change::Rename(_) => error_event(dialect, error, compat),
+            Change::None | Change::Rename(_) => audience.event(error, self.filter.seen().events),
         }
     }
 }

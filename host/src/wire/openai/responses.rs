@@ -14,7 +14,7 @@ mod reply;
 mod request;
 
 pub use decoder::EventDecoder;
-pub use encoder::{EventEncoder, HELD_BYTES_MAX};
+pub use encoder::{EventEncoder, HELD_BYTES_MAX, error_event};
 pub use reply::{decode_reply, encode_reply};
 pub use request::decode_request;
 

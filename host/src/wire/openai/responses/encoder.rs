@@ -23,6 +23,8 @@ use crate::wire::sse;
 mod arguments;
 mod writing;
 
+pub use writing::error_event;
+
 /// How much of an answer is held, in bytes. A model's longest answers are a hundredth of that.
 pub const HELD_BYTES_MAX: usize = 16 << 20;
 

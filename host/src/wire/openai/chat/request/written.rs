@@ -201,6 +201,7 @@ fn extra(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<Extra> {
 
 /// The tools that are told of, and which are to be called.
 struct Tools<'r> {
+    surface: Surface,
     functions: Vec<&'r Function>,
     others: Vec<&'r str>,
     choice: Option<Cow<'r, ToolChoice>>,
@@ -208,7 +209,8 @@ struct Tools<'r> {
 
 impl<'r> Tools<'r> {
     fn of(request: &'r ChatRequest, terms: &mut Terms<'_>) -> Result<Self> {
-        let mut tools = Self { functions: Vec::new(), others: Vec::new(), choice: None };
+        let mut tools =
+            Self { surface: request.surface, functions: Vec::new(), others: Vec::new(), choice: None };
         for tool in &request.tools {
             match tool {
                 Tool::Function(function) => {
@@ -244,7 +246,7 @@ impl<'r> Tools<'r> {
             return;
         }
         members.with("tools", |out| {
-            let functions = self.functions.iter().map(|function| function_json(function));
+            let functions = self.functions.iter().map(|function| function_json(function, self.surface));
             let others = self.others.iter().map(|json| json.as_bytes().to_vec());
             list(out, functions.chain(others), |json, out| out.extend_from_slice(&json));
         });
@@ -254,7 +256,7 @@ impl<'r> Tools<'r> {
     }
 }
 
-fn function_json(function: &Function) -> Vec<u8> {
+fn function_json(function: &Function, surface: Surface) -> Vec<u8> {
     let mut json = Vec::with_capacity(256);
     object(&mut json, |members| {
         members.string("type", "function");
@@ -265,7 +267,9 @@ fn function_json(function: &Function) -> Vec<u8> {
                 members.raw("parameters", parameters.get());
             }
             members.plain_if("strict", function.strict);
-            members.extra(&function.extra);
+            if surface == Surface::Chat {
+                members.extra(&function.extra);
+            }
         });
     });
     json

@@ -1,10 +1,41 @@
 //! How the events of a streamed answer are written, each with its name and its number.
 
+use bytes::Bytes;
+
 use crate::chat::ApiError;
 use crate::wire::json::quote;
 use crate::wire::openai::responses::encoder::{EventEncoder, PLACE_BYTES};
 use crate::wire::openai::responses::output::{Item, Piece, Status, write_number};
 use crate::wire::openai::responses::reply::Envelope;
+
+/// Writes an error as the last event of a stream with so many events before it.
+pub fn error_event(error: &ApiError, mut events: u64) -> Bytes {
+    let mut out = Vec::with_capacity(256);
+    write_error(error, &mut events, &mut out);
+    out.into()
+}
+
+/// OpenAI's clients raise an error for an event that has the member `error`, whatever its type; the type `error` is documented
+/// with the members of that beside it, so that both are there.
+fn write_error(error: &ApiError, sequence: &mut u64, out: &mut Vec<u8>) {
+    let mut members = Vec::new();
+    for (name, value) in [("code", &error.code), ("param", &error.param)] {
+        members.extend_from_slice(format!(r#","{name}":"#).as_bytes());
+        match value {
+            Some(value) => quote(value, &mut members),
+            None => members.extend_from_slice(b"null"),
+        }
+    }
+    members.extend_from_slice(br#","message":"#);
+    quote(&error.message, &mut members);
+    open("error", sequence, out);
+    out.extend_from_slice(&members);
+    out.extend_from_slice(br#","error":{"type":"#);
+    quote(error.kind.as_deref().unwrap_or("api_error"), out);
+    out.extend_from_slice(&members);
+    out.push(b'}');
+    shut(out);
+}
 
 impl EventEncoder {
     /// Writes the two events that every answer begins with, once.
@@ -38,28 +69,11 @@ impl EventEncoder {
         self.items = Vec::new();
     }
 
-    /// Writes an error as the last event. OpenAI's clients raise one for an event that has the member `error`, whatever its
-    /// type; the type `error` is documented with the members of that beside it, so that both are there.
+    /// Writes an error as the last event.
     pub(super) fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
         self.is_over = true;
         self.items = Vec::new();
-        let mut members = Vec::new();
-        for (name, value) in [("code", &error.code), ("param", &error.param)] {
-            members.extend_from_slice(format!(r#","{name}":"#).as_bytes());
-            match value {
-                Some(value) => quote(value, &mut members),
-                None => members.extend_from_slice(b"null"),
-            }
-        }
-        members.extend_from_slice(br#","message":"#);
-        quote(&error.message, &mut members);
-        open("error", &mut self.sequence, out);
-        out.extend_from_slice(&members);
-        out.extend_from_slice(br#","error":{"type":"#);
-        quote(error.kind.as_deref().unwrap_or("api_error"), out);
-        out.extend_from_slice(&members);
-        out.push(b'}');
-        shut(out);
+        write_error(error, &mut self.sequence, out);
     }
 
     /// Appends an item and says so.

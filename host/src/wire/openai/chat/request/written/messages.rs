@@ -152,10 +152,11 @@ impl Messages {
         if said.is_empty() && !self.media.is_empty() {
             said = Written(vec![part::text(SHOWN_BELOW)]);
         }
-        let extra = self.extra(&part.extra, terms)?;
+        let (extra, surface) = (self.extra(&part.extra, terms)?, self.surface);
         self.message("tool", |members| {
             members.string("tool_call_id", &call_id(id));
-            members.string_if("name", name.as_deref());
+            // OpenAI itself has no such member; some servers of its dialect do, and a client that knows one sends it.
+            members.string_if("name", name.as_deref().filter(|_| surface == Surface::Chat));
             members.with("content", |out| said.write(out));
             members.extra(&extra);
         });

@@ -10,7 +10,7 @@ use crate::wire::convert::other::left_out;
 use crate::wire::convert::{Asked, Terms};
 use crate::wire::gemini::content::read_parts;
 use crate::wire::gemini::object::Object;
-use crate::wire::gemini::value::{Value, compact};
+use crate::wire::gemini::value::{self, Value, compact};
 use crate::wire::json::{Kind, quote};
 use crate::wire::usage::Estimate;
 
@@ -27,7 +27,7 @@ impl Inputs {
     /// Reads a request of Google's for one embedding.
     pub(super) fn of_content(body: &[u8]) -> Result<Self> {
         let mut inputs = Self::default();
-        inputs.content(&Value::document(body)?)?;
+        value::read(body, |value| inputs.content(value))?;
         Ok(inputs)
     }
 
@@ -35,14 +35,16 @@ impl Inputs {
     pub(super) fn of_contents(body: &[u8]) -> Result<Self> {
         let mut inputs = Self::default();
         let mut dimensions = Vec::new();
-        Value::document(body)?.members(|name, value| match name {
-            "requests" => value.elements(|value| {
-                inputs.dimensions = None;
-                inputs.content(&value)?;
-                dimensions.push(inputs.dimensions);
-                Ok(())
-            }),
-            _ => Ok(()),
+        value::read(body, |value| {
+            value.members(|name, value| match name {
+                "requests" => value.elements(|value| {
+                    inputs.dimensions = None;
+                    inputs.content(value)?;
+                    dimensions.push(inputs.dimensions);
+                    Ok(())
+                }),
+                _ => Ok(()),
+            })
         })?;
         if dimensions.windows(2).any(|pair| pair[0] != pair[1]) {
             let message =
@@ -58,11 +60,11 @@ impl Inputs {
         Ok(inputs)
     }
 
-    fn content(&mut self, value: &Value<'_, '_>) -> Result<()> {
+    fn content(&mut self, value: &mut Value<'_, '_>) -> Result<()> {
         let mut text = None;
         value.members(|name, value| {
             match name {
-                "content" => text = Some(text_of(&value)?),
+                "content" => text = Some(text_of(value)?),
                 "outputDimensionality" => self.dimensions = Some(value.count()?),
                 "model" => {}
                 "embedContentConfig" | "config" => value.members(|name, value| {
@@ -83,15 +85,16 @@ impl Inputs {
     /// Reads a request of OpenAI's.
     pub(super) fn of_openai(body: &[u8]) -> Result<Self> {
         let mut inputs = Self::default();
-        let document = Value::document(body)?;
-        document.members(|name, value| {
-            match name {
-                "input" => inputs.input(&value)?,
-                "dimensions" => inputs.dimensions = Some(value.count()?),
-                "model" | "encodingFormat" => {}
-                _ => inputs.has_more = true,
-            }
-            Ok(())
+        value::read(body, |value| {
+            value.members(|name, value| {
+                match name {
+                    "input" => inputs.input(value)?,
+                    "dimensions" => inputs.dimensions = Some(value.count()?),
+                    "model" | "encodingFormat" => {}
+                    _ => inputs.has_more = true,
+                }
+                Ok(())
+            })
         })?;
         if inputs.texts.is_empty() {
             return Err(Error::invalid("input", "`input` is missing or empty, give what is to be embedded"));
@@ -99,7 +102,7 @@ impl Inputs {
         Ok(inputs)
     }
 
-    fn input(&mut self, value: &Value<'_, '_>) -> Result<()> {
+    fn input(&mut self, value: &mut Value<'_, '_>) -> Result<()> {
         value.one_or_more(|value| match value.kind() {
             Some(Kind::String) => {
                 self.texts.push(value.text()?.into_owned());
@@ -158,13 +161,13 @@ impl Inputs {
 }
 
 /// The text of a content of Google's.
-fn text_of(value: &Value<'_, '_>) -> Result<String> {
+fn text_of(value: &mut Value<'_, '_>) -> Result<String> {
     let mut parts = Vec::new();
     if value.kind() == Some(Kind::String) {
         return Ok(value.text()?.into_owned());
     }
     value.members(|name, value| match name {
-        "parts" => read_parts(&value, &mut parts),
+        "parts" => read_parts(value, &mut parts),
         _ => Ok(()),
     })?;
     let mut text = String::new();
@@ -194,11 +197,11 @@ impl Vectors {
     /// Reads an answer of OpenAI's: entries say which input they are of, and may be in base64.
     fn of_openai(body: &[u8]) -> Result<Self> {
         let (mut entries, mut tokens) = (Vec::new(), None);
-        let read = Value::document(body).and_then(|value| {
+        let read = value::read(body, |value| {
             value.members(|name, value| match name {
                 "data" => value.elements(|value| {
                     let number = entries.len() as u64;
-                    entries.push(entry(&value, number)?);
+                    entries.push(entry(value, number)?);
                     Ok(())
                 }),
                 "usage" => value.members(|name, value| {
@@ -221,13 +224,13 @@ impl Vectors {
     /// Reads an answer of Google's to one or several.
     fn of_contents(body: &[u8]) -> Result<Self> {
         let mut vectors = Self::default();
-        let read = Value::document(body).and_then(|value| {
+        let read = value::read(body, |value| {
             value.members(|name, value| match name {
                 "embedding" | "embeddings" => value.one_or_more(|value| {
                     let mut list = None;
                     value.members(|name, value| {
                         if name == "values" {
-                            list = Some(numbers(&value)?);
+                            list = Some(numbers(value)?);
                         }
                         Ok(())
                     })?;
@@ -266,7 +269,7 @@ fn invalid(reason: &str) -> Error {
     Error::new(ErrorKind::UpstreamInvalid, message)
 }
 
-fn entry(value: &Value<'_, '_>, number: u64) -> Result<(u64, String)> {
+fn entry(value: &mut Value<'_, '_>, number: u64) -> Result<(u64, String)> {
     let (mut index, mut list) = (number, None);
     value.members(|name, value| {
         match name {
@@ -275,7 +278,7 @@ fn entry(value: &Value<'_, '_>, number: u64) -> Result<(u64, String)> {
                 let floats = STANDARD.decode(&*value.text()?).map_err(|_| value.must_be("base64"))?;
                 list = Some(of_floats(&floats));
             }
-            "embedding" => list = Some(numbers(&value)?),
+            "embedding" => list = Some(numbers(value)?),
             _ => {}
         }
         Ok(())
@@ -284,9 +287,9 @@ fn entry(value: &Value<'_, '_>, number: u64) -> Result<(u64, String)> {
 }
 
 /// A list of numbers, checked and without white space.
-fn numbers(value: &Value<'_, '_>) -> Result<String> {
+fn numbers(value: &mut Value<'_, '_>) -> Result<String> {
     value.elements(|value| value.number().map(drop))?;
-    Ok(compact(value.json()))
+    Ok(compact(value.was()))
 }
 
 /// The list of the numbers in bytes: of four each, the lowest first.
@@ -361,7 +364,7 @@ pub(super) fn for_openai(body: &[u8], asked: &Asked) -> Result<Bytes> {
 fn wants_base64(request: &[u8]) -> bool {
     let mut wants = false;
     // The request was read once; what is wrong in it was told then.
-    let _ = Value::document(request).and_then(|value| {
+    let _ = value::read(request, |value| {
         value.members(|name, value| {
             wants |= name == "encodingFormat" && value.text()? == "base64";
             Ok(())

@@ -9,7 +9,7 @@ use crate::wire::convert::embeddings::{self, Inputs};
 use crate::wire::convert::{Asked, Terms};
 use crate::wire::gemini::content;
 use crate::wire::gemini::object::Object;
-use crate::wire::gemini::value::Value;
+use crate::wire::gemini::value;
 use crate::wire::json::Scanner;
 use crate::wire::request::Request;
 use crate::wire::{Endpoint, Surface};
@@ -109,11 +109,13 @@ fn content_count(model: &str, request: &[u8]) -> Bytes {
 /// Reads what Google is to count: contents, or a whole request.
 fn counted_content(body: &[u8]) -> Result<ChatRequest> {
     let mut inner = None;
-    Value::document(body)?.members(|name, value| {
-        if name == "generateContentRequest" {
-            inner = Some(value.json());
-        }
-        Ok(())
+    value::read(body, |value| {
+        value.members(|name, value| {
+            if name == "generateContentRequest" {
+                inner = Some(value.json()?);
+            }
+            Ok(())
+        })
     })?;
     content::decode_request(inner.map_or(body, str::as_bytes))
 }
@@ -136,7 +138,7 @@ fn message_count(request: &[u8]) -> Bytes {
 /// Reads a count of either vendor's.
 fn counted(body: &[u8]) -> Result<u64> {
     let mut tokens = None;
-    let read = Value::document(body).and_then(|value| {
+    let read = value::read(body, |value| {
         value.members(|name, value| {
             if matches!(name, "totalTokens" | "inputTokens") {
                 tokens = Some(value.count()?);

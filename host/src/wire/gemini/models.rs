@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::gemini::value::Value;
-use crate::wire::json::quote;
+use crate::wire::gemini::value::{self, Value};
+use crate::wire::json::{Kind, quote};
 
 /// What stands before the names of models.
 const PREFIX: &str = "models/";
@@ -16,17 +16,10 @@ const PREFIX: &str = "models/";
 /// [`ErrorKind::UpstreamInvalid`] when it is not such a document.
 pub fn decode_list(body: &[u8]) -> Result<Vec<String>> {
     let mut ids = Vec::new();
-    let read = Value::document(body).and_then(|value| {
+    let read = value::read(body, |value| {
         value.members(|name, value| match name {
             "models" | "tunedModels" => value.elements(|value| {
-                // An entry of another shape is none.
-                let _ = value.members(|name, value| {
-                    if name == "name" {
-                        let name = value.text()?;
-                        ids.push(name.strip_prefix(PREFIX).unwrap_or(&name).to_owned());
-                    }
-                    Ok(())
-                });
+                ids.extend(id_of(value)?);
                 Ok(())
             }),
             _ => Ok(()),
@@ -37,6 +30,21 @@ pub fn decode_list(body: &[u8]) -> Result<Vec<String>> {
         Error::new(ErrorKind::UpstreamInvalid, message)
     })?;
     Ok(ids)
+}
+
+/// The id of an entry; none if it has no name.
+fn id_of(value: &mut Value<'_, '_>) -> Result<Option<String>> {
+    let mut id = None;
+    if value.kind() == Some(Kind::Object) {
+        value.members(|name, value| {
+            if name == "name" && value.kind() == Some(Kind::String) {
+                let name = value.text()?;
+                id = Some(name.strip_prefix(PREFIX).unwrap_or(&name).to_owned());
+            }
+            Ok(())
+        })?;
+    }
+    Ok(id)
 }
 
 /// Writes the list of these models.

@@ -9,117 +9,145 @@ use std::fmt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::json::{Kind, Scanner, SyntaxError};
 
-/// A value, not read yet.
-#[derive(Clone, Copy, Debug)]
-pub struct Value<'a, 'p> {
-    json: &'a str,
-    place: Place<'p>,
+/// A value that is about to be read, once; what is left of it is passed over.
+#[derive(Debug)]
+pub struct Value<'a, 's> {
+    scanner: &'s mut Scanner<'a>,
+    start: usize,
+    place: Place<'s>,
 }
 
 /// Where a value stands in its document; written only when something is wrong there.
 #[derive(Clone, Copy, Debug)]
-struct Place<'p> {
-    above: Option<&'p Self>,
-    step: Step<'p>,
+struct Place<'s> {
+    above: Option<&'s Self>,
+    step: Step<'s>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Step<'p> {
+enum Step<'s> {
     Document,
-    Member(&'p str),
+    Member(&'s str),
     Element(usize),
 }
 
-impl<'a, 'p> Value<'a, 'p> {
-    /// A whole document.
+/// Reads a whole document.
+///
+/// # Errors
+/// [`ErrorKind::InvalidRequest`] if it is not JSON, or `read` failed.
+pub fn read<'a, T>(body: &'a [u8], read: impl FnOnce(&mut Value<'a, '_>) -> Result<T>) -> Result<T> {
+    let mut scanner = Scanner::new(body);
+    let place = Place { above: None, step: Step::Document };
+    let outcome = (|| {
+        scanner.peek().map_err(broken)?;
+        let start = scanner.position();
+        let mut value = Value { scanner: &mut scanner, start, place };
+        let outcome = read(&mut value)?;
+        value.pass().map_err(broken)?;
+        Ok(outcome)
+    })()?;
+    scanner.end().map_err(broken)?;
+    Ok(outcome)
+}
+
+/// The document is no JSON.
+fn broken(error: SyntaxError) -> Error {
+    Error::new(ErrorKind::InvalidRequest, format!("the document is not valid JSON: {}", error.reason))
+}
+
+impl<'a> Value<'a, '_> {
+    /// Reads it as JSON text.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] if it is not UTF-8.
-    pub fn document(body: &'a [u8]) -> Result<Self> {
-        let json = simdutf8::basic::from_utf8(body)
-            .map_err(|_| Error::new(ErrorKind::InvalidRequest, "the document is not valid UTF-8"))?;
-        Ok(Self { json, place: Place { above: None, step: Step::Document } })
+    /// It is none.
+    pub fn json(&mut self) -> Result<&'a str> {
+        let range = self.scanner.skip().map_err(broken)?;
+        Ok(self.scanner.slice(range))
     }
 
-    /// The JSON text.
-    pub fn json(&self) -> &'a str {
-        self.json
+    /// The JSON text of what was read of it.
+    pub fn was(&self) -> &'a str {
+        self.scanner.slice(self.start..self.scanner.position())
     }
 
     /// What it is; none if it is nothing at all.
-    pub fn kind(&self) -> Option<Kind> {
-        Scanner::new(self.json.as_bytes()).peek().ok()
+    pub fn kind(&mut self) -> Option<Kind> {
+        self.scanner.peek().ok()
     }
 
     /// Reads the members of an object one after another, by their names in camelCase; those that are null are left out.
     ///
     /// # Errors
     /// It is not an object, or `member` failed.
-    pub fn members(&self, mut member: impl FnMut(&str, Value<'a, '_>) -> Result<()>) -> Result<()> {
-        let mut outcome = Ok(());
-        let mut scanner = Scanner::new(self.json.as_bytes());
-        let read = scanner
-            .object(|scanner, name| {
-                let kind = scanner.peek()?;
-                let range = scanner.skip()?;
-                if outcome.is_ok() && kind != Kind::Null {
-                    let name = camel(name.decode());
-                    let place = Place { above: Some(&self.place), step: Step::Member(&name) };
-                    outcome = member(&name, Value { json: scanner.slice(range), place });
-                }
-                Ok(())
-            })
-            .and_then(|()| scanner.end());
-        read.map_err(|error| self.wrong("an object", error))?;
-        outcome
+    pub fn members(&mut self, mut member: impl FnMut(&str, &mut Value<'a, '_>) -> Result<()>) -> Result<()> {
+        if self.kind() != Some(Kind::Object) {
+            return Err(self.must_be("an object"));
+        }
+        let mut failure = None;
+        let place = &self.place;
+        let read = self.scanner.object(|scanner, name| {
+            let is_null = scanner.peek()? == Kind::Null;
+            let name = camel(name.decode());
+            let place = Place { above: Some(place), step: Step::Member(&name) };
+            let mut value = Value { start: scanner.position(), scanner, place };
+            if is_null {
+                return value.pass();
+            }
+            match member(&name, &mut value) {
+                Ok(()) => value.pass(),
+                Err(error) => Err(value.stop(&mut failure, error)),
+            }
+        });
+        outcome(read, failure)
     }
 
     /// Reads the elements of a list one after another.
     ///
     /// # Errors
     /// It is not a list, or `element` failed.
-    pub fn elements(&self, mut element: impl FnMut(Value<'a, '_>) -> Result<()>) -> Result<()> {
-        let mut outcome = Ok(());
-        let mut index = 0;
-        let mut scanner = Scanner::new(self.json.as_bytes());
-        let read = scanner
-            .array(|scanner| {
-                let range = scanner.skip()?;
-                if outcome.is_ok() {
-                    let place = Place { above: Some(&self.place), step: Step::Element(index) };
-                    outcome = element(Value { json: scanner.slice(range), place });
-                }
-                index += 1;
-                Ok(())
-            })
-            .and_then(|()| scanner.end());
-        read.map_err(|error| self.wrong("a list", error))?;
-        outcome
+    pub fn elements(&mut self, mut element: impl FnMut(&mut Value<'a, '_>) -> Result<()>) -> Result<()> {
+        if self.kind() != Some(Kind::Array) {
+            return Err(self.must_be("a list"));
+        }
+        let (mut failure, mut index) = (None, 0);
+        let place = &self.place;
+        let read = self.scanner.array(|scanner| {
+            scanner.peek()?;
+            let place = Place { above: Some(place), step: Step::Element(index) };
+            index += 1;
+            let mut value = Value { start: scanner.position(), scanner, place };
+            match element(&mut value) {
+                Ok(()) => value.pass(),
+                Err(error) => Err(value.stop(&mut failure, error)),
+            }
+        });
+        outcome(read, failure)
     }
 
     /// Reads the elements of a list, or the value itself as the only one.
     ///
     /// # Errors
     /// `element` failed.
-    pub fn one_or_more(&self, mut element: impl FnMut(Value<'a, '_>) -> Result<()>) -> Result<()> {
-        if self.kind() == Some(Kind::Array) { self.elements(element) } else { element(*self) }
+    pub fn one_or_more(&mut self, mut element: impl FnMut(&mut Value<'a, '_>) -> Result<()>) -> Result<()> {
+        if self.kind() == Some(Kind::Array) { self.elements(element) } else { element(self) }
     }
 
     /// Reads a string.
     ///
     /// # Errors
     /// It is none.
-    pub fn text(&self) -> Result<Cow<'a, str>> {
-        let mut scanner = Scanner::new(self.json.as_bytes());
-        let text = scanner.string().map_err(|error| self.wrong("a string", error))?;
-        Ok(text.decode())
+    pub fn text(&mut self) -> Result<Cow<'a, str>> {
+        if self.kind() != Some(Kind::String) {
+            return Err(self.must_be("a string"));
+        }
+        Ok(self.scanner.string().map_err(broken)?.decode())
     }
 
     /// Reads a list of strings, or one of them.
     ///
     /// # Errors
     /// It is neither.
-    pub fn texts(&self) -> Result<Vec<String>> {
+    pub fn texts(&mut self) -> Result<Vec<String>> {
         let mut texts = Vec::new();
         self.one_or_more(|value| {
             texts.push(value.text()?.into_owned());
@@ -132,31 +160,24 @@ impl<'a, 'p> Value<'a, 'p> {
     ///
     /// # Errors
     /// It is none.
-    pub fn number(&self) -> Result<f64> {
-        self.digits()
-            .parse()
-            .ok()
-            .filter(|number: &f64| number.is_finite())
-            .ok_or_else(|| self.must_be("a number"))
+    pub fn number(&mut self) -> Result<f64> {
+        number_of(self.digits()?).ok_or_else(|| self.must_be("a number"))
     }
 
     /// Reads a whole number; `12.0` is one.
     ///
     /// # Errors
     /// It is none.
-    pub fn integer(&self) -> Result<i64> {
-        // The cast saturates, and what has a fraction is not equal.
-        let whole = |number: f64| Some(number as i64).filter(|integer| *integer as f64 == number);
-        let integer = self.digits().parse().ok().or_else(|| self.number().ok().and_then(whole));
-        integer.ok_or_else(|| self.must_be("a whole number"))
+    pub fn integer(&mut self) -> Result<i64> {
+        integer_of(self.digits()?).ok_or_else(|| self.must_be("a whole number"))
     }
 
     /// Reads a whole number that is not below zero.
     ///
     /// # Errors
     /// It is none.
-    pub fn count(&self) -> Result<u64> {
-        let count = self.integer().ok().and_then(|integer| u64::try_from(integer).ok());
+    pub fn count(&mut self) -> Result<u64> {
+        let count = integer_of(self.digits()?).and_then(|integer| u64::try_from(integer).ok());
         count.ok_or_else(|| self.must_be("a whole number of at least 0"))
     }
 
@@ -164,8 +185,8 @@ impl<'a, 'p> Value<'a, 'p> {
     ///
     /// # Errors
     /// It is none.
-    pub fn flag(&self) -> Result<bool> {
-        match self.json {
+    pub fn flag(&mut self) -> Result<bool> {
+        match self.json()? {
             "true" => Ok(true),
             "false" => Ok(false),
             _ => Err(self.must_be("true or false")),
@@ -190,18 +211,39 @@ impl<'a, 'p> Value<'a, 'p> {
     }
 
     /// The digits of a number, with or without quotes.
-    fn digits(&self) -> &'a str {
-        self.json.trim_matches('"')
+    fn digits(&mut self) -> Result<&'a str> {
+        Ok(self.json()?.trim_matches('"'))
     }
 
-    /// The document is broken here, or this is of another type.
-    fn wrong(&self, expected: &str, error: SyntaxError) -> Error {
-        let mut scanner = Scanner::new(self.json.as_bytes());
-        if scanner.skip().and_then(|_| scanner.end()).is_ok() {
-            return self.must_be(expected);
-        }
-        Error::new(ErrorKind::InvalidRequest, format!("the document is not valid JSON: {}", error.reason))
+    /// Passes over it, if it was not read.
+    fn pass(&mut self) -> Result<(), SyntaxError> {
+        if self.scanner.position() == self.start { self.scanner.skip().map(drop) } else { Ok(()) }
     }
+
+    /// Ends the reading of what this stands in, because of an error that is told there.
+    #[cold]
+    fn stop(&self, failure: &mut Option<Error>, error: Error) -> SyntaxError {
+        *failure = Some(error);
+        SyntaxError { offset: self.scanner.position(), reason: "" }
+    }
+}
+
+/// What became of a list or an object: an error of what stands in it goes before what the scanner says.
+fn outcome(read: Result<(), SyntaxError>, failure: Option<Error>) -> Result<()> {
+    match failure {
+        Some(error) => Err(error),
+        None => read.map_err(broken),
+    }
+}
+
+fn number_of(digits: &str) -> Option<f64> {
+    digits.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+fn integer_of(digits: &str) -> Option<i64> {
+    // The cast saturates, and what has a fraction is not equal.
+    let whole = |number: f64| Some(number as i64).filter(|integer| *integer as f64 == number);
+    digits.parse().ok().or_else(|| number_of(digits).and_then(whole))
 }
 
 impl fmt::Display for Place<'_> {
@@ -270,29 +312,30 @@ mod tests {
     #[test]
     fn names_are_read_in_both_ways_of_writing() {
         let mut names = Vec::new();
-        let document = Value::document(br#"{"a_b":1,"systemInstruction":2,"top_k":3,"gone":null}"#).unwrap();
-        document
-            .members(|name, _| {
+        read(br#"{"a_b":1,"systemInstruction":2,"top_k":3,"gone":null}"#, |document| {
+            document.members(|name, _| {
                 names.push(name.to_owned());
                 Ok(())
             })
-            .unwrap();
+        })
+        .unwrap();
         assert_eq!(names, ["aB", "systemInstruction", "topK"]);
     }
 
     #[test]
     fn a_wrong_value_is_called_by_its_place() {
-        let document = Value::document(br#"{"a":[{"b":1},{"b":[]}]}"#).unwrap();
-        let read = document
-            .members(|_, list| list.elements(|element| element.members(|_, value| value.number().map(drop))));
-        let error = read.unwrap_err();
+        let error = read(br#"{"a":[{"b":1},{"b":[]}]}"#, |document| {
+            document.members(|_, list| {
+                list.elements(|element| element.members(|_, value| value.number().map(drop)))
+            })
+        })
+        .unwrap_err();
         assert_eq!((&*error.message, error.param.as_deref()), ("`a[1].b` must be a number", Some("a[1].b")));
     }
 
     #[track_caller]
     fn check_integer(json: &str, expected: Option<i64>) {
-        let document = Value::document(json.as_bytes()).unwrap();
-        assert_eq!(document.integer().ok(), expected, "{json}");
+        assert_eq!(read(json.as_bytes(), |value| value.integer()).ok(), expected, "{json}");
     }
 
     #[test]

@@ -31,22 +31,32 @@ impl Found {
 }
 
 /// Reads `groundingMetadata`: what the supports say of the text, or else what was looked up at all.
-pub(super) fn read_grounding(value: &Value<'_, '_>, found: &mut Vec<Found>) -> Result<()> {
-    let mut pages = Vec::new();
+pub(super) fn read_grounding(value: &mut Value<'_, '_>, found: &mut Vec<Found>) -> Result<()> {
+    let (mut pages, mut supports) = (Vec::new(), Vec::new());
     value.members(|name, value| match name {
         "groundingChunks" => value.elements(|value| {
             if pages.len() < CITATIONS_MAX {
-                pages.push(page(&value)?);
+                pages.push(page(value)?);
+            }
+            Ok(())
+        }),
+        "groundingSupports" => value.elements(|value| {
+            if supports.len() < CITATIONS_MAX {
+                supports.push(support(value)?);
             }
             Ok(())
         }),
         _ => Ok(()),
     })?;
     let before = found.len();
-    value.members(|name, value| match name {
-        "groundingSupports" => value.elements(|value| support(&value, &pages, found)),
-        _ => Ok(()),
-    })?;
+    for Support { part, bytes, pages: indices } in supports {
+        for index in indices {
+            let page = usize::try_from(index).ok().and_then(|index| pages.get(index)?.clone());
+            if let Some(citation) = page.filter(|_| found.len() < CITATIONS_MAX) {
+                found.push(Found { citation, part, bytes });
+            }
+        }
+    }
     if found.len() == before {
         let whole = pages.into_iter().flatten();
         found.extend(whole.map(|citation| Found { citation, part: 0, bytes: None }));
@@ -55,7 +65,7 @@ pub(super) fn read_grounding(value: &Value<'_, '_>, found: &mut Vec<Found>) -> R
 }
 
 /// What was looked up; none if it is no page.
-fn page(value: &Value<'_, '_>) -> Result<Option<Citation>> {
+fn page(value: &mut Value<'_, '_>) -> Result<Option<Citation>> {
     let mut citation = Citation::default();
     value.members(|name, value| match name {
         "web" | "retrievedContext" | "maps" => value.members(|name, value| {
@@ -69,45 +79,47 @@ fn page(value: &Value<'_, '_>) -> Result<Option<Citation>> {
         }),
         _ => Ok(()),
     })?;
-    citation.original = Raw::new(compact(value.json())).map(|json| (Surface::Gemini, json));
+    citation.original = Raw::new(compact(value.was())).map(|json| (Surface::Gemini, json));
     Ok(Some(citation).filter(|citation| citation.url.is_some() || citation.title.is_some()))
 }
 
-fn support(value: &Value<'_, '_>, pages: &[Option<Citation>], found: &mut Vec<Found>) -> Result<()> {
-    let (mut part, mut bytes, mut indices) = (0, (0, None), Vec::new());
+/// What a stretch of the text is from.
+struct Support {
+    part: usize,
+    bytes: Option<(u64, u64)>,
+    /// The numbers of what was looked up.
+    pages: Vec<u64>,
+}
+
+fn support(value: &mut Value<'_, '_>) -> Result<Support> {
+    let (mut part, mut start, mut end, mut pages) = (0, 0, None, Vec::new());
     value.members(|name, value| match name {
         "segment" => value.members(|name, value| {
             match name {
-                "startIndex" => bytes.0 = value.count()?,
-                "endIndex" => bytes.1 = Some(value.count()?),
+                "startIndex" => start = value.count()?,
+                "endIndex" => end = Some(value.count()?),
                 "partIndex" => part = usize::try_from(value.count()?).unwrap_or(usize::MAX),
                 _ => {}
             }
             Ok(())
         }),
         "groundingChunkIndices" => value.elements(|value| {
-            if indices.len() < CITATIONS_MAX {
-                indices.push(value.count()?);
+            if pages.len() < CITATIONS_MAX {
+                pages.push(value.count()?);
             }
             Ok(())
         }),
         _ => Ok(()),
     })?;
-    for index in indices {
-        let page = usize::try_from(index).ok().and_then(|index| pages.get(index)?.clone());
-        if let Some(citation) = page.filter(|_| found.len() < CITATIONS_MAX) {
-            found.push(Found { citation, part, bytes: bytes.1.map(|end| (bytes.0, end)) });
-        }
-    }
-    Ok(())
+    Ok(Support { part, bytes: end.map(|end| (start, end)), pages })
 }
 
 /// Reads `citationMetadata`: what the text repeats.
-pub(super) fn read_repeated(value: &Value<'_, '_>, found: &mut Vec<Found>) -> Result<()> {
+pub(super) fn read_repeated(value: &mut Value<'_, '_>, found: &mut Vec<Found>) -> Result<()> {
     value.members(|name, value| match name {
         "citations" | "citationSources" => value.elements(|value| {
             if found.len() < CITATIONS_MAX {
-                found.push(repeated(&value)?);
+                found.push(repeated(value)?);
             }
             Ok(())
         }),
@@ -115,7 +127,7 @@ pub(super) fn read_repeated(value: &Value<'_, '_>, found: &mut Vec<Found>) -> Re
     })
 }
 
-fn repeated(value: &Value<'_, '_>) -> Result<Found> {
+fn repeated(value: &mut Value<'_, '_>) -> Result<Found> {
     let (mut citation, mut start, mut end) = (Citation::default(), 0, None);
     value.members(|name, value| {
         match name {
@@ -127,7 +139,7 @@ fn repeated(value: &Value<'_, '_>) -> Result<Found> {
         }
         Ok(())
     })?;
-    citation.original = Raw::new(compact(value.json())).map(|json| (Surface::Gemini, json));
+    citation.original = Raw::new(compact(value.was())).map(|json| (Surface::Gemini, json));
     Ok(Found { citation, part: 0, bytes: end.map(|end| (start, end)) })
 }
 

@@ -16,7 +16,7 @@ use super::tools::{raw, schema};
 const STOP_COUNT_MAX: usize = 5;
 
 /// Reads `generationConfig`; what there is no word for is put into `extra` under its name.
-pub(super) fn read(value: &Value<'_, '_>, request: &mut ChatRequest) -> Result<()> {
+pub(super) fn read(value: &mut Value<'_, '_>, request: &mut ChatRequest) -> Result<()> {
     let (mut mime, mut format, mut rest) = (None, None, Object::default());
     value.members(|name, value| {
         match name {
@@ -31,12 +31,12 @@ pub(super) fn read(value: &Value<'_, '_>, request: &mut ChatRequest) -> Result<(
             "frequencyPenalty" => request.frequency_penalty = Some(value.number()?),
             "responseLogprobs" => request.logprobs = Some(value.flag()?),
             "logprobs" => request.top_logprobs = Some(value.count()?),
-            "thinkingConfig" => request.reasoning = reasoning(&value)?,
+            "thinkingConfig" => request.reasoning = reasoning(value)?,
             "responseMimeType" => mime = Some(value.text()?.into_owned()),
-            "responseSchema" => format = Some(schema(&value)?),
-            "responseJsonSchema" if value.kind() == Some(Kind::Object) => format = Some(raw(&value)?),
+            "responseSchema" => format = Some(schema(value)?),
+            "responseJsonSchema" if value.kind() == Some(Kind::Object) => format = Some(raw(value)?),
             "responseJsonSchema" => return Err(value.must_be("a schema")),
-            _ => rest.member(name).extend_from_slice(compact(value.json()).as_bytes()),
+            _ => rest.member(name).extend_from_slice(compact(value.json()?).as_bytes()),
         }
         Ok(())
     })?;
@@ -54,7 +54,7 @@ pub(super) fn read(value: &Value<'_, '_>, request: &mut ChatRequest) -> Result<(
     Ok(())
 }
 
-fn reasoning(value: &Value<'_, '_>) -> Result<Option<Reasoning>> {
+fn reasoning(value: &mut Value<'_, '_>) -> Result<Option<Reasoning>> {
     let (mut level, mut is_shown) = (None, None);
     value.members(|name, value| {
         match name {
@@ -65,7 +65,7 @@ fn reasoning(value: &Value<'_, '_>) -> Result<Option<Reasoning>> {
                     budget => u64::try_from(budget).map_or(Level::Dynamic, Level::Budget),
                 });
             }
-            "thinkingLevel" => level = effort(&value)?.or(level),
+            "thinkingLevel" => level = effort(value)?.or(level),
             _ => {}
         }
         Ok(())
@@ -76,7 +76,7 @@ fn reasoning(value: &Value<'_, '_>) -> Result<Option<Reasoning>> {
     Ok(Some(Reasoning { level: level.unwrap_or(Level::Dynamic), is_shown }))
 }
 
-fn effort(value: &Value<'_, '_>) -> Result<Option<Level>> {
+fn effort(value: &mut Value<'_, '_>) -> Result<Option<Level>> {
     let word = value.text()?.to_ascii_uppercase();
     Ok(Some(Level::Effort(match &*word {
         "MINIMAL" => Effort::Minimal,

@@ -6,7 +6,7 @@ use http::StatusCode;
 use crate::chat::ApiError;
 use crate::error::Result;
 use crate::wire::gemini::object::Object;
-use crate::wire::gemini::value::Value;
+use crate::wire::gemini::value::{self, Value};
 use crate::wire::json::Kind;
 
 /// How much of a body that is no error of Google's a message shows, in bytes.
@@ -38,9 +38,14 @@ const STATUSES: [(u16, &str); 17] = [
 /// Reads an error: an object, or a list with one.
 pub fn decode_error(status: StatusCode, body: &[u8]) -> ApiError {
     let mut error = ApiError { status, message: String::new(), kind: None, code: None, param: None };
-    let read = Value::document(body).and_then(|value| {
+    let read = value::read(body, |value| {
         value.one_or_more(|value| {
-            value.members(|name, value| if name == "error" { read(&value, &mut error) } else { Ok(()) })
+            if value.kind() != Some(Kind::Object) {
+                return Ok(());
+            }
+            value.members(
+                |name, value| if name == "error" { self::read(value, &mut error).map(drop) } else { Ok(()) },
+            )
         })
     });
     // Whatever was read before it went wrong is better than nothing.
@@ -59,36 +64,37 @@ fn shown(status: StatusCode, body: &[u8]) -> String {
     }
 }
 
-/// Reads the object of an error, as it stands in bodies and in streams.
-pub(super) fn read(value: &Value<'_, '_>, error: &mut ApiError) -> Result<()> {
-    if value.kind() == Some(Kind::String) {
-        error.message = value.text()?.into_owned();
-        return Ok(());
+/// Reads what `error` says, in bodies and in streams, and returns its code. What is of another type than it should be says
+/// nothing: an error of an unknown shape is an error all the same.
+fn read(value: &mut Value<'_, '_>, error: &mut ApiError) -> Result<Option<u64>> {
+    let mut code = None;
+    match value.kind() {
+        Some(Kind::String) => error.message = value.text()?.into_owned(),
+        Some(Kind::Object) => value.members(|name, value| {
+            match (name, value.kind()) {
+                ("message", Some(Kind::String)) => error.message = value.text()?.into_owned(),
+                ("status", Some(Kind::String)) => error.kind = Some(value.text()?.into_owned()),
+                ("code", Some(Kind::Number)) => code = value.json()?.parse().ok(),
+                ("details", Some(Kind::Array)) => value.elements(|value| detail(value, error))?,
+                _ => {}
+            }
+            Ok(())
+        })?,
+        _ => {}
     }
-    value.members(|name, value| {
-        match name {
-            "message" => error.message = value.text()?.into_owned(),
-            "status" => error.kind = Some(value.text()?.into_owned()),
-            "details" => value.elements(|value| detail(&value, error))?,
-            _ => {}
-        }
-        Ok(())
-    })
+    Ok(code)
 }
 
 /// Source: googleapis, `google/rpc/error_details.proto`, `ErrorInfo` and `BadRequest`.
-fn detail(value: &Value<'_, '_>, error: &mut ApiError) -> Result<()> {
+fn detail(value: &mut Value<'_, '_>, error: &mut ApiError) -> Result<()> {
+    if value.kind() != Some(Kind::Object) {
+        return Ok(());
+    }
     value.members(|name, value| {
-        match name {
-            "reason" => error.code = Some(value.text()?.into_owned()),
-            "fieldViolations" => value.elements(|value| {
-                value.members(|name, value| {
-                    if name == "field" {
-                        error.param = Some(value.text()?.into_owned());
-                    }
-                    Ok(())
-                })
-            })?,
+        match (name, value.kind()) {
+            ("reason", Some(Kind::String)) => error.code = Some(value.text()?.into_owned()),
+            ("field", Some(Kind::String)) => error.param = Some(value.text()?.into_owned()),
+            ("fieldViolations", Some(Kind::Array)) => value.elements(|value| detail(value, error))?,
             _ => {}
         }
         Ok(())
@@ -96,18 +102,10 @@ fn detail(value: &Value<'_, '_>, error: &mut ApiError) -> Result<()> {
 }
 
 /// Reads an error that came in a stream: it says its status itself.
-pub(super) fn of_stream(value: &Value<'_, '_>) -> ApiError {
+pub(super) fn of_stream(value: &mut Value<'_, '_>) -> Result<ApiError> {
     let status = StatusCode::INTERNAL_SERVER_ERROR;
     let mut error = ApiError { status, message: String::new(), kind: None, code: None, param: None };
-    let mut code = None;
-    // An error of an unknown shape is an error all the same.
-    let _ = read(value, &mut error);
-    let _ = value.members(|name, value| {
-        if name == "code" {
-            code = Some(value.count()?);
-        }
-        Ok(())
-    });
+    let code = read(value, &mut error)?;
     let told = code.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code));
     let by_word = STATUSES.iter().find(|(_, word)| Some(*word) == error.kind.as_deref());
     let status = told.or_else(|| by_word.map(|(status, _)| *status));
@@ -115,7 +113,7 @@ pub(super) fn of_stream(value: &Value<'_, '_>) -> ApiError {
     if error.message.is_empty() {
         "the upstream's stream ended with an error".clone_into(&mut error.message);
     }
-    error
+    Ok(error)
 }
 
 /// Writes an error.

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STAN
 use crate::chat::{Content, Part, Raw, Signature, Source};
 use crate::error::Result;
 use crate::wire::Surface;
-use crate::wire::gemini::value::{Value, compact};
+use crate::wire::gemini::value::{self, Value, compact};
 use crate::wire::json::{Kind, Scanner, quote};
 
 /// What holds arguments that are no JSON object, which is what Google's have to be.
@@ -81,19 +81,19 @@ struct Call {
 }
 
 /// Reads parts where no tools are called, and appends what they say.
-pub fn read_all(value: &Value<'_, '_>, out: &mut Vec<Part>) -> Result<()> {
+pub fn read_all(value: &mut Value<'_, '_>, out: &mut Vec<Part>) -> Result<()> {
     let mut calls = Calls::of_conversation();
-    value.one_or_more(|value| read(&value, &mut calls, out))
+    value.one_or_more(|value| read(value, &mut calls, out))
 }
 
 /// Reads a part of a request or an answer, and appends what it says; a text by itself is one, too.
-pub(super) fn read(value: &Value<'_, '_>, calls: &mut Calls, out: &mut Vec<Part>) -> Result<()> {
+pub(super) fn read(value: &mut Value<'_, '_>, calls: &mut Calls, out: &mut Vec<Part>) -> Result<()> {
     if value.kind() == Some(Kind::String) {
         out.push(Part::text(value.text()?));
         return Ok(());
     }
     let mut members = Members::default();
-    value.members(|name, value| member(name, &value, calls, &mut members))?;
+    value.members(|name, value| member(name, value, calls, &mut members))?;
     let Members { text, is_thought, signature, is_redacted, media, call, result, detail, is_other } = members;
     let mut push = |content| out.push(Part::new(content));
     if let Some(Call { id, name, arguments }) = call {
@@ -127,14 +127,19 @@ pub(super) fn read(value: &Value<'_, '_>, calls: &mut Calls, out: &mut Vec<Part>
         }
         (None, Some(content), _) | (None, None, Some(content)) => push(content),
         (None, None, None) if is_other => {
-            push(Content::Other(Raw::new(value.json()).expect("it was read as an object")));
+            push(Content::Other(Raw::new(value.was()).expect("it was read as an object")));
         }
         (None, None, None) => {}
     }
     Ok(())
 }
 
-fn member<'a>(name: &str, value: &Value<'a, '_>, calls: &mut Calls, members: &mut Members<'a>) -> Result<()> {
+fn member<'a>(
+    name: &str,
+    value: &mut Value<'a, '_>,
+    calls: &mut Calls,
+    members: &mut Members<'a>,
+) -> Result<()> {
     match name {
         "text" => members.text = Some(value.text()?),
         "thought" => members.is_thought = value.flag()?,
@@ -154,7 +159,7 @@ fn member<'a>(name: &str, value: &Value<'a, '_>, calls: &mut Calls, members: &mu
     Ok(())
 }
 
-fn inline(value: &Value<'_, '_>) -> Result<Option<Content>> {
+fn inline(value: &mut Value<'_, '_>) -> Result<Option<Content>> {
     let (mut media_type, mut data, mut name) = (String::new(), None, None);
     value.members(|key, value| {
         match key {
@@ -173,7 +178,7 @@ fn inline(value: &Value<'_, '_>) -> Result<Option<Content>> {
     Ok(Some(media(&kind, Source::Data { media_type, base64 }, name)))
 }
 
-fn file(value: &Value<'_, '_>) -> Result<Option<Content>> {
+fn file(value: &mut Value<'_, '_>) -> Result<Option<Content>> {
     let (mut media_type, mut url, mut name) = (None, None, None);
     value.members(|key, value| {
         match key {
@@ -200,13 +205,13 @@ fn media(media_type: &str, source: Source, name: Option<String>) -> Content {
     }
 }
 
-fn call(value: &Value<'_, '_>) -> Result<Option<Call>> {
+fn call(value: &mut Value<'_, '_>) -> Result<Option<Call>> {
     let (mut id, mut name, mut arguments) = (None, None, None);
     value.members(|key, value| {
         match key {
             "id" => id = Some(value.text()?.into_owned()),
             "name" => name = Some(value.text()?.into_owned()),
-            "args" if value.kind() == Some(Kind::Object) => arguments = Some(compact(value.json())),
+            "args" if value.kind() == Some(Kind::Object) => arguments = Some(compact(value.json()?)),
             "args" => return Err(value.must_be("an object")),
             _ => {}
         }
@@ -216,15 +221,15 @@ fn call(value: &Value<'_, '_>) -> Result<Option<Call>> {
     Ok(Some(Call { id, name, arguments: arguments.unwrap_or_else(|| "{}".to_owned()) }))
 }
 
-fn result(value: &Value<'_, '_>, calls: &mut Calls) -> Result<Content> {
+fn result(value: &mut Value<'_, '_>, calls: &mut Calls) -> Result<Content> {
     let (mut id, mut name, mut response, mut media) =
         (None, String::new(), (String::new(), false), Vec::new());
     value.members(|key, value| {
         match key {
             "id" => id = Some(value.text()?.into_owned()).filter(|id| !id.is_empty()),
             "name" => name = value.text()?.into_owned(),
-            "response" => response = told(&value)?,
-            "parts" => read_all(&value, &mut media)?,
+            "response" => response = told(value)?,
+            "parts" => read_all(value, &mut media)?,
             _ => {}
         }
         Ok(())
@@ -245,32 +250,32 @@ fn result(value: &Value<'_, '_>, calls: &mut Calls) -> Result<Content> {
 /// What a result says, and whether it is an error: the text under the one key that Google has for it, otherwise the JSON.
 ///
 /// Source: Gemini API reference, "FunctionResponse": `output` and `error`; Google's clients write `result`.
-fn told(value: &Value<'_, '_>) -> Result<(String, bool)> {
+fn told(value: &mut Value<'_, '_>) -> Result<(String, bool)> {
     if value.kind() == Some(Kind::String) {
         return Ok((value.text()?.into_owned(), false));
     }
-    Ok(wrapped(value.json()).unwrap_or_else(|| (compact(value.json()), false)))
+    let json = value.json()?;
+    Ok(wrapped(json).unwrap_or_else(|| (compact(json), false)))
 }
 
 /// The text of an object that has nothing but a text under one of the keys for it, and whether the key is that of errors.
 fn wrapped(json: &str) -> Option<(String, bool)> {
-    let value = Value::document(json.as_bytes()).ok()?;
     let (mut count, mut text) = (0, None);
-    value
-        .members(|key, value| {
+    let read = value::read(json.as_bytes(), |value| {
+        value.members(|key, value| {
             count += 1;
             if matches!(key, "output" | "result" | "error") && value.kind() == Some(Kind::String) {
                 text = Some((value.text()?.into_owned(), key == "error"));
             }
             Ok(())
         })
-        .ok()?;
-    text.filter(|_| count == 1)
+    });
+    text.filter(|_| count == 1 && read.is_ok())
 }
 
-fn detail(value: &Value<'_, '_>) -> Result<Option<&'static str>> {
+fn detail(value: &mut Value<'_, '_>) -> Result<Option<&'static str>> {
     let mut level = None;
-    let mut read = |value: &Value<'_, '_>| -> Result<()> {
+    let mut read = |value: &mut Value<'_, '_>| -> Result<()> {
         level = match &*value.text()? {
             "MEDIA_RESOLUTION_LOW" => Some("low"),
             "MEDIA_RESOLUTION_HIGH" | "MEDIA_RESOLUTION_ULTRA_HIGH" => Some("high"),
@@ -281,7 +286,7 @@ fn detail(value: &Value<'_, '_>) -> Result<Option<&'static str>> {
     if value.kind() == Some(Kind::String) {
         read(value)?;
     } else {
-        value.members(|name, value| if name == "level" { read(&value) } else { Ok(()) })?;
+        value.members(|name, value| if name == "level" { read(value) } else { Ok(()) })?;
     }
     Ok(level)
 }

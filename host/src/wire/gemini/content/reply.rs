@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Surface;
 use crate::wire::convert::Asked;
 use crate::wire::gemini::object::Object;
-use crate::wire::gemini::value::Value;
+use crate::wire::gemini::value::{self, Value};
 use crate::wire::json::quote;
 
 use super::citations::{self, Found, Grounding};
@@ -92,8 +92,7 @@ impl<'a> Answer<'a> {
     /// [`ErrorKind::UpstreamInvalid`] when it is not of the shape.
     pub(super) fn read(body: &'a [u8], calls: &mut Calls) -> Result<Self> {
         let mut answer = Self::default();
-        let read = Value::document(body)
-            .and_then(|value| value.members(|name, value| answer.member(name, &value, calls)));
+        let read = value::read(body, |value| value.members(|name, value| answer.member(name, value, calls)));
         read.map_err(|error| {
             let message = format!("the upstream's answer is not valid: {}", error.message);
             Error::new(ErrorKind::UpstreamInvalid, message)
@@ -101,14 +100,14 @@ impl<'a> Answer<'a> {
         Ok(answer)
     }
 
-    fn member(&mut self, name: &str, value: &Value<'a, '_>, calls: &mut Calls) -> Result<()> {
+    fn member(&mut self, name: &str, value: &mut Value<'a, '_>, calls: &mut Calls) -> Result<()> {
         match name {
             "candidates" => value.elements(|value| {
                 if self.candidates.len() == CHOICES_MAX {
                     return Err(value.invalid(format!("there are more than {CHOICES_MAX} candidates")));
                 }
                 let number = self.candidates.len();
-                let candidate = candidate(&value, u32::try_from(number).unwrap_or(u32::MAX), calls)?;
+                let candidate = candidate(value, u32::try_from(number).unwrap_or(u32::MAX), calls)?;
                 self.candidates.push(candidate);
                 Ok(())
             })?,
@@ -116,7 +115,7 @@ impl<'a> Answer<'a> {
             "modelVersion" => self.model = Some(value.text()?),
             "responseId" => self.id = Some(value.text()?),
             "promptFeedback" => self.blocked = blocked(value)?,
-            "error" => self.error = Some(error::of_stream(value)),
+            "error" => self.error = Some(error::of_stream(value)?),
             _ => {}
         }
         Ok(())
@@ -124,7 +123,7 @@ impl<'a> Answer<'a> {
 }
 
 /// Why the prompt was blocked; none if it was not.
-fn blocked(value: &Value<'_, '_>) -> Result<Option<String>> {
+fn blocked(value: &mut Value<'_, '_>) -> Result<Option<String>> {
     let (mut reason, mut message) = (None, None);
     value.members(|name, value| {
         match name {
@@ -141,7 +140,7 @@ fn blocked(value: &Value<'_, '_>) -> Result<Option<String>> {
     }))
 }
 
-fn candidate(value: &Value<'_, '_>, number: u32, calls: &mut Calls) -> Result<Candidate> {
+fn candidate(value: &mut Value<'_, '_>, number: u32, calls: &mut Calls) -> Result<Candidate> {
     let mut candidate = Candidate { index: number, ..Candidate::default() };
     value.members(|name, value| {
         match name {
@@ -149,11 +148,11 @@ fn candidate(value: &Value<'_, '_>, number: u32, calls: &mut Calls) -> Result<Ca
                 let index = u32::try_from(value.count()?).ok();
                 candidate.index = index.ok_or_else(|| value.must_be("the number of a candidate"))?;
             }
-            "content" => candidate.content(&value, calls)?,
+            "content" => candidate.content(value, calls)?,
             "finishReason" => candidate.stop = stop_reason(&value.text()?),
-            "logprobsResult" => candidate.logprobs = logprobs(&value)?,
-            "groundingMetadata" => citations::read_grounding(&value, &mut candidate.found)?,
-            "citationMetadata" => citations::read_repeated(&value, &mut candidate.found)?,
+            "logprobsResult" => candidate.logprobs = logprobs(value)?,
+            "groundingMetadata" => citations::read_grounding(value, &mut candidate.found)?,
+            "citationMetadata" => citations::read_repeated(value, &mut candidate.found)?,
             _ => {}
         }
         Ok(())
@@ -162,11 +161,11 @@ fn candidate(value: &Value<'_, '_>, number: u32, calls: &mut Calls) -> Result<Ca
 }
 
 impl Candidate {
-    fn content(&mut self, value: &Value<'_, '_>, calls: &mut Calls) -> Result<()> {
+    fn content(&mut self, value: &mut Value<'_, '_>, calls: &mut Calls) -> Result<()> {
         value.members(|name, value| match name {
             "parts" => value.one_or_more(|value| {
                 self.starts.push(self.parts.len());
-                parts::read(&value, calls, &mut self.parts)?;
+                parts::read(value, calls, &mut self.parts)?;
                 // An empty text says nothing; Google ends streams with one.
                 if matches!(self.parts.last(), Some(Part { content: Content::Text { text, .. }, .. }) if text.is_empty()) {
                     self.parts.pop();
@@ -208,18 +207,18 @@ pub(super) fn with_calls(stop: StopReason, has_calls: bool) -> StopReason {
     if stop == StopReason::Stop && has_calls { StopReason::ToolCalls } else { stop }
 }
 
-fn logprobs(value: &Value<'_, '_>) -> Result<Vec<TokenLogprob>> {
+fn logprobs(value: &mut Value<'_, '_>) -> Result<Vec<TokenLogprob>> {
     let (mut chosen, mut tops) = (Vec::new(), Vec::new());
     value.members(|name, value| match name {
         "chosenCandidates" => value.elements(|value| {
-            chosen.push(token(&value)?);
+            chosen.push(token(value)?);
             Ok(())
         }),
         "topCandidates" => value.elements(|value| {
             let mut top = Vec::new();
             value.members(|name, value| match name {
                 "candidates" => value.elements(|value| {
-                    top.push(token(&value)?);
+                    top.push(token(value)?);
                     Ok(())
                 }),
                 _ => Ok(()),
@@ -237,7 +236,7 @@ fn logprobs(value: &Value<'_, '_>) -> Result<Vec<TokenLogprob>> {
     Ok(tokens.collect())
 }
 
-fn token(value: &Value<'_, '_>) -> Result<(String, f64)> {
+fn token(value: &mut Value<'_, '_>) -> Result<(String, f64)> {
     let (mut token, mut logprob) = (String::new(), 0.0);
     value.members(|name, value| {
         match name {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::wire::Surface;
 use crate::wire::convert::Terms;
 use crate::wire::gemini::object::Object;
-use crate::wire::gemini::value::Value;
+use crate::wire::gemini::value::{self, Value};
 use crate::wire::json::Kind;
 
 use super::config;
@@ -36,35 +36,36 @@ pub fn decode_request(body: &[u8]) -> Result<ChatRequest> {
     request.asks_usage = true;
     let mut conversation = Conversation::default();
     let mut system = None;
-    Value::document(body)?.members(|name, value| {
+    let member = |name: &str, value: &mut Value<'_, '_>| -> Result<()> {
         match name {
-            "contents" => value.one_or_more(|value| conversation.content(&value))?,
-            "systemInstruction" => system = instructions(&value)?,
-            "tools" => tools::read(&value, &mut request.tools)?,
+            "contents" => value.one_or_more(|value| conversation.content(value))?,
+            "systemInstruction" => system = instructions(value)?,
+            "tools" => tools::read(value, &mut request.tools)?,
             "toolConfig" => {
-                let rest = tools::read_choice(&value, &mut request.tool_choice)?;
+                let rest = tools::read_choice(value, &mut request.tool_choice)?;
                 request.extra.0.extend(rest.map(|rest| (name.to_owned(), rest)));
             }
-            "generationConfig" => config::read(&value, &mut request)?,
-            "labels" => request.metadata = Some(tools::raw(&value)?),
+            "generationConfig" => config::read(value, &mut request)?,
+            "labels" => request.metadata = Some(tools::raw(value)?),
             "serviceTier" => request.service_tier = Some(value.text()?.to_ascii_lowercase()),
             "model" => {}
-            _ => request.extra.0.push((name.to_owned(), tools::raw(&value)?)),
+            _ => request.extra.0.push((name.to_owned(), tools::raw(value)?)),
         }
         Ok(())
-    })?;
+    };
+    value::read(body, |value| value.members(member))?;
     request.messages = system.into_iter().chain(conversation.messages).collect();
     Ok(request)
 }
 
-fn instructions(value: &Value<'_, '_>) -> Result<Option<Message>> {
+fn instructions(value: &mut Value<'_, '_>) -> Result<Option<Message>> {
     let mut parts = Vec::new();
     let mut calls = Calls::of_conversation();
     if value.kind() == Some(Kind::String) {
         parts.push(Part::text(value.text()?));
     } else {
         value.members(|name, value| match name {
-            "parts" => value.one_or_more(|value| parts::read(&value, &mut calls, &mut parts)),
+            "parts" => value.one_or_more(|value| parts::read(value, &mut calls, &mut parts)),
             // A part without a content around it.
             "text" => {
                 parts.push(Part::text(value.text()?));
@@ -90,16 +91,16 @@ impl Default for Conversation {
 }
 
 impl Conversation {
-    fn content(&mut self, value: &Value<'_, '_>) -> Result<()> {
+    fn content(&mut self, value: &mut Value<'_, '_>) -> Result<()> {
         let (mut role, mut parts) = (Role::User, Vec::new());
         if value.kind() == Some(Kind::String) {
             parts.push(Part::text(value.text()?));
         } else {
             value.members(|name, value| {
                 match name {
-                    "role" => role = self::role(&value)?,
+                    "role" => role = self::role(value)?,
                     "parts" => {
-                        value.one_or_more(|value| parts::read(&value, &mut self.calls, &mut parts))?;
+                        value.one_or_more(|value| parts::read(value, &mut self.calls, &mut parts))?;
                     }
                     _ => {}
                 }
@@ -163,7 +164,7 @@ fn continued(last: Option<&mut Part>, part: Part) -> Option<Part> {
     None
 }
 
-fn role(value: &Value<'_, '_>) -> Result<Role> {
+fn role(value: &mut Value<'_, '_>) -> Result<Role> {
     match &*value.text()? {
         "user" | "function" | "tool" | "" => Ok(Role::User),
         "model" => Ok(Role::Assistant),

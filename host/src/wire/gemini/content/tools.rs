@@ -9,19 +9,19 @@ use crate::wire::gemini::value::{Value, compact};
 use crate::wire::json::{Kind, quote};
 
 /// Reads `tools`: each has functions, or is one that Google runs.
-pub(super) fn read(value: &Value<'_, '_>, tools: &mut Vec<Tool>) -> Result<()> {
+pub(super) fn read(value: &mut Value<'_, '_>, tools: &mut Vec<Tool>) -> Result<()> {
     value.one_or_more(|tool| {
         tool.members(|name, value| {
             if name == "functionDeclarations" {
                 return value.one_or_more(|value| {
-                    tools.push(Tool::Function(function(&value)?));
+                    tools.push(Tool::Function(function(value)?));
                     Ok(())
                 });
             }
             let mut json = b"{".to_vec();
             quote(name, &mut json);
             json.push(b':');
-            json.extend_from_slice(compact(value.json()).as_bytes());
+            json.extend_from_slice(compact(value.json()?).as_bytes());
             json.push(b'}');
             let json = String::from_utf8(json).ok().and_then(Raw::new);
             let json = json.ok_or_else(|| value.must_be("valid JSON"))?;
@@ -31,16 +31,16 @@ pub(super) fn read(value: &Value<'_, '_>, tools: &mut Vec<Tool>) -> Result<()> {
     })
 }
 
-fn function(value: &Value<'_, '_>) -> Result<Function> {
+fn function(value: &mut Value<'_, '_>) -> Result<Function> {
     let (mut name, mut description, mut parameters) = (None, None, None);
     let mut extra = Extra::default();
     value.members(|key, value| {
         match key {
             "name" => name = Some(value.text()?.into_owned()),
             "description" => description = Some(value.text()?.into_owned()),
-            "parameters" => parameters = Some(schema(&value)?),
-            "parametersJsonSchema" => parameters = Some(raw(&value)?),
-            _ => extra.0.push((key.to_owned(), raw(&value)?)),
+            "parameters" => parameters = Some(schema(value)?),
+            "parametersJsonSchema" => parameters = Some(raw(value)?),
+            _ => extra.0.push((key.to_owned(), raw(value)?)),
         }
         Ok(())
     })?;
@@ -50,33 +50,33 @@ fn function(value: &Value<'_, '_>) -> Result<Function> {
 }
 
 /// Reads a schema in Google's words.
-pub(super) fn schema(value: &Value<'_, '_>) -> Result<Raw> {
+pub(super) fn schema(value: &mut Value<'_, '_>) -> Result<Raw> {
     if value.kind() != Some(Kind::Object) {
         return Err(value.must_be("a schema"));
     }
-    json_schema(&compact(value.json())).ok_or_else(|| value.must_be("a schema"))
+    json_schema(&compact(value.json()?)).ok_or_else(|| value.must_be("a schema"))
 }
 
 /// Takes JSON over as it is.
-pub(super) fn raw(value: &Value<'_, '_>) -> Result<Raw> {
-    Raw::new(compact(value.json())).ok_or_else(|| value.must_be("valid JSON"))
+pub(super) fn raw(value: &mut Value<'_, '_>) -> Result<Raw> {
+    Raw::new(compact(value.json()?)).ok_or_else(|| value.must_be("valid JSON"))
 }
 
 /// Reads `toolConfig`; returns what is not about functions.
-pub(super) fn read_choice(value: &Value<'_, '_>, choice: &mut Option<ToolChoice>) -> Result<Option<Raw>> {
+pub(super) fn read_choice(value: &mut Value<'_, '_>, choice: &mut Option<ToolChoice>) -> Result<Option<Raw>> {
     let mut rest = Object::default();
     value.members(|key, value| {
         if key == "functionCallingConfig" {
-            *choice = calling(&value)?;
+            *choice = calling(value)?;
         } else {
-            rest.member(key).extend_from_slice(compact(value.json()).as_bytes());
+            rest.member(key).extend_from_slice(compact(value.json()?).as_bytes());
         }
         Ok(())
     })?;
     Ok(rest.into_raw())
 }
 
-fn calling(value: &Value<'_, '_>) -> Result<Option<ToolChoice>> {
+fn calling(value: &mut Value<'_, '_>) -> Result<Option<ToolChoice>> {
     let (mut mode, mut names) = (String::new(), Vec::new());
     value.members(|key, value| {
         match key {

@@ -9,7 +9,7 @@ use crate::wire::gemini::value::Value;
 /// side, the answer its thinking.
 ///
 /// Source: Gemini API reference, "UsageMetadata", seen 2026-11.
-pub(super) fn read(value: &Value<'_, '_>) -> Result<Usage> {
+pub(super) fn read(value: &mut Value<'_, '_>) -> Result<Usage> {
     let (mut prompt, mut tools, mut candidates, mut total) = (0_u64, 0, None, None);
     let mut usage = Usage::default();
     value.members(|name, value| {
@@ -51,13 +51,14 @@ pub(super) fn write(usage: Usage) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::gemini::value;
 
     #[track_caller]
     fn check(json: &str, input: u64, output: u64, cached: u64, reasoning: u64) {
         let expected = Usage { input, output, cached, reasoning, ..Usage::default() };
-        assert_eq!(read(&Value::document(json.as_bytes()).unwrap()).unwrap(), expected, "{json}");
+        assert_eq!(value::read(json.as_bytes(), |value| read(value)).unwrap(), expected, "{json}");
         let written = write(expected);
-        assert_eq!(read(&Value::document(&written).unwrap()).unwrap(), expected);
+        assert_eq!(value::read(&written, |value| read(value)).unwrap(), expected);
     }
 
     // parity: 106

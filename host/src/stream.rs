@@ -31,8 +31,11 @@ use crate::wire::{Audience, Dialect, Endpoint, sse};
 
 /// Pieces that are ready together are joined up to this size, in bytes.
 const JOIN_BYTES_MAX: usize = 16 << 10;
-/// What a silent stream's client is sent; a comment, which every reader passes over.
-const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+/// What a silent stream's client is sent: a comment, or for Google's client for Python, which takes that for an event, an empty
+/// line, which all pass over.
+fn keep_alive(dialect: Dialect) -> &'static [u8] {
+    if dialect == Dialect::Gemini { b"\n" } else { b": keep-alive\n\n" }
+}
 
 /// After a longer pause of the client's an upstream is not blamed for a stream that breaks off: it may have lost patience.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -604,7 +607,7 @@ impl Streaming {
             self.verdict = None;
             self.fail(Timer::Total.broken());
         } else if is_due(comment_at) {
-            self.ready.push(Bytes::from_static(KEEP_ALIVE));
+            self.ready.push(Bytes::from_static(keep_alive(self.manner.audience.dialect)));
             self.last_sent = now;
         }
         Poll::Ready(())
@@ -666,7 +669,7 @@ impl Early {
     fn poll_comment(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
         ready!(self.timer.as_mut().poll(context));
         self.timer.as_mut().reset(Instant::now() + self.manner.keepalive);
-        Poll::Ready(Bytes::from_static(KEEP_ALIVE))
+        Poll::Ready(Bytes::from_static(keep_alive(self.manner.audience.dialect)))
     }
 }
 

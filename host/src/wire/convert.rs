@@ -331,8 +331,8 @@ impl StreamConverter {
 
     fn frame(&mut self, fields: &Fields, raw: &Bytes, written: &mut Vec<u8>) -> Result<()> {
         let Some(data) = &fields.data else {
-            // A comment keeps a connection alive on every surface.
-            if raw.starts_with(b":") {
+            // A comment keeps a connection alive; not every client takes one.
+            if raw.starts_with(b":") && !matches!(self.encoder, EventEncoder::Gemini(_)) {
                 written.extend_from_slice(raw);
             }
             return Ok(());

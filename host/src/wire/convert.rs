@@ -23,6 +23,8 @@ use crate::wire::{Dialect, Surface};
 
 mod embeddings;
 pub mod other;
+#[cfg(test)]
+mod tests;
 
 /// How many tokens an effort stands for, where one side has words and the other numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,18 @@
 //! What holds for every pair of surfaces.
 
 mod golden;
+mod grammar;
+mod properties;
+mod tables;
 
 use bytes::Bytes;
 
 use crate::wire::convert::{Asked, EffortBudgets, Terms};
 use crate::wire::request::{self, InPath, Request};
 use crate::wire::{Endpoint, Surface};
+
+/// The surfaces that upstreams are asked on by conversion.
+const UPSTREAMS: [Surface; 3] = [Surface::Chat, Surface::Messages, Surface::Gemini];
 
 /// What the client of every case asked for.
 fn asked() -> Asked {

@@ -11,14 +11,11 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{asked, request_of, terms};
+use super::{UPSTREAMS, asked, request_of, terms};
 use crate::wire::convert::{
     StreamConverter, decode_error, decode_reply, decode_request, encode_error, encode_reply, encode_request,
 };
 use crate::wire::{Dialect, Surface};
-
-/// The surfaces that upstreams are asked on by conversion.
-const UPSTREAMS: [Surface; 3] = [Surface::Chat, Surface::Messages, Surface::Gemini];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/wire/convert/golden")
@@ -69,6 +66,29 @@ fn check_all(kind: &str, end: &str, labels: &[&str], make: impl Fn(&[u8], &str, 
         let there: BTreeSet<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(there, known, "{} holds what no case makes", folder.display());
     }
+}
+
+/// What vendors' clients and services say in these files, as JSON.
+pub(super) fn inputs() -> &'static [Vec<u8>] {
+    static INPUTS: std::sync::LazyLock<Vec<Vec<u8>>> = std::sync::LazyLock::new(|| {
+        let files = ["request", "reply"]
+            .into_iter()
+            .flat_map(folders)
+            .flat_map(|folder| fs::read_dir(folder).unwrap());
+        let said =
+            files.map(|file| file.unwrap().path()).filter(|path| !path.to_string_lossy().contains(".to."));
+        let mut inputs: Vec<_> = said.map(|path| fs::read(path).unwrap()).collect();
+        for folder in folders("stream") {
+            let said = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+            for path in said.filter(|path| !path.to_string_lossy().contains(".to.")) {
+                let stream = fs::read_to_string(path).unwrap();
+                let data = stream.lines().filter_map(|line| line.strip_prefix("data: {"));
+                inputs.extend(data.map(|data| format!("{{{data}").into_bytes()));
+            }
+        }
+        inputs
+    });
+    &INPUTS
 }
 
 fn surface(label: &str) -> Surface {

@@ -19,6 +19,8 @@ use crate::wire::{Dialect, Surface};
 
 mod embeddings;
 pub mod other;
+#[cfg(test)]
+mod tests;
 
 mod explain;
 mod reply;

@@ -32,7 +32,7 @@ pub struct EventEncoder {
 struct Choice {
     index: u32,
     is_finished: bool,
-    /// The thinking since the last signature.
+    /// The thinking since the last signature, until something else is said.
     thinking: String,
     calls: Vec<Call>,
     /// How many characters of text there are, and how many were before the current part.
@@ -140,6 +140,7 @@ impl Choice {
             // Nothing follows the reason of the end.
             _ if self.is_finished => {}
             Event::Text { text, .. } => {
+                self.thinking.clear();
                 self.chars += text.chars().count() as u64;
                 self.text(head, b"\"content\":", text, out);
             }
@@ -149,12 +150,16 @@ impl Choice {
                 }
                 self.text(head, b"\"reasoning_content\":", text, out);
             }
-            Event::Refusal { text, .. } => self.text(head, b"\"refusal\":", text, out),
+            Event::Refusal { text, .. } => {
+                self.thinking.clear();
+                self.text(head, b"\"refusal\":", text, out);
+            }
             Event::Signature { signature, .. } => self.signature(head, signature, out),
             Event::RedactedThinking { data, .. } => {
                 self.block(head, |out| part::write_redacted_block(data, out), out);
             }
             Event::ToolCall { index, id, name, signature, .. } => {
+                self.thinking.clear();
                 self.call(head, *index, id, name, signature.as_ref(), out);
             }
             Event::Arguments { index, json, .. } => self.arguments(head, *index, json, out),

@@ -84,7 +84,7 @@ fn check(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<()> {
         (Field::Seed, request.seed.is_some()),
         (Field::PresencePenalty, nonzero(request.presence_penalty)),
         (Field::FrequencyPenalty, nonzero(request.frequency_penalty)),
-        (Field::Unknown, !is_own && !request.extra.0.is_empty()),
+        (Field::Unknown, !is_own && !request.extra.0.is_empty() || request.verbosity.is_some()),
     ];
     lacks.into_iter().filter(|(_, lacks)| *lacks).try_for_each(|(field, _)| terms.cannot(field))
 }

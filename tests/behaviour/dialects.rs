@@ -112,11 +112,15 @@ fn each_upstream_gets_its_own_kind_of_credentials() {
                 ("x-api-key", "sk-caller"),
                 ("x-goog-api-key", "sk-caller"),
             ] {
-                let request = ask
-                    .clone()
-                    .header(name, value)
-                    .header("anthropic-version", "2026-10-21")
-                    .header("anthropic-beta", "context-1m-2025-08-07");
+                let mut request = ask.clone().header(name, value);
+                // Between two that speak the same every header stays, and this upstream refuses what is another vendor's.
+                if (surface, vendor) != (Surface::Chat, Vendor::OpenAi)
+                    && (surface, vendor) != (Surface::Gemini, Vendor::Gemini)
+                {
+                    request = request
+                        .header("anthropic-version", "2026-10-21")
+                        .header("anthropic-beta", "context-1m-2025-08-07");
+                }
                 scene.gateway.send(&request).expect(200);
                 check_credentials(&scene.upstream(vendor).last(), vendor, "2026-10-21");
             }
@@ -164,6 +168,33 @@ fn a_client_keeps_its_beta_headers() {
     scene.gateway.send(&request).expect(200);
     let received = scene.upstream(Vendor::Anthropic).only();
     assert_eq!(received.header("anthropic-beta"), Some("context-1m-2025-08-07,files-api-2025-04-14"));
+}
+
+// parity: 108
+#[test]
+fn between_two_that_speak_the_same_every_header_stays() {
+    let answers = [
+        r#"{"id":"c","object":"chat.completion","created":1,"model":"gpt.plain","choices":[]}"#,
+        r#"{"id":"m","type":"message","role":"assistant","model":"claude.plain","content":[]}"#,
+        r#"{"candidates":[]}"#,
+    ];
+    let scene = Scene::before(answers.map(odd), "");
+    for (surface, vendor) in [Surface::Chat, Surface::Messages, Surface::Gemini].into_iter().zip(Vendor::ALL)
+    {
+        let ask = surface.ask(&format!("{}plain", vendor.prefix()), "hi", false);
+        let headers = [
+            ("anthropic-beta", "a"),
+            ("openai-organization", "b"),
+            ("x-goog-user-project", "c"),
+            ("x-mine", "d"),
+        ];
+        let request = headers.iter().fold(ask, |request, (name, value)| request.header(name, value));
+        scene.gateway.send(&request).expect(200);
+        let received = scene.upstream(vendor).only();
+        for (name, value) in headers {
+            assert_eq!(received.header(name), Some(value), "{vendor:?}");
+        }
+    }
 }
 
 // parity: 109

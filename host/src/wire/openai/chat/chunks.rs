@@ -6,7 +6,7 @@
 use crate::chat::{Citation, Event, Signature, StopReason, Usage};
 use crate::wire::convert::Asked;
 use crate::wire::json::quote;
-use crate::wire::openai::chat::writer::{list, number};
+use crate::wire::openai::chat::writer::number;
 use crate::wire::openai::chat::{encode_error, part, reply, usage_json};
 use crate::wire::{Endpoint, Surface};
 
@@ -35,6 +35,10 @@ struct Choice {
     /// The thinking since the last signature, until something else is said.
     thinking: String,
     calls: Vec<Call>,
+    /// How many blocks of thinking and annotations there are. OpenAI's own client merges lists by the index of their
+    /// elements, and raises an error at a second piece of one without.
+    blocks: usize,
+    annotations: usize,
     /// How many characters of text there are, and how many were before the current part.
     chars: u64,
     part_start: u64,
@@ -156,7 +160,7 @@ impl Choice {
             }
             Event::Signature { signature, .. } => self.signature(head, signature, out),
             Event::RedactedThinking { data, .. } => {
-                self.block(head, |out| part::write_redacted_block(data, out), out);
+                self.block(head, |index, out| part::write_redacted_block(data, Some(index), out), out);
             }
             Event::ToolCall { index, id, name, signature, .. } => {
                 self.thinking.clear();
@@ -211,19 +215,25 @@ impl Choice {
         out.extend_from_slice(TAIL);
     }
 
-    fn block(&self, head: &[u8], write: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+    fn block(&mut self, head: &[u8], write: impl FnOnce(usize, &mut Vec<u8>), out: &mut Vec<u8>) {
         self.begin(head, out);
         out.extend_from_slice(b"\"thinking_blocks\":[");
-        write(out);
+        write(self.blocks, out);
         out.push(b']');
         out.extend_from_slice(TAIL);
+        self.blocks += 1;
     }
 
     /// Writes a signature with the thinking that it is of, so that a client holds a whole block, however it collects them.
     fn signature(&mut self, head: &[u8], signature: &Signature, out: &mut Vec<u8>) {
         let thinking = std::mem::take(&mut self.thinking);
         if thinking.len() <= THINKING_BYTES_MAX {
-            self.block(head, |out| part::write_thinking_block(&thinking, Some(signature), out), out);
+            let signature = Some(signature);
+            self.block(
+                head,
+                |index, out| part::write_thinking_block(&thinking, signature, Some(index), out),
+                out,
+            );
         }
     }
 
@@ -262,12 +272,14 @@ impl Choice {
         out.extend_from_slice(TAIL);
     }
 
-    fn citation(&self, head: &[u8], citation: &Citation, out: &mut Vec<u8>) {
+    fn citation(&mut self, head: &[u8], citation: &Citation, out: &mut Vec<u8>) {
         if citation.url.is_some() {
             self.begin(head, out);
-            out.extend_from_slice(b"\"annotations\":");
-            list(out, [citation], |citation, out| reply::write_citation(citation, self.part_start, out));
+            out.extend_from_slice(b"\"annotations\":[");
+            reply::write_citation(citation, self.part_start, Some(self.annotations), out);
+            out.push(b']');
             out.extend_from_slice(TAIL);
+            self.annotations += 1;
         }
     }
 

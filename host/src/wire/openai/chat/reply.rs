@@ -146,7 +146,7 @@ impl<'r> Said<'r> {
         members.string_if("refusal", self.refusal.as_deref());
         if !self.citations.is_empty() {
             members.list("annotations", &self.citations, |(citation, start), out| {
-                write_citation(citation, *start, out);
+                write_citation(citation, *start, None, out);
             });
         }
         if !self.thinking.is_empty() {
@@ -186,11 +186,13 @@ fn choice(choice: &Choice, out: &mut Vec<u8>) {
     });
 }
 
-/// Writes an annotation; `start` is where in the whole text the part begins that it is about.
-pub(super) fn write_citation(citation: &Citation, start: u64, out: &mut Vec<u8>) {
+/// Writes an annotation; `start` is where in the whole text the part begins that it is about. With its index where it is one
+/// of a stream.
+pub(super) fn write_citation(citation: &Citation, start: u64, index: Option<usize>, out: &mut Vec<u8>) {
     let (from, to) = citation.range.unwrap_or_default();
     let url = citation.url.as_deref().unwrap_or_default();
     object(out, |members| {
+        members.plain_if("index", index);
         members.string("type", "url_citation");
         members.object("url_citation", |members| {
             members.plain("start_index", start.saturating_add(from));

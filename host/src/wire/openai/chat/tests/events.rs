@@ -371,8 +371,8 @@ fn a_signature_comes_with_the_thinking_it_proves() {
         json!([
             {"reasoning_content": "a"},
             {"reasoning_content": "b"},
-            {"thinking_blocks": [{"type": "thinking", "thinking": "ab", "signature": "messages#s"}]},
-            {"thinking_blocks": [{"type": "redacted_thinking", "data": "messages#s"}]},
+            {"thinking_blocks": [{"index": 0, "type": "thinking", "thinking": "ab", "signature": "messages#s"}]},
+            {"thinking_blocks": [{"index": 1, "type": "redacted_thinking", "data": "messages#s"}]},
             {"content": "c"},
         ]),
     );
@@ -393,7 +393,7 @@ fn a_citation_is_placed_in_the_whole_text() {
         json!([
             {"content": "é"},
             {"content": "b"},
-            {"annotations": [{"type": "url_citation", "url_citation": {"start_index": 1, "end_index": 2, "title": "u", "url": "u"}}]},
+            {"annotations": [{"index": 0, "type": "url_citation", "url_citation": {"start_index": 1, "end_index": 2, "title": "u", "url": "u"}}]},
         ]),
     );
 }

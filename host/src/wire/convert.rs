@@ -362,6 +362,11 @@ impl StreamConverter {
         out.extend((!written.is_empty()).then(|| Bytes::from(written)));
     }
 
+    /// Whether the client has been sent the end, or an error.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// Writes an error that ends the stream; nothing if one was told already.
     pub fn fail(&mut self, error: ApiError) -> Bytes {
         let mut written = Vec::new();

@@ -175,7 +175,8 @@ impl Responses {
         item.parts += 1;
     }
 
-    /// The whole repeats the items; of one that was cut off with the answer only the whole knows the status.
+    /// The whole repeats the items. Only it knows the status of one that was cut off with the answer, and the
+    /// probabilities that came when their text was done already.
     fn end(&mut self, event: &Value) {
         let mut output = event["response"]["output"].as_array().unwrap().clone();
         assert_eq!(output.len(), self.items.len());
@@ -183,6 +184,13 @@ impl Responses {
             let mut done = item.done.clone().expect("every item is done");
             for item in [&mut done, whole] {
                 item.as_object_mut().unwrap().remove("status");
+            }
+            let parts = whole.get_mut("content").and_then(Value::as_array_mut);
+            for (place, part) in parts.into_iter().flatten().enumerate() {
+                let streamed = done["content"][place]["logprobs"].as_array().map_or(0, Vec::len);
+                if let Some(tokens) = part.get_mut("logprobs").and_then(Value::as_array_mut) {
+                    tokens.truncate(streamed);
+                }
             }
             assert_eq!(*whole, done, "the whole is what was streamed");
         }

@@ -105,7 +105,7 @@ impl EventEncoder {
             return place;
         }
         let choice = Choice { index, ..Choice::default() };
-        choice.delta(&self.head, br#""role":"assistant","content":"""#, out);
+        choice.delta(&self.head, br#""role":"assistant","content":"","refusal":null"#, out);
         self.choices.push(choice);
         self.choices.len() - 1
     }

@@ -46,7 +46,7 @@ const CASES: &[Case] = &[
     (Messages, Chat, Field::ImageDetail, r#""messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://a/b.png","detail":"low"}}]}]"#, "/messages/0/content/0/detail", ""),
     (Messages, Chat, Field::Audio, r#""messages":[{"role":"user","content":[{"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}}]}]"#, "", ""),
     (Messages, Chat, Field::File, r#""messages":[{"role":"user","content":[{"type":"file","file":{"filename":"a.zip","file_data":"data:application/zip;base64,AAAA"}}]}]"#, "", ""),
-    (Messages, Responses, Field::FileUrl, r#""input":[{"role":"user","content":[{"type":"input_file","file_url":"gs://a/b.pdf"}]}]"#, "", ""),
+    (Messages, Gemini, Field::FileUrl, r#""contents":[{"parts":[{"fileData":{"mimeType":"application/pdf","fileUri":"gs://a/b.pdf"}}]}]"#, "", ""),
     (Messages, Chat, Field::FileId, r#""messages":[{"role":"user","content":[{"type":"file","file":{"file_id":"f"}}]}]"#, "", ""),
     (Messages, Chat, Field::Thinking, r#""messages":[{"role":"user","content":"a"},{"role":"assistant","reasoning_content":"t","content":"b"},{"role":"user","content":"c"}]"#, "/messages/1/content/0/type", r#""text""#),
     (Messages, Responses, Field::VendorTool, r#""tools":[{"type":"web_search"}]"#, "", ""),

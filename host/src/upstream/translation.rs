@@ -93,7 +93,13 @@ impl Translation {
     /// Says in an answer's headers what of the request could not be said.
     pub(super) fn describe(&self, headers: &mut HeaderMap) {
         let surface = surface_of(self.client);
-        let names: Vec<&str> = self.losses.iter().filter_map(|field| field.name(surface)).collect();
+        let mut names: Vec<&str> = Vec::with_capacity(self.losses.len());
+        for name in self.losses.iter().filter_map(|field| field.name(surface)) {
+            // Several things may be said by one field.
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
         if !names.is_empty() {
             let names = HeaderValue::try_from(names.join(", ")).expect("names of fields are plain text");
             headers.insert(X_DROPPED, names);

@@ -40,6 +40,8 @@ pub const TABLE: &[Row] = &[
     row(Field::CacheControl, Action::Drop, "upstreams of this kind cache by themselves"),
     row(Field::VendorTool, Action::Refuse, "the tool is run by another vendor"),
     row(Field::ToolChoiceAmong, Action::Approximate, "only these tools are sent"),
+    row(Field::TopK, Action::Drop, "OpenAI's own models are asked without, everybody else's with it"),
+    row(Field::StopCount, Action::Refuse, "OpenAI's own models take 4 at most"),
     row(
         Field::Reasoning,
         Action::Approximate,

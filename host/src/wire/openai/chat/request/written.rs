@@ -22,6 +22,11 @@ pub(in crate::wire::openai::chat) use messages::call_id;
 /// The name of a schema that has none, which OpenAI requires.
 const SCHEMA_NAME: &str = "response";
 
+/// How many words may end an answer of OpenAI's own models.
+///
+/// Source: OpenAI API reference, "Create chat completion", `stop`, seen 2026-11.
+const STOP_MAX: usize = 4;
+
 /// Members of the Responses API that the chat API has under the same names.
 const SHARED: [&str; 2] = ["prompt_cache_key", "prompt_cache_retention"];
 
@@ -46,6 +51,8 @@ pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<By
         terms.cannot(Field::Metadata)?;
     }
     let effort = request.reasoning.map(|reasoning| effort(reasoning, terms)).transpose()?;
+    let top_k = top_k(request, terms)?;
+    check_stop(request, terms)?;
     let mut out = Vec::with_capacity(messages.len() + 1024);
     object(&mut out, |members| {
         members.string("model", &request.model);
@@ -53,6 +60,7 @@ pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<By
         tools.write(members);
         members.plain_if("parallel_tool_calls", request.parallel_tool_calls.filter(|_| tools.has_any()));
         members.plain_if(max_tokens_name(request), request.max_tokens);
+        members.plain_if("top_k", top_k);
         sampling(request, members);
         members.string_if("reasoning_effort", effort);
         if let Some(format) = &request.format {
@@ -95,10 +103,23 @@ fn is_of_openai(model: &str) -> bool {
         || name.strip_prefix('o').is_some_and(is_numbered)
 }
 
+/// How many tokens are drawn from. The servers that copy OpenAI take it; OpenAI itself refuses the member.
+fn top_k(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<Option<u64>> {
+    if request.top_k.is_some() && request.surface != Surface::Chat && is_of_openai(&request.model) {
+        terms.cannot(Field::TopK)?;
+        return Ok(None);
+    }
+    Ok(request.top_k)
+}
+
+fn check_stop(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<()> {
+    let is_over = request.stop.len() > STOP_MAX && is_of_openai(&request.model);
+    if is_over { terms.cannot(Field::StopCount) } else { Ok(()) }
+}
+
 fn sampling(request: &ChatRequest, members: &mut Members<'_>) {
     members.plain_if("temperature", request.temperature);
     members.plain_if("top_p", request.top_p);
-    members.plain_if("top_k", request.top_k);
     if !request.stop.is_empty() {
         members.list("stop", &request.stop, |word, out| quote(word, out));
     }

@@ -340,7 +340,7 @@ fn check_written(change: impl FnOnce(&mut ChatRequest), expected: Value, losses:
     let mut request = ChatRequest::new(Surface::Messages, "m");
     change(&mut request);
     let (mut body, lost) = written(&request).unwrap();
-    assert_eq!(body.as_object_mut().unwrap().remove("model"), Some(json!("m")));
+    assert_eq!(body.as_object_mut().unwrap().remove("model"), Some(json!(request.model)));
     if body["messages"] == json!([]) {
         body.as_object_mut().unwrap().remove("messages");
     }
@@ -564,6 +564,20 @@ fn parameters_are_sent_under_openais_names() {
         }),
         &[Field::Unknown, Field::Metadata],
     );
+    check_written(
+        |request| {
+            request.model = "gpt-5".into();
+            request.top_k = Some(4);
+            request.stop = vec!["a".into(); 4];
+        },
+        json!({"stop": ["a", "a", "a", "a"]}),
+        &[Field::TopK],
+    );
+    let five_words = |request: &mut ChatRequest| {
+        request.model = "gpt-5".into();
+        request.stop = vec!["a".into(); 5];
+    };
+    check_refused(five_words, "stop_sequences");
     let stored = ("container".to_owned(), Raw::new("\"c\"").unwrap());
     check_refused(|request| request.extra.0.push(stored), "container");
 }

@@ -447,6 +447,23 @@ fn retry_after_and_the_status_reach_every_client() {
     }
 }
 
+// parity: 107
+#[test]
+fn how_long_to_wait_is_told_where_every_client_looks_for_it() {
+    let error = r#"{"error":{"code":429,"message":"quota","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"16.5s"}]}}"#;
+    let upstream = Upstream::always(Reply::json(429, error));
+    let gateway = Gateway::start(&format!(
+        "retry: {{ attempts_max: 1 }}\nupstreams:\n{}",
+        entry("one", Vendor::Gemini, &upstream, "api_key: k")
+    ));
+    for surface in [Surface::Chat, Surface::Responses, Surface::Messages] {
+        let answer = gateway.send(&surface.ask("m", "hi", false)).expect(429);
+        assert_eq!(answer.header("retry-after"), Some("17"), "{surface:?}");
+    }
+    let own = gateway.send(&Surface::Gemini.ask("m", "hi", false)).expect(429);
+    assert_eq!((own.header("retry-after"), own.text()), (None, error));
+}
+
 /// An answer that is taken as it stands.
 fn odd(body: &'static str) -> Upstream {
     Upstream::always(Reply::json(200, body))

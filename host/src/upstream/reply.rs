@@ -143,7 +143,7 @@ pub(super) async fn read(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let Failure { status, body } = failure;
     let (status, body) = match translation {
-        Some(translation) => translation.failure(status, &body),
+        Some(translation) => translation.failure(status, &mut headers, &body),
         None => (status, body),
     };
     Ok((status, headers, ReplyContent::Held(body)))

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 
 use crate::chat::Field;
 use crate::config;
@@ -137,8 +137,17 @@ impl Translation {
         frame::events(self.client, &answer.body(), self.asked.asks_usage)
     }
 
-    /// An error that the upstream answered with, in the client's words, and with a status that its vendor has.
-    pub(super) fn failure(&self, status: StatusCode, body: &[u8]) -> (StatusCode, Bytes) {
+    /// An error that the upstream answered with, in the client's words, and with a status that its vendor has. How long to
+    /// wait goes to the headers, where every client looks for it.
+    pub(super) fn failure(
+        &self,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+        body: &[u8],
+    ) -> (StatusCode, Bytes) {
+        if let Some(wait) = convert::retry_after(self.endpoint.dialect(), body) {
+            headers.entry(RETRY_AFTER).or_insert(HeaderValue::from(wait.as_secs()));
+        }
         let error = convert::decode_error(self.endpoint.dialect(), status, body);
         let is_foreign = status.as_u16() == OVERLOADED && self.client.dialect() != Dialect::Anthropic;
         let status = if is_foreign { StatusCode::SERVICE_UNAVAILABLE } else { status };

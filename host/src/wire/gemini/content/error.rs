@@ -1,5 +1,7 @@
 //! Errors, both ways.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::StatusCode;
 
@@ -54,6 +56,18 @@ pub fn decode_error(status: StatusCode, body: &[u8]) -> ApiError {
         error.message = shown(status, body);
     }
     error
+}
+
+/// How long an error asks to be left alone, rounded up to seconds; Google says it in the body and not in a header.
+///
+/// Source: googleapis, `google/rpc/error_details.proto`, `RetryInfo`, seen 2026-11.
+pub fn retry_after(body: &[u8]) -> Option<Duration> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let error = body.get(0).unwrap_or(&body).get("error")?;
+    let delays =
+        error.get("details")?.as_array()?.iter().filter_map(|detail| detail.get("retryDelay")?.as_str());
+    let seconds: f64 = delays.filter_map(|delay| delay.strip_suffix('s')?.parse().ok()).next()?;
+    Duration::try_from_secs_f64(seconds.ceil()).ok().filter(|wait| !wait.is_zero())
 }
 
 fn shown(status: StatusCode, body: &[u8]) -> String {
@@ -182,6 +196,35 @@ mod tests {
         let error = decode_error(StatusCode::BAD_REQUEST, body);
         assert_eq!(error.code.as_deref(), Some("API_KEY_INVALID"));
         assert_eq!(error.param.as_deref(), Some("contents[0]"));
+    }
+
+    #[track_caller]
+    fn check_retry_after(details: &str, seconds: Option<u64>) {
+        let body = format!(r#"{{"error":{{"code":429,"details":{details}}}}}"#);
+        assert_eq!(retry_after(body.as_bytes()), seconds.map(Duration::from_secs), "{details}");
+        assert_eq!(
+            retry_after(format!("[{body}]").as_bytes()),
+            seconds.map(Duration::from_secs),
+            "{details}"
+        );
+    }
+
+    #[test]
+    fn the_wait_that_an_error_asks_for_is_found() {
+        check_retry_after(r#"[{"@type":"x","reason":"a"},{"@type":"y","retryDelay":"17s"}]"#, Some(17));
+        check_retry_after(r#"[{"retryDelay":"16.25s"}]"#, Some(17));
+        for details in [
+            r#"[{"retryDelay":"0s"}]"#,
+            r#"[{"retryDelay":"-3s"}]"#,
+            r#"[{"retryDelay":"1e300s"}]"#,
+            r#"[{"retryDelay":"NaNs"}]"#,
+            r#"[{"retryDelay":17}]"#,
+            "[1]",
+            "{}",
+        ] {
+            check_retry_after(details, None);
+        }
+        assert_eq!(retry_after(b"<html>"), None);
     }
 
     #[track_caller]

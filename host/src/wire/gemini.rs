@@ -2,6 +2,5 @@
 
 pub mod content;
 pub mod models;
-pub(super) mod object;
 mod schema;
 pub(super) mod value;

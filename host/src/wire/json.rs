@@ -10,6 +10,10 @@ use std::ops::Range;
 use memchr::memchr2;
 use wide::u8x16;
 
+pub use self::writer::{Writer, list, object, plain};
+
+mod writer;
+
 /// How many arrays and objects may be open inside each other.
 pub const DEPTH_MAX: u32 = 128;
 

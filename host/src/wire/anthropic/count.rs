@@ -6,8 +6,9 @@ use serde::Deserialize;
 use crate::chat::ChatRequest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::anthropic::messages;
-use crate::wire::anthropic::object::{Members, Writer};
+use crate::wire::anthropic::object::Members;
 use crate::wire::convert::Terms;
+use crate::wire::json::Writer;
 
 /// What a request to count has of a request for an answer; anything else is refused there.
 ///
@@ -40,7 +41,7 @@ pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<By
             writer.raw(name, value.get());
         }
     }
-    writer.end();
+    writer.finish();
     Ok(out.into())
 }
 

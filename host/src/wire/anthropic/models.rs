@@ -5,7 +5,8 @@
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::anthropic::object::{Members, Writer};
+use crate::wire::anthropic::object::Members;
+use crate::wire::json::Writer;
 
 /// When a model was made whose age nobody knows.
 const UNKNOWN_TIME: &str = "1970-01-01T00:00:00Z";
@@ -24,15 +25,15 @@ pub fn encode_list<'a>(ids: impl IntoIterator<Item = &'a str>) -> Bytes {
     data.push(b']');
     let mut out = Vec::with_capacity(data.len() + 80);
     let mut writer = Writer::new(&mut out);
-    writer.key("data").extend_from_slice(&data);
-    writer.boolean("has_more", false);
+    writer.member("data").extend_from_slice(&data);
+    writer.plain("has_more", false);
     for (name, id) in [("first_id", first), ("last_id", last)] {
         match id {
             Some(id) => writer.string(name, id),
             None => writer.raw(name, "null"),
         }
     }
-    writer.end();
+    writer.finish();
     out.into()
 }
 
@@ -50,7 +51,7 @@ fn write_model(id: &str, out: &mut Vec<u8>) {
     writer.string("display_name", id);
     writer.string("created_at", UNKNOWN_TIME);
     writer.string("lifecycle", "active");
-    writer.end();
+    writer.finish();
 }
 
 /// Reads the names in an upstream's list; entries without one are passed over.

@@ -1,6 +1,6 @@
 //! JSON objects member by member: read so that what is not asked for is kept, and written by hand.
 
-use std::borrow::Cow;
+use std::borrow::{BorrowMut, Cow};
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::chat::{CacheControl, Extra, Raw};
 use crate::error::{Error, Result};
-use crate::wire::json::quote;
+use crate::wire::json::Writer;
 
 /// The members of an object, in order; what is taken out of them is not among the rest.
 #[derive(Debug, Default)]
@@ -154,82 +154,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 #[serde(transparent)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// An object that is being written.
-#[derive(Debug)]
-pub(super) struct Writer<'a> {
-    out: &'a mut Vec<u8>,
-    is_empty: bool,
-}
-
-impl<'a> Writer<'a> {
-    /// Begins an object.
-    pub(super) fn new(out: &'a mut Vec<u8>) -> Self {
-        out.push(b'{');
-        Self { out, is_empty: true }
-    }
-
-    /// Begins a member, the value of which the caller writes.
-    pub(super) fn key(&mut self, name: &str) -> &mut Vec<u8> {
-        if !self.is_empty {
-            self.out.push(b',');
-        }
-        self.is_empty = false;
-        quote(name, self.out);
-        self.out.push(b':');
-        self.out
-    }
-
-    /// Writes a text.
-    pub(super) fn string(&mut self, name: &str, text: &str) {
-        quote(text, self.key(name));
-    }
-
-    /// Writes JSON text.
-    pub(super) fn raw(&mut self, name: &str, json: &str) {
-        self.key(name).extend_from_slice(json.as_bytes());
-    }
-
-    /// Writes a whole number.
-    pub(super) fn count(&mut self, name: &str, count: u64) {
-        self.raw(name, &count.to_string());
-    }
-
-    /// Writes a number.
-    pub(super) fn float(&mut self, name: &str, float: f64) {
-        self.raw(name, Raw::of(&float).get());
-    }
-
-    /// Writes a truth value.
-    pub(super) fn boolean(&mut self, name: &str, value: bool) {
-        self.raw(name, if value { "true" } else { "false" });
-    }
-
-    /// Writes a mark for the cache, if there is one.
-    pub(super) fn cache_control(&mut self, mark: Option<&CacheControl>) {
-        let Some(mark) = mark else { return };
-        let mut writer = Writer::new(self.key("cache_control"));
+/// Writes a mark for the cache, if there is one.
+pub(super) fn write_cache_control<O: BorrowMut<Vec<u8>>>(
+    mark: Option<&CacheControl>,
+    writer: &mut Writer<O>,
+) {
+    let Some(mark) = mark else { return };
+    writer.object("cache_control", |writer| {
         writer.string("type", "ephemeral");
-        if let Some(ttl) = &mark.ttl {
-            writer.string("ttl", ttl);
-        }
-        writer.end();
-    }
-
-    /// Writes members that rode along.
-    pub(super) fn extra(&mut self, extra: &Extra) {
-        extra.0.iter().for_each(|(name, value)| self.raw(name, value.get()));
-    }
-
-    /// Ends the object.
-    pub(super) fn end(self) {
-        self.finish();
-    }
-
-    /// Ends the object, and gives back what it was written into.
-    pub(super) fn finish(self) -> &'a mut Vec<u8> {
-        self.out.push(b'}');
-        self.out
-    }
+        writer.string_if("ttl", mark.ttl.as_deref());
+    });
 }
 
 /// The error of a member that has to be there.

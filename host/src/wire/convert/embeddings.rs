@@ -9,9 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::wire::convert::other::left_out;
 use crate::wire::convert::{Asked, Terms};
 use crate::wire::gemini::content::read_parts;
-use crate::wire::gemini::object::Object;
 use crate::wire::gemini::value::{self, Value, compact};
-use crate::wire::json::{Kind, quote};
+use crate::wire::json::{Kind, Writer, object, quote};
 use crate::wire::usage::Estimate;
 
 /// What is to be embedded.
@@ -119,13 +118,13 @@ impl Inputs {
     /// Writes a request of OpenAI's.
     pub(super) fn for_openai(self, model: &str, terms: &mut Terms<'_>) -> Bytes {
         self.note(terms);
-        let mut request = Object::default();
-        request.text("model", model);
-        request.texts("input", &self.texts);
+        let mut request = Writer::default();
+        request.string("model", model);
+        request.strings("input", &self.texts);
         if let Some(dimensions) = self.dimensions {
             request.plain("dimensions", dimensions);
         }
-        request.text("encoding_format", "float");
+        request.string("encoding_format", "float");
         request.finish().into()
     }
 
@@ -138,8 +137,8 @@ impl Inputs {
             if index > 0 {
                 out.push(b',');
             }
-            let mut request = Object::default();
-            request.text("model", &model);
+            let mut request = Writer::new(&mut out);
+            request.string("model", &model);
             let content = request.member("content");
             content.extend_from_slice(br#"{"parts":[{"text":"#);
             quote(text, content);
@@ -147,7 +146,7 @@ impl Inputs {
             if let Some(dimensions) = self.dimensions {
                 request.plain("outputDimensionality", dimensions);
             }
-            out.append(&mut request.finish());
+            request.finish();
         }
         out.extend_from_slice(b"]}");
         out.into()
@@ -254,12 +253,12 @@ impl Vectors {
     }
 
     /// Writes `usageMetadata`, if the upstream has told what it cost.
-    fn write_usage(&self, out: &mut Object) {
+    fn write_usage(&self, out: &mut Writer) {
         if let Some(tokens) = self.tokens {
-            let mut usage = Object::default();
-            usage.plain("promptTokenCount", tokens);
-            usage.plain("totalTokenCount", tokens);
-            out.member("usageMetadata").append(&mut usage.finish());
+            out.object("usageMetadata", |usage| {
+                usage.plain("promptTokenCount", tokens);
+                usage.plain("totalTokenCount", tokens);
+            });
         }
     }
 }
@@ -312,8 +311,8 @@ fn base64_of(list: &str) -> String {
 /// Writes OpenAI's answer as Google's to one.
 pub(super) fn for_content(body: &[u8]) -> Result<Bytes> {
     let vectors = Vectors::of_openai(body)?;
-    let mut answer = Object::default();
-    answer.member("embedding").extend_from_slice(format!(r#"{{"values":{}}}"#, vectors.lists[0]).as_bytes());
+    let mut answer = Writer::default();
+    answer.object("embedding", |embedding| embedding.raw("values", &vectors.lists[0]));
     vectors.write_usage(&mut answer);
     Ok(answer.finish().into())
 }
@@ -322,7 +321,7 @@ pub(super) fn for_content(body: &[u8]) -> Result<Bytes> {
 pub(super) fn for_contents(body: &[u8]) -> Result<Bytes> {
     let vectors = Vectors::of_openai(body)?;
     let lists: Vec<_> = vectors.lists.iter().map(|list| format!(r#"{{"values":{list}}}"#)).collect();
-    let mut answer = Object::default();
+    let mut answer = Writer::default();
     answer.member("embeddings").extend_from_slice(format!("[{}]", lists.join(",")).as_bytes());
     vectors.write_usage(&mut answer);
     Ok(answer.finish().into())
@@ -332,32 +331,29 @@ pub(super) fn for_contents(body: &[u8]) -> Result<Bytes> {
 pub(super) fn for_openai(body: &[u8], asked: &Asked) -> Result<Bytes> {
     let Vectors { lists, tokens } = Vectors::of_contents(body)?;
     let in_base64 = wants_base64(&asked.request);
-    let mut answer = Object::default();
-    answer.text("object", "list");
-    let data = answer.member("data");
-    for (index, list) in lists.iter().enumerate() {
-        data.push(if index == 0 { b'[' } else { b',' });
-        let mut entry = Object::default();
-        entry.text("object", "embedding");
-        entry.plain("index", index);
-        if in_base64 {
-            entry.text("embedding", &base64_of(list));
-        } else {
-            entry.member("embedding").extend_from_slice(list.as_bytes());
-        }
-        data.append(&mut entry.finish());
-    }
-    data.push(b']');
-    answer.text("model", &asked.model);
+    let mut answer = Writer::default();
+    answer.string("object", "list");
+    answer.list("data", lists.iter().enumerate(), |(index, list), out| {
+        object(out, |entry| {
+            entry.string("object", "embedding");
+            entry.plain("index", index);
+            if in_base64 {
+                entry.string("embedding", &base64_of(list));
+            } else {
+                entry.raw("embedding", list);
+            }
+        });
+    });
+    answer.string("model", &asked.model);
     let tokens = tokens.unwrap_or_else(|| {
         let mut estimate = Estimate::default();
         estimate.add_request(&asked.request);
         estimate.tokens()
     });
-    let mut usage = Object::default();
-    usage.plain("prompt_tokens", tokens);
-    usage.plain("total_tokens", tokens);
-    answer.member("usage").append(&mut usage.finish());
+    answer.object("usage", |usage| {
+        usage.plain("prompt_tokens", tokens);
+        usage.plain("total_tokens", tokens);
+    });
     Ok(answer.finish().into())
 }
 

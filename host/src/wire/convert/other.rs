@@ -8,9 +8,8 @@ use crate::wire::anthropic::messages;
 use crate::wire::convert::embeddings::{self, Inputs};
 use crate::wire::convert::{Asked, Terms};
 use crate::wire::gemini::content;
-use crate::wire::gemini::object::Object;
 use crate::wire::gemini::value;
-use crate::wire::json::Scanner;
+use crate::wire::json::{Scanner, Writer};
 use crate::wire::request::Request;
 use crate::wire::{Endpoint, Surface};
 
@@ -86,7 +85,7 @@ pub fn reply(upstream: Endpoint, body: &[u8], client: Endpoint, asked: &Asked) -
 /// Writes a count of tokens for a client; as Anthropic's for endpoints that count none.
 pub fn count(client: Endpoint, tokens: u64) -> Bytes {
     let name = if client == Endpoint::CountContentTokens { "totalTokens" } else { "input_tokens" };
-    let mut count = Object::default();
+    let mut count = Writer::default();
     count.plain(name, tokens);
     count.finish().into()
 }
@@ -98,11 +97,11 @@ fn unpaired(client: Endpoint, upstream: Endpoint) -> Error {
 
 /// Google counts more than contents only in a whole request, which has to name its model.
 fn content_count(model: &str, request: &[u8]) -> Bytes {
-    let mut inner = Object::default();
-    inner.text("model", &format!("models/{model}"));
-    inner.rest(std::str::from_utf8(request).unwrap_or_default());
-    let mut whole = Object::default();
-    whole.member("generateContentRequest").append(&mut inner.finish());
+    let mut whole = Writer::default();
+    whole.object("generateContentRequest", |inner| {
+        inner.string("model", &format!("models/{model}"));
+        inner.members_of(std::str::from_utf8(request).unwrap_or_default());
+    });
     whole.finish().into()
 }
 
@@ -122,7 +121,7 @@ fn counted_content(body: &[u8]) -> Result<ChatRequest> {
 
 /// Leaves out what Anthropic does not take for a count.
 fn message_count(request: &[u8]) -> Bytes {
-    let mut counted = Object::default();
+    let mut counted = Writer::default();
     let read = Scanner::new(request).object(|scanner, name| {
         let range = scanner.skip()?;
         let name = name.decode();

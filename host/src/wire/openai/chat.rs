@@ -13,7 +13,6 @@ mod part;
 mod reply;
 mod request;
 mod value;
-pub(super) mod writer;
 
 pub use chunks::EventEncoder;
 pub use error::{decode_error, encode_error};

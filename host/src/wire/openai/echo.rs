@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use crate::chat::{StopReason, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Endpoint;
+use crate::wire::json::{Writer, list, object};
 use crate::wire::openai::chat::usage_json;
-use crate::wire::openai::chat::writer::{Members, list, object};
 use crate::wire::sse;
 
 /// Reads any request whole, as the type that holds what is asked of it.
@@ -68,21 +68,19 @@ impl Completion {
     /// Writes a whole answer with one choice for each text.
     pub fn reply(&self, texts: &[String], reason: StopReason, usage: Usage) -> Bytes {
         let body = self.body(|members| {
-            members.with("choices", |out| {
-                list(out, texts.iter().enumerate(), |(index, text), out| {
-                    choice(index, text, Some(reason), out)
-                });
+            members.list("choices", texts.iter().enumerate(), |(index, text), out| {
+                choice(index, text, Some(reason), out);
             });
             members.raw("usage", &usage_json(Endpoint::Completions, usage));
         });
         body.into()
     }
 
-    fn event(&self, write: impl FnOnce(&mut Members<'_>)) -> Bytes {
+    fn event(&self, write: impl FnOnce(&mut Writer<&mut Vec<u8>>)) -> Bytes {
         sse::encode(None, &self.body(write))
     }
 
-    fn body(&self, write: impl FnOnce(&mut Members<'_>)) -> Vec<u8> {
+    fn body(&self, write: impl FnOnce(&mut Writer<&mut Vec<u8>>)) -> Vec<u8> {
         let mut body = Vec::with_capacity(256);
         object(&mut body, |members| {
             members.string("id", &self.id);

@@ -5,7 +5,8 @@ use serde_json::value::RawValue;
 use crate::chat::{Citation, Content, Part, Raw, Signature, Source};
 use crate::error::{Error, Result};
 use crate::wire::Surface;
-use crate::wire::anthropic::object::{Members, Writer, missing, within, wrong};
+use crate::wire::anthropic::object::{Members, missing, within, wrong};
+use crate::wire::json::Writer;
 
 /// The type of a citation of a page in the network.
 const WEB_CITATION: &str = "web_search_result_location";
@@ -191,7 +192,7 @@ pub(super) fn write_citation(citation: &Citation) -> Option<Vec<u8>> {
     // Some clients do not read a citation without a title.
     writer.string("title", citation.title.as_ref().unwrap_or(url));
     writer.string("url", url);
-    writer.end();
+    writer.finish();
     Some(out)
 }
 
@@ -202,7 +203,7 @@ pub(super) fn own_citation(citation: &Citation) -> Option<&Raw> {
 }
 
 /// Begins a block of a type.
-pub(super) fn begin<'a>(kind: &str, out: &'a mut Vec<u8>) -> Writer<'a> {
+pub(super) fn begin<'a>(kind: &str, out: &'a mut Vec<u8>) -> Writer<&'a mut Vec<u8>> {
     let mut writer = Writer::new(out);
     writer.string("type", kind);
     writer
@@ -213,14 +214,14 @@ pub(super) fn write_thinking(text: &str, signature: &str, out: &mut Vec<u8>) {
     let mut writer = begin("thinking", out);
     writer.string("thinking", text);
     writer.string("signature", signature);
-    writer.end();
+    writer.finish();
 }
 
 /// Writes a thinking block that nobody but the vendor can read.
 pub(super) fn write_redacted(data: &str, out: &mut Vec<u8>) {
     let mut writer = begin("redacted_thinking", out);
     writer.string("data", data);
-    writer.end();
+    writer.finish();
 }
 
 /// A call's arguments as the object that this surface has for them. Models do break off in the middle of one; what they
@@ -234,6 +235,6 @@ pub(super) fn write_input(arguments: &str, out: &mut Vec<u8>) {
     } else {
         let mut writer = Writer::new(out);
         writer.string("arguments", arguments);
-        writer.end();
+        writer.finish();
     }
 }

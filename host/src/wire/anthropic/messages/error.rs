@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::chat::ApiError;
-use crate::wire::anthropic::object::{Members, Writer};
+use crate::wire::anthropic::object::Members;
+use crate::wire::json::Writer;
 
 /// How much of a body that is no error of this API is shown to a client, in bytes.
 const TEXT_BYTES_MAX: usize = 1024;
@@ -80,11 +81,11 @@ pub fn encode_error(error: &ApiError) -> Bytes {
     let mut out = Vec::with_capacity(error.message.len() + 80);
     let mut writer = Writer::new(&mut out);
     writer.string("type", "error");
-    let mut inner = Writer::new(writer.key("error"));
+    let mut inner = Writer::new(writer.member("error"));
     inner.string("type", kind_of(error.status));
     inner.string("message", &error.message);
-    inner.end();
-    writer.end();
+    inner.finish();
+    writer.finish();
     out.into()
 }
 

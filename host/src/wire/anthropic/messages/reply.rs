@@ -8,8 +8,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Surface;
 use crate::wire::anthropic::messages::block;
 use crate::wire::anthropic::messages::usage::{self, Counts};
-use crate::wire::anthropic::object::{Members, Writer};
+use crate::wire::anthropic::object::Members;
 use crate::wire::convert::Asked;
+use crate::wire::json::Writer;
 
 /// Reads a whole answer; blocks of a wrong shape are passed over.
 ///
@@ -118,17 +119,17 @@ pub fn encode_reply(reply: &Reply, asked: &Asked) -> Bytes {
     writer.string("type", "message");
     writer.string("role", "assistant");
     writer.string("model", &asked.model);
-    write_parts(&choice.parts, is_own, writer.key("content"));
+    write_parts(&choice.parts, is_own, writer.member("content"));
     write_stop(choice, is_own, &mut writer);
-    usage::write(reply.usage.unwrap_or_default(), writer.key("usage"));
+    usage::write(reply.usage.unwrap_or_default(), writer.member("usage"));
     if is_own {
         writer.extra(&reply.extra);
     }
-    writer.end();
+    writer.finish();
     out.into()
 }
 
-fn write_stop(choice: &Choice, is_own: bool, writer: &mut Writer<'_>) {
+fn write_stop(choice: &Choice, is_own: bool, writer: &mut Writer<&mut Vec<u8>>) {
     let kept = choice.extra.0.iter().find(|(name, _)| is_own && name == "stop_reason");
     let has = |is_it: fn(&Content) -> bool| choice.parts.iter().any(|part| is_it(&part.content));
     let ending = Ending {
@@ -172,7 +173,7 @@ fn write_part(part: &Part, is_own: bool, out: &mut Vec<u8>) {
             writer.string("text", text);
             let citations: Vec<_> = citations.iter().filter_map(block::write_citation).collect();
             if !citations.is_empty() {
-                let list = writer.key("citations");
+                let list = writer.member("citations");
                 list.push(b'[');
                 list.extend_from_slice(&citations.join(&b','));
                 list.push(b']');
@@ -182,7 +183,7 @@ fn write_part(part: &Part, is_own: bool, out: &mut Vec<u8>) {
         Content::Refusal(text) => {
             let mut writer = block::begin("text", out);
             writer.string("text", text);
-            writer.end();
+            writer.finish();
         }
         Content::Thinking { text, signature } => {
             let signature = signature.as_ref().map(|signature| signature.written_for(Surface::Messages));
@@ -199,7 +200,7 @@ fn write_part(part: &Part, is_own: bool, out: &mut Vec<u8>) {
             let mut writer = block::begin("tool_use", out);
             writer.string("id", id);
             writer.string("name", name);
-            block::write_input(arguments, writer.key("input"));
+            block::write_input(arguments, writer.member("input"));
             finish(part, is_own, writer);
         }
         Content::Other(raw) if is_own => out.extend_from_slice(raw.get().as_bytes()),
@@ -211,11 +212,11 @@ fn write_part(part: &Part, is_own: bool, out: &mut Vec<u8>) {
     }
 }
 
-fn finish(part: &Part, is_own: bool, mut writer: Writer<'_>) {
+fn finish(part: &Part, is_own: bool, mut writer: Writer<&mut Vec<u8>>) {
     if is_own {
         writer.extra(&part.extra);
     }
-    writer.end();
+    writer.finish();
 }
 
 #[cfg(test)]

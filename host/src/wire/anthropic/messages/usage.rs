@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use crate::chat::Usage;
-use crate::wire::anthropic::object::Writer;
+use crate::wire::json::Writer;
 
 /// Anthropic's counts, each of which may be missing; those of a stream's end are totals, too.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -63,14 +63,14 @@ impl Counts {
 pub(super) fn write(usage: Usage, out: &mut Vec<u8>) {
     let mut writer = Writer::new(out);
     let beside = usage.cached.saturating_add(usage.cache_written);
-    writer.count("input_tokens", usage.input.saturating_sub(beside));
-    writer.count("cache_creation_input_tokens", usage.cache_written);
-    writer.count("cache_read_input_tokens", usage.cached);
-    writer.count("output_tokens", usage.output);
+    writer.plain("input_tokens", usage.input.saturating_sub(beside));
+    writer.plain("cache_creation_input_tokens", usage.cache_written);
+    writer.plain("cache_read_input_tokens", usage.cached);
+    writer.plain("output_tokens", usage.output);
     if usage.reasoning > 0 {
-        let mut details = Writer::new(writer.key("output_tokens_details"));
-        details.count("thinking_tokens", usage.reasoning);
-        details.end();
+        let mut details = Writer::new(writer.member("output_tokens_details"));
+        details.plain("thinking_tokens", usage.reasoning);
+        details.finish();
     }
-    writer.end();
+    writer.finish();
 }

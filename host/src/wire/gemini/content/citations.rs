@@ -3,8 +3,8 @@
 use crate::chat::{Citation, Raw};
 use crate::error::Result;
 use crate::wire::Surface;
-use crate::wire::gemini::object::Object;
 use crate::wire::gemini::value::{Value, compact};
+use crate::wire::json::Writer;
 
 /// How many citations of one answer are read or kept.
 const CITATIONS_MAX: usize = 1024;
@@ -164,14 +164,14 @@ impl Grounding {
         });
         let Some((start, end)) = citation.range else { return };
         let (start, end) = (byte_of(text, start), byte_of(text, end));
-        let mut segment = Object::default();
+        let mut segment = Writer::default();
         if part > 0 {
             segment.plain("partIndex", part);
         }
         segment.plain("startIndex", offset + start);
         segment.plain("endIndex", offset + end.max(start));
-        segment.text("text", text.get(start..end).unwrap_or_default());
-        let mut support = Object::default();
+        segment.string("text", text.get(start..end).unwrap_or_default());
+        let mut support = Writer::default();
         support.member("segment").append(&mut segment.finish());
         support.member("groundingChunkIndices").extend_from_slice(format!("[{page}]").as_bytes());
         self.supports.push(support.finish());
@@ -183,16 +183,14 @@ impl Grounding {
             return None;
         }
         let pages = self.pages.into_iter().map(|(url, title)| {
-            let mut web = Object::default();
-            web.text("uri", &url);
-            if let Some(title) = title {
-                web.text("title", &title);
-            }
-            let mut page = Object::default();
-            page.member("web").append(&mut web.finish());
+            let mut page = Writer::default();
+            page.object("web", |web| {
+                web.string("uri", &url);
+                web.string_if("title", title.as_deref());
+            });
             page.finish()
         });
-        let mut metadata = Object::default();
+        let mut metadata = Writer::default();
         let pages: Vec<_> = pages.collect();
         list(&pages, metadata.member("groundingChunks"));
         if !self.supports.is_empty() {

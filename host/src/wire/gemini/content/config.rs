@@ -4,9 +4,8 @@ use crate::chat::{ChatRequest, Effort, Extra, Field, Format, Level, Raw, Reasoni
 use crate::error::Result;
 use crate::wire::Surface;
 use crate::wire::convert::{EffortBudgets, Terms};
-use crate::wire::gemini::object::Object;
 use crate::wire::gemini::value::{Value, compact};
-use crate::wire::json::Kind;
+use crate::wire::json::{Kind, Writer};
 
 use super::tools::{raw, schema};
 
@@ -17,7 +16,7 @@ const STOP_COUNT_MAX: usize = 5;
 
 /// Reads `generationConfig`; what there is no word for is put into `extra` under its name.
 pub(super) fn read(value: &mut Value<'_, '_>, request: &mut ChatRequest) -> Result<()> {
-    let (mut mime, mut format, mut rest) = (None, None, Object::default());
+    let (mut mime, mut format, mut rest) = (None, None, Writer::default());
     value.members(|name, value| {
         match name {
             "temperature" => request.temperature = Some(value.number()?),
@@ -45,7 +44,7 @@ pub(super) fn read(value: &mut Value<'_, '_>, request: &mut ChatRequest) -> Resu
         (None, Some("application/json")) => Some(Format::Json),
         (None, Some("text/plain")) => Some(Format::Text),
         (None, Some(other)) => {
-            rest.text("responseMimeType", other);
+            rest.string("responseMimeType", other);
             None
         }
         (None, None) => None,
@@ -90,18 +89,18 @@ fn effort(value: &mut Value<'_, '_>) -> Result<Option<Level>> {
 }
 
 /// Writes `generationConfig`, which is always there.
-pub(super) fn write(request: &ChatRequest, terms: &mut Terms<'_>, out: &mut Object) -> Result<()> {
+pub(super) fn write(request: &ChatRequest, terms: &mut Terms<'_>, out: &mut Writer) -> Result<()> {
     let is_own = request.surface == Surface::Gemini;
-    let mut config = Object::default();
+    let mut config = Writer::default();
     if let Some(rest) = rest(&request.extra, "generationConfig").filter(|_| is_own) {
-        config.rest(rest.get());
+        config.members_of(rest.get());
     }
     numbers(request, terms, &mut config)?;
     if !request.stop.is_empty() {
         if request.stop.len() > STOP_COUNT_MAX {
             terms.cannot(Field::StopCount)?;
         }
-        config.texts("stopSequences", &request.stop);
+        config.strings("stopSequences", &request.stop);
     }
     if let Some(reasoning) = &request.reasoning {
         let mut thinking = thinking(reasoning, is_own, terms.budgets);
@@ -109,18 +108,18 @@ pub(super) fn write(request: &ChatRequest, terms: &mut Terms<'_>, out: &mut Obje
     }
     match &request.format {
         None => {}
-        Some(Format::Text) => config.text("responseMimeType", "text/plain"),
-        Some(Format::Json) => config.text("responseMimeType", "application/json"),
+        Some(Format::Text) => config.string("responseMimeType", "text/plain"),
+        Some(Format::Json) => config.string("responseMimeType", "application/json"),
         Some(Format::Schema { schema, .. }) => {
-            config.text("responseMimeType", "application/json");
-            config.raw("responseJsonSchema", schema);
+            config.string("responseMimeType", "application/json");
+            config.raw("responseJsonSchema", schema.get());
         }
     }
     out.member("generationConfig").append(&mut config.finish());
     Ok(())
 }
 
-fn numbers(request: &ChatRequest, terms: &mut Terms<'_>, config: &mut Object) -> Result<()> {
+fn numbers(request: &ChatRequest, terms: &mut Terms<'_>, config: &mut Writer) -> Result<()> {
     let floats = [
         ("temperature", request.temperature),
         ("topP", request.top_p),
@@ -154,12 +153,12 @@ fn numbers(request: &ChatRequest, terms: &mut Terms<'_>, config: &mut Object) ->
 
 /// Budgets are taken by all models that think; levels only by the newer ones, for which they are written again.
 fn thinking(reasoning: &Reasoning, is_own: bool, budgets: EffortBudgets) -> Vec<u8> {
-    let mut thinking = Object::default();
+    let mut thinking = Writer::default();
     match reasoning.level {
         Level::Off => thinking.plain("thinkingBudget", 0),
         Level::Dynamic => thinking.plain("thinkingBudget", -1),
         Level::Budget(budget) => thinking.plain("thinkingBudget", i32::try_from(budget).unwrap_or(i32::MAX)),
-        Level::Effort(effort) if is_own => thinking.text("thinkingLevel", level(effort)),
+        Level::Effort(effort) if is_own => thinking.string("thinkingLevel", level(effort)),
         Level::Effort(effort) => thinking.plain("thinkingBudget", budget(effort, budgets)),
     }
     // A client that asks for an amount of thinking can show it.

@@ -7,9 +7,8 @@ use http::StatusCode;
 
 use crate::chat::ApiError;
 use crate::error::Result;
-use crate::wire::gemini::object::Object;
 use crate::wire::gemini::value::{self, Value};
-use crate::wire::json::Kind;
+use crate::wire::json::{Kind, Writer, object};
 
 /// How much of a body that is no error of Google's a message shows, in bytes.
 const SHOWN_BYTES_MAX: usize = 512;
@@ -132,23 +131,23 @@ pub(super) fn of_stream(value: &mut Value<'_, '_>) -> Result<ApiError> {
 
 /// Writes an error.
 pub fn encode_error(error: &ApiError) -> Bytes {
-    let mut object = Object::default();
-    object.plain("code", error.status.as_u16());
-    object.text("message", &error.message);
-    object.text("status", word(error));
+    let mut whole = Writer::default();
+    let mut inner = Writer::new(whole.member("error"));
+    inner.plain("code", error.status.as_u16());
+    inner.string("message", &error.message);
+    inner.string("status", word(error));
     if let Some(param) = &error.param {
-        let mut violation = Object::default();
-        violation.text("field", param);
-        violation.text("description", &error.message);
-        let details = object.member("details");
+        let details = inner.member("details");
         details.extend_from_slice(
             br#"[{"@type":"type.googleapis.com/google.rpc.BadRequest","fieldViolations":["#,
         );
-        details.append(&mut violation.finish());
+        object(details, |violation| {
+            violation.string("field", param);
+            violation.string("description", &error.message);
+        });
         details.extend_from_slice(b"]}]");
     }
-    let mut whole = Object::default();
-    whole.member("error").append(&mut object.finish());
+    inner.finish();
     whole.finish().into()
 }
 

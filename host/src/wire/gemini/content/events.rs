@@ -4,8 +4,7 @@ use crate::chat::{Content, Event, Part, Raw, Signature, StopReason, TokenLogprob
 use crate::error::Result;
 use crate::wire::Surface;
 use crate::wire::convert::Asked;
-use crate::wire::gemini::object::Object;
-use crate::wire::json::quote;
+use crate::wire::json::{Writer, quote};
 
 use super::citations::Grounding;
 use super::error::encode_error;
@@ -467,17 +466,17 @@ impl EventEncoder {
             if number > 0 {
                 out.push(b',');
             }
-            let mut candidate = Object::default();
+            let mut candidate = Writer::new(&mut *out);
             // Google's clients take a content without parts for a broken answer.
             candidate.member("content").extend_from_slice(br#"{"parts":[{"text":""}],"role":"model"}"#);
             if let Some(stop) = state.stop {
-                candidate.text("finishReason", finish_reason(stop));
+                candidate.string("finishReason", finish_reason(stop));
             }
             candidate.plain("index", state.index);
             if let Some(mut grounding) = state.grounding.finish() {
                 candidate.member("groundingMetadata").append(&mut grounding);
             }
-            out.append(&mut candidate.finish());
+            candidate.finish();
         }
         out.push(b']');
         if let Some(usage) = self.usage {

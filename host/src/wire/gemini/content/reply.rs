@@ -10,9 +10,8 @@ use crate::chat::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Surface;
 use crate::wire::convert::Asked;
-use crate::wire::gemini::object::Object;
 use crate::wire::gemini::value::{self, Value};
-use crate::wire::json::quote;
+use crate::wire::json::{Writer, quote};
 
 use super::citations::{self, Found, Grounding};
 use super::error;
@@ -284,7 +283,7 @@ pub fn decode_reply(body: &[u8], id: &str) -> Result<Reply> {
 
 /// Writes a whole answer.
 pub fn encode_reply(reply: &Reply, asked: &Asked) -> Bytes {
-    let mut answer = Object::default();
+    let mut answer = Writer::default();
     let candidates = answer.member("candidates");
     for (index, choice) in reply.choices.iter().enumerate() {
         candidates.push(if index == 0 { b'[' } else { b',' });
@@ -294,8 +293,8 @@ pub fn encode_reply(reply: &Reply, asked: &Asked) -> Bytes {
     if let Some(usage) = reply.usage {
         answer.member("usageMetadata").append(&mut usage::write(usage));
     }
-    answer.text("modelVersion", &asked.model);
-    answer.text("responseId", if reply.id.is_empty() { &asked.id } else { &reply.id });
+    answer.string("modelVersion", &asked.model);
+    answer.string("responseId", if reply.id.is_empty() { &asked.id } else { &reply.id });
     answer.finish().into()
 }
 
@@ -319,13 +318,13 @@ fn write_choice(choice: &Choice, surface: Surface) -> Vec<u8> {
         // Google's clients take a content without parts for no answer.
         parts::write_text("", false, None, &mut parts);
     }
-    let mut candidate = Object::default();
+    let mut candidate = Writer::default();
     let content = candidate.member("content");
     content.extend_from_slice(br#"{"parts":["#);
     content.append(&mut parts);
     content.extend_from_slice(br#"],"role":"model"}"#);
     if let Some(stop) = choice.stop {
-        candidate.text("finishReason", finish_reason(stop));
+        candidate.string("finishReason", finish_reason(stop));
     }
     candidate.plain("index", choice.index);
     if let Some(mut grounding) = grounding.finish() {
@@ -394,7 +393,7 @@ pub(super) fn write_logprobs(tokens: &[TokenLogprob]) -> Vec<u8> {
     }
     chosen.push(b']');
     tops.push(b']');
-    let mut result = Object::default();
+    let mut result = Writer::default();
     result.member("topCandidates").append(&mut tops);
     result.member("chosenCandidates").append(&mut chosen);
     result.finish()

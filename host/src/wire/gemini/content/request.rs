@@ -8,9 +8,8 @@ use crate::chat::{ChatRequest, Content, Field, Message, Part, Role, Signature, S
 use crate::error::{Error, Result};
 use crate::wire::Surface;
 use crate::wire::convert::Terms;
-use crate::wire::gemini::object::Object;
 use crate::wire::gemini::value::{self, Value};
-use crate::wire::json::Kind;
+use crate::wire::json::{Kind, Writer};
 
 use super::config;
 use super::parts::{self, Calls};
@@ -196,7 +195,7 @@ pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<By
     for message in &request.messages {
         contents.message(message, terms)?;
     }
-    let mut out = Object::default();
+    let mut out = Writer::default();
     contents.finish(&mut out)?;
     tools::write(&request.tools, is_own, terms, &mut out)?;
     let tool_config = config::rest(&request.extra, "toolConfig").filter(|_| is_own);
@@ -216,7 +215,7 @@ fn needs_signatures(model: &str) -> bool {
 }
 
 /// What stands beside the conversation.
-fn others(request: &ChatRequest, terms: &mut Terms<'_>, out: &mut Object) -> Result<()> {
+fn others(request: &ChatRequest, terms: &mut Terms<'_>, out: &mut Writer) -> Result<()> {
     let is_own = request.surface == Surface::Gemini;
     if request.parallel_tool_calls == Some(false) {
         terms.cannot(Field::ParallelToolCalls)?;
@@ -228,14 +227,14 @@ fn others(request: &ChatRequest, terms: &mut Terms<'_>, out: &mut Object) -> Res
         terms.cannot(Field::User)?;
     }
     match &request.metadata {
-        Some(labels) if is_own => out.raw("labels", labels),
+        Some(labels) if is_own => out.raw("labels", labels.get()),
         Some(_) => terms.cannot(Field::Metadata)?,
         None => {}
     }
     match request.service_tier.as_deref() {
         None | Some("auto") => {}
-        Some(tier @ ("flex" | "priority" | "standard" | "unspecified")) => out.text("serviceTier", tier),
-        Some("default" | "standard_only") => out.text("serviceTier", "standard"),
+        Some(tier @ ("flex" | "priority" | "standard" | "unspecified")) => out.string("serviceTier", tier),
+        Some("default" | "standard_only") => out.string("serviceTier", "standard"),
         Some(_) => terms.cannot(Field::ServiceTier)?,
     }
     if request.verbosity.is_some() {
@@ -244,7 +243,7 @@ fn others(request: &ChatRequest, terms: &mut Terms<'_>, out: &mut Object) -> Res
     for (name, json) in &request.extra.0 {
         if is_own {
             if !KEPT_APART.contains(&&**name) {
-                out.raw(name, json);
+                out.raw(name, json.get());
             }
         } else if STORED.contains(&&**name) && json.get() != "null" {
             terms.cannot(Field::StoredConversation)?;
@@ -441,9 +440,10 @@ impl<'r> Contents<'r> {
                 }
             }
         }
-        let mut response = Object::default();
-        response.text("id", id);
-        response.text("name", name);
+        out.extend_from_slice(br#"{"functionResponse":"#);
+        let mut response = Writer::new(out);
+        response.string("id", id);
+        response.string("name", name);
         parts::write_response(&text, is_error, response.member("response"));
         if let Some((_, others)) = others.split_first() {
             let list = response.member("parts");
@@ -451,13 +451,11 @@ impl<'r> Contents<'r> {
             list.extend_from_slice(others);
             list.push(b']');
         }
-        out.extend_from_slice(br#"{"functionResponse":"#);
-        out.append(&mut response.finish());
-        out.push(b'}');
+        response.finish().push(b'}');
         Ok(())
     }
 
-    fn finish(mut self, out: &mut Object) -> Result<()> {
+    fn finish(mut self, out: &mut Writer) -> Result<()> {
         if self.turns.is_empty() {
             // Instructions alone are what is asked; contents may not be empty.
             if self.system.is_empty() {

@@ -3,10 +3,9 @@
 use crate::chat::{Extra, Field, Function, Raw, Tool, ToolChoice};
 use crate::error::Result;
 use crate::wire::convert::Terms;
-use crate::wire::gemini::object::Object;
 use crate::wire::gemini::schema::json_schema;
 use crate::wire::gemini::value::{Value, compact};
-use crate::wire::json::{Kind, quote};
+use crate::wire::json::{Kind, Writer, quote};
 
 /// Reads `tools`: each has functions, or is one that Google runs.
 pub(super) fn read(value: &mut Value<'_, '_>, tools: &mut Vec<Tool>) -> Result<()> {
@@ -64,7 +63,7 @@ pub(super) fn raw(value: &mut Value<'_, '_>) -> Result<Raw> {
 
 /// Reads `toolConfig`; returns what is not about functions.
 pub(super) fn read_choice(value: &mut Value<'_, '_>, choice: &mut Option<ToolChoice>) -> Result<Option<Raw>> {
-    let mut rest = Object::default();
+    let mut rest = Writer::default();
     value.members(|key, value| {
         if key == "functionCallingConfig" {
             *choice = calling(value)?;
@@ -102,7 +101,7 @@ fn calling(value: &mut Value<'_, '_>) -> Result<Option<ToolChoice>> {
 }
 
 /// Writes `tools`, if there are any.
-pub(super) fn write(tools: &[Tool], is_own: bool, terms: &mut Terms<'_>, out: &mut Object) -> Result<()> {
+pub(super) fn write(tools: &[Tool], is_own: bool, terms: &mut Terms<'_>, out: &mut Writer) -> Result<()> {
     let (mut functions, mut others) = (Vec::new(), Vec::new());
     for tool in tools {
         match tool {
@@ -138,13 +137,13 @@ pub(super) fn write(tools: &[Tool], is_own: bool, terms: &mut Terms<'_>, out: &m
 
 fn write_function(function: &Function, is_own: bool, terms: &mut Terms<'_>, out: &mut Vec<u8>) -> Result<()> {
     let Function { name, description, parameters, strict, cache, extra } = function;
-    let mut object = Object::default();
-    object.text("name", name);
+    let mut object = Writer::new(out);
+    object.string("name", name);
     if let Some(description) = description {
-        object.text("description", description);
+        object.string("description", description);
     }
     if let Some(parameters) = parameters {
-        object.raw("parametersJsonSchema", parameters);
+        object.raw("parametersJsonSchema", parameters.get());
     }
     if *strict == Some(true) {
         terms.cannot(Field::ToolStrict)?;
@@ -153,16 +152,16 @@ fn write_function(function: &Function, is_own: bool, terms: &mut Terms<'_>, out:
         terms.cannot(Field::CacheControl)?;
     }
     if is_own {
-        extra.0.iter().for_each(|(name, json)| object.raw(name, json));
+        extra.0.iter().for_each(|(name, json)| object.raw(name, json.get()));
     } else if !extra.0.is_empty() {
         terms.cannot(Field::Unknown)?;
     }
-    out.append(&mut object.finish());
+    object.finish();
     Ok(())
 }
 
 /// Writes `toolConfig`; `rest` is what of it is not about functions.
-pub(super) fn write_choice(choice: Option<&ToolChoice>, rest: Option<&Raw>, out: &mut Object) {
+pub(super) fn write_choice(choice: Option<&ToolChoice>, rest: Option<&Raw>, out: &mut Writer) {
     let (mode, names): (_, &[String]) = match choice {
         None => ("", &[]),
         Some(ToolChoice::Auto) => ("AUTO", &[]),
@@ -172,17 +171,17 @@ pub(super) fn write_choice(choice: Option<&ToolChoice>, rest: Option<&Raw>, out:
         Some(ToolChoice::Among { names, is_required: true }) => ("ANY", names),
         Some(ToolChoice::Among { names, is_required: false }) => ("VALIDATED", names),
     };
-    let mut config = Object::default();
+    let mut config = Writer::default();
     if let Some(rest) = rest {
-        config.rest(rest.get());
+        config.members_of(rest.get());
     }
     if !mode.is_empty() {
-        let mut calling = Object::default();
-        calling.text("mode", mode);
-        if !names.is_empty() {
-            calling.texts("allowedFunctionNames", names);
-        }
-        config.member("functionCallingConfig").append(&mut calling.finish());
+        config.object("functionCallingConfig", |calling| {
+            calling.string("mode", mode);
+            if !names.is_empty() {
+                calling.strings("allowedFunctionNames", names);
+            }
+        });
     }
     if !config.is_empty() {
         out.member("toolConfig").append(&mut config.finish());

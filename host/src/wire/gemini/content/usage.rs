@@ -2,8 +2,8 @@
 
 use crate::chat::Usage;
 use crate::error::Result;
-use crate::wire::gemini::object::Object;
 use crate::wire::gemini::value::Value;
+use crate::wire::json::Writer;
 
 /// Reads what an answer cost: the prompt has what was cached in it, but neither what tools have added nor, on the other
 /// side, the answer its thinking.
@@ -35,7 +35,7 @@ pub(super) fn read(value: &mut Value<'_, '_>) -> Result<Usage> {
 /// Writes `usageMetadata`.
 pub(super) fn write(usage: Usage) -> Vec<u8> {
     let Usage { input, output, cached, reasoning, .. } = usage;
-    let mut metadata = Object::default();
+    let mut metadata = Writer::default();
     metadata.plain("promptTokenCount", input);
     metadata.plain("candidatesTokenCount", output.saturating_sub(reasoning));
     metadata.plain("totalTokenCount", usage.total());

@@ -5,8 +5,7 @@
 
 use crate::chat::{Citation, Event, Signature, StopReason, Usage};
 use crate::wire::convert::Asked;
-use crate::wire::json::quote;
-use crate::wire::openai::chat::writer::number;
+use crate::wire::json::{plain, quote};
 use crate::wire::openai::chat::{encode_error, part, reply, usage_json};
 use crate::wire::{Endpoint, Surface};
 
@@ -131,7 +130,7 @@ fn head(id: &str, created_unix_s: u64, asked: &Asked) -> Vec<u8> {
     head.extend_from_slice(b"data: {\"id\":");
     quote(&reply::id(id, asked), &mut head);
     head.extend_from_slice(b",\"object\":\"chat.completion.chunk\",\"created\":");
-    number(created_unix_s, &mut head);
+    plain(created_unix_s, &mut head);
     head.extend_from_slice(b",\"model\":");
     quote(&asked.model, &mut head);
     head.extend_from_slice(b",\"choices\":[");
@@ -195,7 +194,7 @@ impl Choice {
     fn begin(&self, head: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(head);
         out.extend_from_slice(b"{\"index\":");
-        number(self.index, out);
+        plain(self.index, out);
         out.extend_from_slice(b",\"delta\":{");
     }
 
@@ -265,7 +264,7 @@ impl Choice {
         self.calls[place].has_arguments = true;
         self.begin(head, out);
         out.extend_from_slice(b"\"tool_calls\":[{\"index\":");
-        number(place, out);
+        plain(place, out);
         out.extend_from_slice(b",\"function\":{\"arguments\":");
         quote(json, out);
         out.extend_from_slice(b"}}]");

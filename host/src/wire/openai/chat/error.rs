@@ -4,8 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::chat::ApiError;
-use crate::wire::json::{Kind, Scanner};
-use crate::wire::openai::chat::writer::object;
+use crate::wire::json::{Kind, Scanner, object};
 use crate::wire::openai::view::{Scan, string};
 
 /// How much of a body that is no error of the API is shown, in characters.

@@ -2,9 +2,8 @@
 
 use crate::chat::{Content, Signature, Source};
 use crate::wire::Surface;
-use crate::wire::json::{Scanner, quote};
+use crate::wire::json::{Scanner, Writer, object, quote};
 use crate::wire::openai::chat::request::call_id;
-use crate::wire::openai::chat::writer::{Members, object};
 
 /// What a text part begins with.
 const TEXT: &[u8] = br#"{"type":"text","text":"#;
@@ -63,7 +62,7 @@ fn linked(kind: &str, url: &str, detail: Option<&str>, json: &mut Vec<u8>) {
     });
 }
 
-fn file(source: &Source, name: Option<&str>, members: &mut Members<'_>) {
+fn file(source: &Source, name: Option<&str>, members: &mut Writer<&mut Vec<u8>>) {
     match source {
         Source::Id(id) => {
             members.string("file_id", id);

@@ -9,9 +9,8 @@ use bytes::Bytes;
 use crate::chat::{Choice, Citation, Content, Event, Extra, Raw, Reply, Signature, StopReason, TokenLogprob};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::convert::{Asked, ReplyBuilder};
-use crate::wire::json::Scanner;
+use crate::wire::json::{Scanner, Writer, list, object, plain};
 use crate::wire::openai::chat::events::EventDecoder;
-use crate::wire::openai::chat::writer::{Members, list, number, object};
 use crate::wire::openai::chat::{part, usage_json};
 use crate::wire::{Endpoint, Surface};
 
@@ -137,7 +136,7 @@ impl<'r> Said<'r> {
         said
     }
 
-    fn write(&self, members: &mut Members<'_>) {
+    fn write(&self, members: &mut Writer<&mut Vec<u8>>) {
         members.string("role", "assistant");
         match &self.content {
             Some(text) => members.string("content", text),
@@ -181,10 +180,10 @@ fn choice(choice: &Choice, out: &mut Vec<u8>) {
     object(out, |members| {
         members.plain("index", choice.index);
         members.object("message", |members| said.write(members));
-        members.with("logprobs", |out| match &choice.logprobs[..] {
-            [] => out.extend_from_slice(b"null"),
-            tokens => write_logprobs(tokens, out),
-        });
+        match &choice.logprobs[..] {
+            [] => members.raw("logprobs", "null"),
+            tokens => write_logprobs(tokens, members.member("logprobs")),
+        }
         members.string("finish_reason", choice.stop.unwrap_or(unsaid).openai_name());
         members.string_if("stop_reason", choice.stop_sequence.as_deref());
     });
@@ -223,9 +222,9 @@ pub(super) fn write_logprobs(tokens: &[TokenLogprob], out: &mut Vec<u8>) {
     });
 }
 
-fn likelihood(token: &str, logprob: f64, members: &mut Members<'_>) {
+fn likelihood(token: &str, logprob: f64, members: &mut Writer<&mut Vec<u8>>) {
     members.string("token", token);
     // JSON has no word for the logarithm of nothing; OpenAI writes this for it.
     members.plain("logprob", if logprob.is_finite() { logprob } else { -9999.0 });
-    members.with("bytes", |out| list(out, token.bytes(), number));
+    members.list("bytes", token.bytes(), plain);
 }

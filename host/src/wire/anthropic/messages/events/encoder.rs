@@ -12,9 +12,9 @@ use crate::chat::{ApiError, Citation, Event, Raw, Signature, StopReason, Usage};
 use crate::wire::Surface;
 use crate::wire::anthropic::messages::reply::Ending;
 use crate::wire::anthropic::messages::{block, error, reply, usage};
-use crate::wire::anthropic::object::{Members, Writer};
+use crate::wire::anthropic::object::Members;
 use crate::wire::convert::Asked;
-use crate::wire::json::quote;
+use crate::wire::json::{Writer, quote};
 
 use super::held::{Arguments, Call, Held};
 
@@ -141,7 +141,7 @@ impl EventEncoder {
         self.progress = Progress::Started;
         let id = if id.starts_with("msg_") { id.to_owned() } else { reply::message_id(&self.id) };
         let mut data = Data::begin("message_start", out);
-        let mut message = Writer::new(data.writer().key("message"));
+        let mut message = Writer::new(data.writer().member("message"));
         message.string("id", &id);
         message.string("type", "message");
         message.string("role", "assistant");
@@ -149,8 +149,8 @@ impl EventEncoder {
         message.raw("content", "[]");
         message.raw("stop_reason", "null");
         message.raw("stop_sequence", "null");
-        usage::write(self.usage, message.key("usage"));
-        message.end();
+        usage::write(self.usage, message.member("usage"));
+        message.finish();
         data.end();
     }
 
@@ -181,13 +181,13 @@ impl EventEncoder {
             }
             None => self.write_stop(data.writer()),
         }
-        usage::write(self.usage, data.writer().key("usage"));
+        usage::write(self.usage, data.writer().member("usage"));
         data.end();
         Data::begin("message_stop", out).end();
         self.progress = Progress::Over;
     }
 
-    fn write_stop(&mut self, writer: &mut Writer<'_>) {
+    fn write_stop(&mut self, writer: &mut Writer<&mut Vec<u8>>) {
         let (reason, sequence) = self.finish.take().unzip();
         let sequence = sequence.flatten();
         let ending = Ending {
@@ -196,13 +196,13 @@ impl EventEncoder {
             has_calls: self.has_calls,
             has_refusal: self.has_refusal,
         };
-        let mut delta = Writer::new(writer.key("delta"));
+        let mut delta = Writer::new(writer.member("delta"));
         delta.string("stop_reason", ending.word());
         match sequence {
             Some(sequence) => delta.string("stop_sequence", &sequence),
             None => delta.raw("stop_sequence", "null"),
         }
-        delta.end();
+        delta.finish();
     }
 
     /// Whether another block may begin, or the open one go on, without anything coming too late.
@@ -249,11 +249,11 @@ impl EventEncoder {
             self.signature(signature, out);
         }
         let mut data = self.begin_block(out);
-        let mut tool = block::begin("tool_use", data.writer().key("content_block"));
+        let mut tool = block::begin("tool_use", data.writer().member("content_block"));
         tool.string("id", &call.id);
         tool.string("name", &call.name);
         tool.raw("input", "{}");
-        tool.end();
+        tool.finish();
         data.end();
         self.open = Open::Call { index: call.index, arguments: Arguments::default() };
     }
@@ -396,7 +396,7 @@ impl EventEncoder {
     fn redacted(&mut self, data: &Signature, out: &mut Vec<u8>) {
         self.close(out);
         let mut event = self.begin_block(out);
-        block::write_redacted(&data.written_for(Surface::Messages), event.writer().key("content_block"));
+        block::write_redacted(&data.written_for(Surface::Messages), event.writer().member("content_block"));
         event.end();
         self.stop_block(out);
     }
@@ -405,10 +405,10 @@ impl EventEncoder {
         let Some(json) = block::write_citation(citation) else { return };
         self.open_text(out);
         let mut data = Data::begin("content_block_delta", out);
-        data.writer().count("index", self.number.into());
-        let mut delta = block::begin("citations_delta", data.writer().key("delta"));
-        delta.key("citation").extend_from_slice(&json);
-        delta.end();
+        data.writer().plain("index", self.number);
+        let mut delta = block::begin("citations_delta", data.writer().member("delta"));
+        delta.member("citation").extend_from_slice(&json);
+        delta.finish();
         data.end();
     }
 
@@ -433,14 +433,14 @@ impl EventEncoder {
     /// Writes an event with the number that its block has here.
     fn write_other(&self, kind: &str, members: Members<'_>, out: &mut Vec<u8>) {
         let mut data = Data::begin(kind, out);
-        data.writer().count("index", self.number.into());
+        data.writer().plain("index", self.number);
         data.writer().extra(&members.rest());
         data.end();
     }
 
     fn begin_block<'o>(&self, out: &'o mut Vec<u8>) -> Data<'o> {
         let mut data = Data::begin("content_block_start", out);
-        data.writer().count("index", self.number.into());
+        data.writer().plain("index", self.number);
         data
     }
 
@@ -477,7 +477,7 @@ impl EventEncoder {
 
     fn stop_block(&mut self, out: &mut Vec<u8>) {
         let mut data = Data::begin("content_block_stop", out);
-        data.writer().count("index", self.number.into());
+        data.writer().plain("index", self.number);
         data.end();
         self.number = self.number.saturating_add(1);
     }
@@ -515,7 +515,7 @@ fn push_number(number: u32, out: &mut Vec<u8>) {
 }
 
 /// An event that is being written, named as its data's `type`.
-struct Data<'a>(Writer<'a>);
+struct Data<'a>(Writer<&'a mut Vec<u8>>);
 
 impl<'a> Data<'a> {
     fn begin(kind: &str, out: &'a mut Vec<u8>) -> Self {
@@ -525,7 +525,7 @@ impl<'a> Data<'a> {
         Self(block::begin(kind, out))
     }
 
-    fn writer(&mut self) -> &mut Writer<'a> {
+    fn writer(&mut self) -> &mut Writer<&'a mut Vec<u8>> {
         &mut self.0
     }
 

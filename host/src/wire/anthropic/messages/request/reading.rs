@@ -11,7 +11,8 @@ use crate::chat::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Surface;
 use crate::wire::anthropic::messages::block;
-use crate::wire::anthropic::object::{Members, Writer, missing, within, wrong};
+use crate::wire::anthropic::object::{Members, missing, within, wrong};
+use crate::wire::json::Writer;
 
 /// The names of the tools by the ids of the calls that were seen.
 type Calls = HashMap<String, String>;
@@ -280,7 +281,7 @@ fn object_of(extra: &Extra) -> Raw {
     let mut json = Vec::new();
     let mut writer = Writer::new(&mut json);
     writer.extra(extra);
-    writer.end();
+    writer.finish();
     let json = String::from_utf8(json).expect("it is written from texts");
     Raw::new(json).expect("a written object is JSON")
 }

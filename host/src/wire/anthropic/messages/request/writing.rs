@@ -12,8 +12,9 @@ use crate::chat::{ChatRequest, Content, Field, Format, Function, Role, Tool, Too
 use crate::error::{Error, Result};
 use crate::wire::Surface;
 use crate::wire::anthropic::messages::{block, model};
-use crate::wire::anthropic::object::{Members, Writer};
+use crate::wire::anthropic::object::{Members, write_cache_control};
 use crate::wire::convert::Terms;
+use crate::wire::json::Writer;
 
 use content::{Blocks, Turns, write_text};
 use thinking::Thinking;
@@ -44,11 +45,11 @@ pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<By
     let mut out = Vec::with_capacity(2048);
     let mut writer = Writer::new(&mut out);
     writer.string("model", &request.model);
-    writer.count("max_tokens", thinking.max_tokens);
+    writer.plain("max_tokens", thinking.max_tokens);
     if !system.is_empty() {
-        system.write(writer.key("system"));
+        system.write(writer.member("system"));
     }
-    turns.write(writer.key("messages"));
+    turns.write(writer.member("messages"));
     write_tools(request, &mut writer, terms)?;
     thinking.write(&mut writer);
     write_output_config(request, &thinking, &mut writer, terms)?;
@@ -56,13 +57,13 @@ pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<By
     write_stop(request, &mut writer, terms)?;
     write_labels(request, &mut writer, terms)?;
     if request.is_stream {
-        writer.boolean("stream", true);
+        writer.plain("stream", true);
     }
     if is_own {
         let rest = request.extra.0.iter().filter(|(name, _)| name != "output_config");
         rest.for_each(|(name, value)| writer.raw(name, value.get()));
     }
-    writer.end();
+    writer.finish();
     Ok(out.into())
 }
 
@@ -153,7 +154,11 @@ fn allowed(request: &ChatRequest) -> Vec<&Tool> {
     request.tools.iter().filter(is_allowed).collect()
 }
 
-fn write_tools(request: &ChatRequest, writer: &mut Writer<'_>, terms: &mut Terms<'_>) -> Result<()> {
+fn write_tools(
+    request: &ChatRequest,
+    writer: &mut Writer<&mut Vec<u8>>,
+    terms: &mut Terms<'_>,
+) -> Result<()> {
     if matches!(request.tool_choice, Some(ToolChoice::Among { .. })) {
         terms.cannot(Field::ToolChoiceAmong)?;
     }
@@ -170,7 +175,7 @@ fn write_tools(request: &ChatRequest, writer: &mut Writer<'_>, terms: &mut Terms
             Tool::Other { .. } => terms.cannot(Field::VendorTool)?,
         }
     }
-    list.write(writer.key("tools"));
+    list.write(writer.member("tools"));
     write_tool_choice(request, writer);
     Ok(())
 }
@@ -184,13 +189,13 @@ fn write_function(function: &Function, is_own: bool, out: &mut Vec<u8>) {
     let parameters = function.parameters.as_ref().map_or(NO_ARGUMENTS, |parameters| parameters.get());
     writer.raw("input_schema", &input_schema(parameters));
     if let Some(strict) = function.strict {
-        writer.boolean("strict", strict);
+        writer.plain("strict", strict);
     }
-    writer.cache_control(function.cache.as_ref());
+    write_cache_control(function.cache.as_ref(), &mut writer);
     if is_own {
         writer.extra(&function.extra);
     }
-    writer.end();
+    writer.finish();
 }
 
 /// A schema of arguments with the `type` that it must have here.
@@ -203,11 +208,11 @@ fn input_schema(parameters: &str) -> Cow<'_, str> {
     let mut writer = Writer::new(&mut out);
     writer.string("type", "object");
     writer.extra(&members.rest());
-    writer.end();
+    writer.finish();
     Cow::Owned(String::from_utf8(out).expect("it is written from texts"))
 }
 
-fn write_tool_choice(request: &ChatRequest, writer: &mut Writer<'_>) {
+fn write_tool_choice(request: &ChatRequest, writer: &mut Writer<&mut Vec<u8>>) {
     let is_serial = request.parallel_tool_calls.map(|is_parallel| !is_parallel);
     let (kind, name) = match &request.tool_choice {
         None if is_serial == Some(true) => ("auto", None),
@@ -217,21 +222,21 @@ fn write_tool_choice(request: &ChatRequest, writer: &mut Writer<'_>) {
         Some(ToolChoice::None) => ("none", None),
         Some(ToolChoice::Named(name)) => ("tool", Some(name)),
     };
-    let mut choice = Writer::new(writer.key("tool_choice"));
+    let mut choice = Writer::new(writer.member("tool_choice"));
     choice.string("type", kind);
     if let Some(name) = name {
         choice.string("name", name);
     }
     if let Some(is_serial) = is_serial.filter(|_| kind != "none") {
-        choice.boolean("disable_parallel_tool_use", is_serial);
+        choice.plain("disable_parallel_tool_use", is_serial);
     }
-    choice.end();
+    choice.finish();
 }
 
 fn write_output_config(
     request: &ChatRequest,
     thinking: &Thinking,
-    writer: &mut Writer<'_>,
+    writer: &mut Writer<&mut Vec<u8>>,
     terms: &mut Terms<'_>,
 ) -> Result<()> {
     let schema = match &request.format {
@@ -243,12 +248,12 @@ fn write_output_config(
     if schema.is_none() && thinking.effort.is_none() && kept.is_none() {
         return Ok(());
     }
-    let mut config = Writer::new(writer.key("output_config"));
+    let mut config = Writer::new(writer.member("output_config"));
     if let Some(effort) = thinking.effort {
         config.string("effort", effort);
     }
     if let Some(schema) = schema {
-        let mut format = block::begin("json_schema", config.key("format"));
+        let mut format = block::begin("json_schema", config.member("format"));
         // Clients of this surface know what it takes.
         if is_own {
             format.raw("schema", schema.get());
@@ -258,14 +263,14 @@ fn write_output_config(
             if !is_same(schema.get().as_bytes(), &taken) {
                 terms.cannot(Field::JsonSchema)?;
             }
-            format.key("schema").extend_from_slice(&taken);
+            format.member("schema").extend_from_slice(&taken);
         }
-        format.end();
+        format.finish();
     }
     if let Some(kept) = kept.and_then(|(_, kept)| Members::read(kept.get())) {
         config.extra(&kept.rest());
     }
-    config.end();
+    config.finish();
     Ok(())
 }
 
@@ -281,7 +286,7 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
 fn write_sampling(
     request: &ChatRequest,
     thinking: &Thinking,
-    writer: &mut Writer<'_>,
+    writer: &mut Writer<&mut Vec<u8>>,
     terms: &mut Terms<'_>,
 ) -> Result<()> {
     let version = model::version(&request.model);
@@ -305,25 +310,30 @@ fn write_sampling(
         _ => {}
     }
     match request.top_k {
-        Some(top_k) if is_free => writer.count("top_k", top_k),
+        Some(top_k) if is_free => writer.plain("top_k", top_k),
         Some(_) => terms.cannot(Field::TopK)?,
         None => {}
     }
     Ok(())
 }
 
-fn write_stop(request: &ChatRequest, writer: &mut Writer<'_>, terms: &mut Terms<'_>) -> Result<()> {
+fn write_stop(request: &ChatRequest, writer: &mut Writer<&mut Vec<u8>>, terms: &mut Terms<'_>) -> Result<()> {
     let (blank, words): (Vec<_>, Vec<_>) = request.stop.iter().partition(|stop| stop.trim().is_empty());
     if !blank.is_empty() {
         terms.cannot(Field::Stop)?;
     }
     if !words.is_empty() {
-        serde_json::to_writer(writer.key("stop_sequences"), &words).expect("writing to memory cannot fail");
+        serde_json::to_writer(writer.member("stop_sequences"), &words)
+            .expect("writing to memory cannot fail");
     }
     Ok(())
 }
 
-fn write_labels(request: &ChatRequest, writer: &mut Writer<'_>, terms: &mut Terms<'_>) -> Result<()> {
+fn write_labels(
+    request: &ChatRequest,
+    writer: &mut Writer<&mut Vec<u8>>,
+    terms: &mut Terms<'_>,
+) -> Result<()> {
     let is_own = request.surface == Surface::Messages;
     match (&request.metadata, &request.user) {
         (Some(metadata), _) if is_own => writer.raw("metadata", metadata.get()),
@@ -332,9 +342,9 @@ fn write_labels(request: &ChatRequest, writer: &mut Writer<'_>, terms: &mut Term
                 terms.cannot(Field::Metadata)?;
             }
             if let Some(user) = user {
-                let mut metadata = Writer::new(writer.key("metadata"));
+                let mut metadata = Writer::new(writer.member("metadata"));
                 metadata.string("user_id", user);
-                metadata.end();
+                metadata.finish();
             }
         }
     }

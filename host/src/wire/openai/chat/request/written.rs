@@ -11,8 +11,7 @@ use crate::chat::{ChatRequest, Effort, Extra, Field, Format, Function, Level, Re
 use crate::error::{Error, Result};
 use crate::wire::Surface;
 use crate::wire::convert::{EffortBudgets, Terms};
-use crate::wire::json::quote;
-use crate::wire::openai::chat::writer::{Members, list, object};
+use crate::wire::json::{Writer, list, object, quote};
 
 mod messages;
 
@@ -60,7 +59,7 @@ pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<By
     let mut out = Vec::with_capacity(messages.len() + 1024);
     object(&mut out, |members| {
         members.string("model", &request.model);
-        members.with("messages", |out| out.extend_from_slice(&messages));
+        members.member("messages").extend_from_slice(&messages);
         tools.write(members);
         members.plain_if("parallel_tool_calls", request.parallel_tool_calls.filter(|_| tools.has_any()));
         members.plain_if(max_tokens_name(request), request.max_tokens);
@@ -121,7 +120,7 @@ fn check_stop(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<()> {
     if is_over { terms.cannot(Field::StopCount) } else { Ok(()) }
 }
 
-fn sampling(request: &ChatRequest, members: &mut Members<'_>) {
+fn sampling(request: &ChatRequest, members: &mut Writer<&mut Vec<u8>>) {
     members.plain_if("temperature", request.temperature);
     members.plain_if("top_p", request.top_p);
     if !request.stop.is_empty() {
@@ -191,7 +190,7 @@ fn service_tier<'r>(request: &'r ChatRequest, terms: &mut Terms<'_>) -> Result<O
     Ok(Some(word))
 }
 
-fn response_format(format: &Format, members: &mut Members<'_>) {
+fn response_format(format: &Format, members: &mut Writer<&mut Vec<u8>>) {
     let (name, description, schema, strict) = match format {
         Format::Text => return members.string("type", "text"),
         Format::Json => return members.string("type", "json_object"),
@@ -267,17 +266,15 @@ impl<'r> Tools<'r> {
     }
 
     /// OpenAI refuses an empty list, and a choice where there is none.
-    fn write(&mut self, members: &mut Members<'_>) {
+    fn write(&mut self, members: &mut Writer<&mut Vec<u8>>) {
         if !self.has_any() {
             return;
         }
-        members.with("tools", |out| {
-            let functions = self.functions.iter().map(|function| function_json(function, self.surface));
-            let others = self.others.iter().map(|json| json.as_bytes().to_vec());
-            list(out, functions.chain(others), |json, out| out.extend_from_slice(&json));
-        });
+        let functions = self.functions.iter().map(|function| function_json(function, self.surface));
+        let others = self.others.iter().map(|json| json.as_bytes().to_vec());
+        members.list("tools", functions.chain(others), |json, out| out.extend_from_slice(&json));
         if let Some(choice) = &self.choice {
-            members.with("tool_choice", |out| tool_choice(choice, out));
+            tool_choice(choice, members.member("tool_choice"));
         }
     }
 }

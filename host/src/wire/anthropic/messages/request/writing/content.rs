@@ -8,8 +8,9 @@ use crate::chat::{Content, Field, Message, Part, Role, Signature, Source};
 use crate::error::{Error, Result};
 use crate::wire::Surface;
 use crate::wire::anthropic::messages::block;
-use crate::wire::anthropic::object::Writer;
+use crate::wire::anthropic::object::write_cache_control;
 use crate::wire::convert::Terms;
+use crate::wire::json::Writer;
 
 /// What stands in for the person where a conversation begins with the model.
 const BEGINNING: &str = "(The conversation begins.)";
@@ -36,7 +37,7 @@ impl Blocks {
     pub(super) fn text(&mut self, text: &str) {
         let mut writer = block::begin("text", self.next());
         writer.string("text", text);
-        writer.end();
+        writer.finish();
     }
 
     /// Writes the list.
@@ -150,7 +151,7 @@ impl Turns {
         for turn in &self.turns {
             let mut writer = Writer::new(messages.next());
             writer.string("role", if turn.is_user { "user" } else { "assistant" });
-            let content = writer.key("content");
+            let content = writer.member("content");
             content.push(b'[');
             content.extend_from_slice(&turn.results.0);
             if !turn.results.is_empty() && !turn.said.is_empty() {
@@ -158,7 +159,7 @@ impl Turns {
             }
             content.extend_from_slice(&turn.said.0);
             content.push(b']');
-            writer.end();
+            writer.finish();
         }
         messages.write(out);
     }
@@ -204,7 +205,7 @@ fn write_part(part: &Part, surface: Surface, out: &mut Blocks, terms: &mut Terms
             let mut writer = block::begin("tool_use", out.next());
             writer.string("id", &tool_id(id));
             writer.string("name", name);
-            block::write_input(arguments, writer.key("input"));
+            block::write_input(arguments, writer.member("input"));
             finish(part, surface, writer);
         }
         Content::Other(raw) if surface == Surface::Messages => {
@@ -232,10 +233,10 @@ fn write_result(part: &Part, surface: Surface, out: &mut Blocks, terms: &mut Ter
     let mut writer = block::begin("tool_result", out.next());
     writer.string("tool_use_id", &tool_id(id));
     if !blocks.is_empty() {
-        blocks.write(writer.key("content"));
+        blocks.write(writer.member("content"));
     }
     if *is_error {
-        writer.boolean("is_error", true);
+        writer.plain("is_error", true);
     }
     finish(part, surface, writer);
     Ok(())
@@ -279,13 +280,13 @@ fn is_web(url: &str) -> bool {
         .any(|scheme| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
 }
 
-fn write_source(source: &Source, writer: &mut Writer<'_>) {
-    let out = writer.key("source");
+fn write_source(source: &Source, writer: &mut Writer<&mut Vec<u8>>) {
+    let out = writer.member("source");
     match source {
         Source::Url { url, .. } => {
             let mut source = block::begin("url", out);
             source.string("url", url);
-            source.end();
+            source.finish();
         }
         Source::Data { media_type, base64 } => {
             let mut source = block::begin("base64", out);
@@ -293,18 +294,18 @@ fn write_source(source: &Source, writer: &mut Writer<'_>) {
                 if media_type.eq_ignore_ascii_case("image/jpg") { "image/jpeg" } else { media_type };
             source.string("media_type", media_type);
             source.string("data", base64);
-            source.end();
+            source.finish();
         }
         Source::Text(text) => {
             let mut source = block::begin("text", out);
             source.string("media_type", "text/plain");
             source.string("data", text);
-            source.end();
+            source.finish();
         }
         Source::Id(id) => {
             let mut source = block::begin("file", out);
             source.string("file_id", id);
-            source.end();
+            source.finish();
         }
     }
 }
@@ -354,10 +355,10 @@ fn plain_text(media_type: &str, base64: &str) -> Option<String> {
     String::from_utf8(STANDARD.decode(base64).ok()?).ok().filter(|_| is_text)
 }
 
-fn finish(part: &Part, surface: Surface, mut writer: Writer<'_>) {
-    writer.cache_control(part.cache.as_ref());
+fn finish(part: &Part, surface: Surface, mut writer: Writer<&mut Vec<u8>>) {
+    write_cache_control(part.cache.as_ref(), &mut writer);
     if surface == Surface::Messages {
         writer.extra(&part.extra);
     }
-    writer.end();
+    writer.finish();
 }

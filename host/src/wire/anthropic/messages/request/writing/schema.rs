@@ -3,7 +3,8 @@
 //! Source: Anthropic, "Structured outputs", "JSON Schema limitations", and `transform_schema` of its client for Python,
 //! 2.12, seen 2026-11.
 
-use crate::wire::anthropic::object::{Members, Writer};
+use crate::wire::anthropic::object::Members;
+use crate::wire::json::Writer;
 
 /// How deep a schema is read; what is deeper is written as it is.
 const DEPTH_MAX: u32 = 64;
@@ -53,15 +54,15 @@ fn write_at(schema: &str, depth: u32, out: &mut Vec<u8>) {
     // Of two lists of alternatives one can be written; the other is described.
     for (name, written) in NESTED.into_iter().filter(|(name, _)| !(has_any_of && *name == "oneOf")) {
         if let Some(value) = members.take(name) {
-            write_nested(name, value.get(), depth - 1, writer.key(written));
+            write_nested(name, value.get(), depth - 1, writer.member(written));
         }
     }
     if is_object {
         members.take("additionalProperties");
-        writer.boolean("additionalProperties", false);
+        writer.plain("additionalProperties", false);
     }
     write_rest(members, &mut writer);
-    writer.end();
+    writer.finish();
 }
 
 fn write_nested(name: &str, value: &str, depth: u32, out: &mut Vec<u8>) {
@@ -69,9 +70,9 @@ fn write_nested(name: &str, value: &str, depth: u32, out: &mut Vec<u8>) {
         let Some(members) = Members::read(value) else { return out.extend_from_slice(b"{}") };
         let mut writer = Writer::new(out);
         for (name, schema) in members.rest().0 {
-            write_at(schema.get(), depth, writer.key(&name));
+            write_at(schema.get(), depth, writer.member(&name));
         }
-        writer.end();
+        writer.finish();
         return;
     }
     let Ok(list) = serde_json::from_str::<Vec<&serde_json::value::RawValue>>(value) else {
@@ -88,7 +89,7 @@ fn write_nested(name: &str, value: &str, depth: u32, out: &mut Vec<u8>) {
 }
 
 /// Writes the form of a text, the least number of elements and the description, with what is left in it.
-fn write_rest(mut members: Members<'_>, writer: &mut Writer<'_>) {
+fn write_rest(mut members: Members<'_>, writer: &mut Writer<&mut Vec<u8>>) {
     let mut notes = Vec::new();
     if let Some(format) = members.take("format") {
         if FORMATS.iter().any(|known| format.get().trim_matches('"') == *known) {

@@ -4,8 +4,8 @@ use crate::chat::{ChatRequest, Effort, Field, Level, ToolChoice};
 use crate::error::Result;
 use crate::wire::Surface;
 use crate::wire::anthropic::messages::model;
-use crate::wire::anthropic::object::Writer;
 use crate::wire::convert::{EffortBudgets, Terms};
+use crate::wire::json::Writer;
 
 use super::content::Turns;
 
@@ -131,20 +131,20 @@ fn effort(budget: u64, budgets: EffortBudgets) -> Effort {
 
 impl Thinking {
     /// Writes it.
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write(&self, writer: &mut Writer<&mut Vec<u8>>) {
         let Some(mode) = self.mode else { return };
-        let mut thinking = Writer::new(writer.key("thinking"));
+        let mut thinking = Writer::new(writer.member("thinking"));
         match mode {
             Mode::Disabled => thinking.string("type", "disabled"),
             Mode::Adaptive => thinking.string("type", "adaptive"),
             Mode::Enabled(budget) => {
                 thinking.string("type", "enabled");
-                thinking.count("budget_tokens", budget);
+                thinking.plain("budget_tokens", budget);
             }
         }
         if let Some(is_shown) = self.display.filter(|_| mode != Mode::Disabled) {
             thinking.string("display", if is_shown { "summarized" } else { "omitted" });
         }
-        thinking.end();
+        thinking.finish();
     }
 }

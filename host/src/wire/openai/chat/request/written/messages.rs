@@ -8,9 +8,8 @@ use crate::chat::{Content, Extra, Field, Message, Part, Role, Source};
 use crate::error::Result;
 use crate::wire::Surface;
 use crate::wire::convert::Terms;
-use crate::wire::json::quote;
+use crate::wire::json::{Writer, list, object, quote};
 use crate::wire::openai::chat::part;
-use crate::wire::openai::chat::writer::{Members, list, object};
 
 /// How long the id of a call may be.
 ///
@@ -55,7 +54,7 @@ impl Messages {
         }
     }
 
-    fn message(&mut self, role: &str, write: impl FnOnce(&mut Members<'_>)) {
+    fn message(&mut self, role: &str, write: impl FnOnce(&mut Writer<&mut Vec<u8>>)) {
         if self.out.len() > 1 {
             self.out.push(b',');
         }
@@ -69,7 +68,7 @@ impl Messages {
         let content = self.content(&message.parts, terms)?;
         let extra = self.extra(&message.extra, terms)?;
         self.message(role, |members| {
-            members.with("content", |out| content.write(out));
+            content.write(members.member("content"));
             members.string_if("name", message.name.as_deref());
             members.extra(&extra);
         });
@@ -115,7 +114,7 @@ impl Messages {
             if content.is_empty() && (!calls.is_empty() || refusal.is_some()) {
                 members.raw("content", "null");
             } else {
-                members.with("content", |out| content.write(out));
+                content.write(members.member("content"));
             }
             members.string_if("refusal", refusal.as_deref());
             members.string_if("name", message.name.as_deref());
@@ -157,7 +156,7 @@ impl Messages {
             members.string("tool_call_id", &call_id(id));
             // OpenAI itself has no such member; some servers of its dialect do, and a client that knows one sends it.
             members.string_if("name", name.as_deref().filter(|_| surface == Surface::Chat));
-            members.with("content", |out| said.write(out));
+            said.write(members.member("content"));
             members.extra(&extra);
         });
         Ok(())
@@ -167,7 +166,7 @@ impl Messages {
     fn flush(&mut self) {
         let media = std::mem::take(&mut self.media);
         if !media.is_empty() {
-            self.message("user", |members| members.with("content", |out| Written(media).write(out)));
+            self.message("user", |members| Written(media).write(members.member("content")));
         }
     }
 

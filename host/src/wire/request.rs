@@ -2,6 +2,7 @@
 
 mod clean;
 mod edit;
+mod foreign;
 mod path;
 mod reader;
 

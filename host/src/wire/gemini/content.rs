@@ -14,7 +14,7 @@ mod usage;
 
 pub use error::{decode_error, encode_error, retry_after};
 pub use events::{EventDecoder, EventEncoder};
-pub use parts::read_all as read_parts;
+pub use parts::{is_foreign_signature, read_all as read_parts};
 pub use reply::{decode_reply, encode_reply, stop_reason};
 pub use request::{decode_request, encode_request};
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::path::PREFIX;
-use super::{GENERATE_CONTENT_REQUEST, GENERATION_CONFIG, Member, Request, clean};
+use super::{GENERATE_CONTENT_REQUEST, GENERATION_CONFIG, Member, Request, clean, foreign};
 use crate::config::Clean;
 use crate::wire::json::{Kind, Scanner, Text, quote};
 use crate::wire::{Dialect, Endpoint};
@@ -70,7 +70,7 @@ const BUDGET_MIN: u64 = 1024;
 impl Request {
     /// Returns the body as one upstream gets it, in segments: the client's bytes with the edits between them.
     ///
-    /// Without edits that is the body itself. The model of Google's endpoints is in their path, and here only where the
+    /// Without edits that is the body itself, but for what another vendor has signed. The model of Google's endpoints is in their path, and here only where the
     /// body repeats it. What only counts tokens gets no further members: it has no answer to bound, and Anthropic's refuses what it
     /// does not know.
     pub fn encode(&self, edits: &Edits<'_>) -> Vec<Bytes> {
@@ -87,11 +87,29 @@ impl Request {
         {
             splices.extend(clean::splices(&self.body, messages.value.clone(), edits.clean));
         }
+        self.cut_foreign(&mut splices);
         self.add_extra(edits, &mut added);
         if let Some(last) = self.members.last().filter(|_| !added.is_empty()) {
             splices.push(Splice { range: last.value.end..last.value.end, text: written(&added) });
         }
         assemble(&self.body, splices)
+    }
+
+    /// Takes out what another vendor has signed: the upstream would refuse the conversation for it.
+    fn cut_foreign(&self, splices: &mut Vec<Splice>) {
+        if !foreign::is_suspected(self.endpoint, &self.body) {
+            return;
+        }
+        let dialect = self.endpoint.dialect();
+        let name = if dialect == Dialect::Gemini { "contents" } else { "messages" };
+        let mut cut = |member: &Member| {
+            splices.append(&mut foreign::splices(dialect, &self.body, member.value.clone()));
+        };
+        self.all(name).for_each(&mut cut);
+        for object in self.inner_requests() {
+            let members = self.members_of(&object);
+            members.iter().filter(|member| member.name.is(&self.body, name)).for_each(&mut cut);
+        }
     }
 
     fn edit_model(&self, edits: &Edits<'_>, splices: &mut Vec<Splice>) {

@@ -346,6 +346,11 @@ fn signature(text: &str) -> (Signature, bool) {
     }
 }
 
+/// Whether a signature, as it stands in a request, is another vendor's.
+pub fn is_foreign_signature(text: &str) -> bool {
+    signature(text).0.surface != Surface::Gemini
+}
+
 fn lenient(base64: &str) -> Option<Vec<u8>> {
     let alphabet = if base64.contains(['-', '_']) { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
     GeneralPurpose::new(alphabet, LENIENT).decode(base64).ok()

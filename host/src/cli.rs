@@ -37,8 +37,8 @@ pub fn run() -> ExitCode {
             environment,
             overrides: serve.overrides(),
         }),
-        Command::Explain { dialects: true, .. } => {
-            print!("{}", convert::explain());
+        Command::Explain { dialects: true, markdown, .. } => {
+            print!("{}", if markdown { convert::markdown() } else { convert::explain() });
             Ok(())
         }
         Command::Explain { request, tenant, key, .. } => {
@@ -106,6 +106,9 @@ pub enum Command {
         /// Show what each dialect cannot say, and what is done about it
         #[arg(long, conflicts_with_all = ["request", "tenant", "key"])]
         dialects: bool,
+        /// Print that as a page of Markdown
+        #[arg(long, requires = "dialects")]
+        markdown: bool,
         /// Tenant that asks [default: the key's]
         #[arg(long)]
         tenant: Option<String>,

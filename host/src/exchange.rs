@@ -112,6 +112,8 @@ pub(crate) struct Exchange {
     pub(crate) model: Option<Arc<str>>,
     /// Whether the client asked for a stream.
     pub(crate) is_stream: bool,
+    /// Whether it wants to be told what that cost.
+    pub(crate) asks_usage: bool,
     /// One entry for each attempt, in the order in which they were decided: the last one is the client's answer.
     pub(crate) attempts: Vec<Attempt>,
     /// The status sent to the client; none before there is one.
@@ -377,6 +379,7 @@ impl Exchange {
             endpoint: "-",
             model: None,
             is_stream: false,
+            asks_usage: false,
             attempts: Vec::new(),
             status: None,
             usage: None,

@@ -387,7 +387,7 @@ impl Gateway {
             exchange.note_request(&bytes);
             let request = request::decode(endpoint, bytes, in_path)?;
             let model: Arc<str> = Arc::from(request.model());
-            exchange.is_stream = request.is_stream();
+            (exchange.is_stream, exchange.asks_usage) = (request.is_stream(), request.asks_usage());
             (Payload::Json(request), model)
         };
         exchange.waited += began.elapsed();
@@ -529,17 +529,20 @@ impl Plugins {
         let Some(endpoint) = job.endpoint.filter(|_| reply.status.is_success()) else {
             return Ok(Answer::Reply(reply, None));
         };
-        if !self.chain.has(Hook::StreamText) && !self.chain.has(Hook::StreamEvents) {
+        let settings = &reply.upstream.settings;
+        let is_translated = endpoint.at(settings.dialect, settings.has_responses) != Some(endpoint);
+        // Who asked for a stream can read no other answer if it is the gateway that writes it.
+        let is_framed = exchange.is_stream && (is_translated || self.chain.has(Hook::StreamEvents));
+        let sees_stream = self.chain.has(Hook::StreamText) || self.chain.has(Hook::StreamEvents);
+        if !sees_stream && !(is_framed && matches!(reply.content, ReplyContent::Whole(_))) {
             return Ok(Answer::Reply(reply, None));
         }
         let mut view = job.lend(&facts);
         view.attempt = u32::try_from(exchange.attempts.len()).unwrap_or(u32::MAX);
         view.upstream = Some(reply.upstream.settings.name.clone());
         if let ReplyContent::Whole(answer) = &reply.content
-            && exchange.is_stream
-            && self.chain.has(Hook::StreamEvents)
+            && is_framed
         {
-            // Who asked for a stream is sent one, so that what watches its events sees them.
             (exchange.usage, exchange.finish) = (answer.facts.usage, answer.facts.finish_reason);
             return self.deliver(view, reply.status, reply.headers, answer.body(), exchange).await;
         }
@@ -831,9 +834,7 @@ fn unknown_path_job(
 
 /// What a request asks for that has tokens, which a path that is passed on has not; the model is the client's.
 fn asked<'a>(job: &'a Job, model: &'a str) -> Option<Asked<'a>> {
-    let is_counting =
-        |endpoint: &Endpoint| matches!(endpoint, Endpoint::CountMessageTokens | Endpoint::CountContentTokens);
-    let endpoint = job.endpoint.filter(|endpoint| !is_counting(endpoint))?;
+    let endpoint = job.endpoint.filter(|endpoint| !endpoint.is_count())?;
     let request = match &job.payload {
         Payload::Json(request) => Some(request),
         Payload::Form { .. } | Payload::Opaque { .. } => None,

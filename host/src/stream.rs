@@ -315,8 +315,8 @@ fn whole_late_content(status: StatusCode, body: &[u8], exchange: &mut Exchange) 
         let name = (exchange.dialect == Dialect::Anthropic).then_some("error");
         return Content::Whole(VecDeque::from([sse::encode(name, body)]));
     }
-    let framed =
-        Endpoint::labelled(exchange.endpoint).and_then(|endpoint| frame::events(endpoint, body, true));
+    let framed = Endpoint::labelled(exchange.endpoint)
+        .and_then(|endpoint| frame::events(endpoint, body, exchange.asks_usage));
     Content::Whole(match framed {
         Some(events) => VecDeque::from([events]),
         None => VecDeque::from([sse::encode(None, body), sse::encode(None, b"[DONE]")]),

@@ -337,6 +337,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether it counts the tokens of a request that is not answered.
+    pub fn is_count(self) -> bool {
+        matches!(self, Self::CountMessageTokens | Self::CountContentTokens)
+    }
+
     /// What stands behind the model's name in the path, for Google's endpoints.
     pub fn gemini_method(self, is_stream: bool) -> Option<&'static str> {
         match (self, is_stream) {

@@ -1,5 +1,6 @@
 //! Any dialect to any dialect, seen from the bytes: what is forwarded untouched, what is converted, and what leaks nowhere.
 
+mod faults;
 mod native;
 mod refusals;
 mod surface;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use witgate_tests::gateway::{Launch, command};
 use witgate_tests::upstream::reply::Step;
-use witgate_tests::{Gateway, Refusing, Reply, Request, Upstream, eventually, now};
+use witgate_tests::{Gateway, Refusing, Reply, Request, Upstream, Vendor, eventually, now};
 
 fn chat(model: &str) -> Request {
     let body = json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
@@ -70,24 +70,24 @@ fn one_variable_is_enough_for_an_upstream() {
 // parity: 72
 #[test]
 fn keys_in_the_environment_add_their_vendors() {
-    let vendors: Vec<Upstream> = (0..3).map(|_| Upstream::always(Reply::chat("hello"))).collect();
+    let vendors = [Vendor::OpenAi, Vendor::Anthropic, Vendor::Gemini].map(Vendor::upstream);
     let gateway = Launch::default()
         .variable("OPENAI_API_KEY", "sk-0")
         .variable("OPENAI_BASE_URL", &vendors[0].url())
         .variable("ANTHROPIC_API_KEY", "sk-1")
-        .variable("ANTHROPIC_BASE_URL", &vendors[1].url())
+        .variable("ANTHROPIC_BASE_URL", &vendors[1].origin())
         .variable("GEMINI_API_KEY", "sk-2")
-        .variable("GEMINI_BASE_URL", &vendors[2].url())
+        .variable("GEMINI_BASE_URL", &vendors[2].origin())
         .start_embedded();
-    for (index, model) in ["gpt-4o", "claude-sonnet-4-5", "gemini-2.5-pro"].iter().enumerate() {
+    for (index, model, header, key) in [
+        (0, "gpt-4o.plain", "authorization", "Bearer sk-0"),
+        (1, "claude-sonnet-4-5.plain", "x-api-key", "sk-1"),
+        (2, "gemini-2.5-pro.plain", "x-goog-api-key", "sk-2"),
+    ] {
         gateway.send(&chat(model).header("authorization", "Bearer caller")).expect(200);
-        assert_eq!(
-            vendors[index].only().header("authorization"),
-            Some(&*format!("Bearer sk-{index}")),
-            "{model}"
-        );
+        assert_eq!(vendors[index].only().header(header), Some(key), "{model}");
     }
-    gateway.send(&chat("o1-mini")).expect(200);
+    gateway.send(&chat("o1-mini.plain")).expect(200);
     assert_eq!(vendors[0].count(), 2);
     assert!(!gateway.stdout().contains("sk-"), "the banner shows no key");
 }

@@ -135,7 +135,7 @@ fn a_key_is_for_its_endpoints_and_models() {
     let input = json!({"model": "gpt-4", "input": "x"}).to_string();
     let embed = |key: &str| Request::post("/v1/embeddings", input.clone()).header("x-api-key", key);
     refused(gateway.send(&embed("sk-chat")), 403, "`embeddings`");
-    refused(gateway.send(&Request::get("/v1/models").header("x-api-key", "sk-chat")), 403, "`models`");
+    refused(gateway.send(&Request::get("/v1/models").header("api-key", "sk-chat")), 403, "`models`");
     gateway.send(&embed("sk-all")).expect(200);
     assert_eq!(upstream.count(), 2);
 }
@@ -257,7 +257,7 @@ fn unknown_paths_are_for_keys_that_may_use_them() {
     let upstreams =
         [("one", &upstream, ", default: true"), ("two", &upstream, ", model_match: { value: x }")];
     let gateway = Gateway::start(&config(&keys, &upstreams));
-    let files = |key: &str| Request::get("/v1/files").header("x-api-key", key);
+    let files = |key: &str| Request::get("/v1/files").header("api-key", key);
     refused(gateway.send(&files("sk-a")), 403, "that the key may use");
     gateway.send(&files("sk-b")).expect(200);
     refused(gateway.send(&files("sk-c")), 403, "the upstream of this path");
@@ -280,7 +280,7 @@ fn the_list_shows_the_models_that_the_key_may_use() {
         ("two", &two, ", model_match: { value: [claude] }"),
     ];
     let gateway = Gateway::start(&config(&keys, &upstreams));
-    let get = |path: &str, key: &str| gateway.send(&Request::get(path).header("x-api-key", key));
+    let get = |path: &str, key: &str| gateway.send(&Request::get(path).header("api-key", key));
     assert_eq!(ids(&get("/v1/models", "sk-all").expect(200)), ["gpt-4", "gpt-4o", "o3", "claude"]);
     assert_eq!(ids(&get("/v1/models", "sk-gpt").expect(200)), ["gpt-4", "gpt-4o"]);
     assert_eq!(ids(&get("/v1/models", "sk-two").expect(200)), ["claude"]);
@@ -301,11 +301,11 @@ fn listing_models_reads_the_configuration_again_only_for_who_is_known() {
     };
     let gateway = Gateway::start(&keyed(&["a"]));
     for _ in 0..3 {
-        refused(gateway.send(&Request::get("/v1/models").header("x-api-key", "sk-b")), 401, "not known");
+        refused(gateway.send(&Request::get("/v1/models").header("api-key", "sk-b")), 401, "not known");
     }
     gateway.rewrite_config(&keyed(&["a", "b"]));
-    gateway.send(&Request::get("/v1/models").header("x-api-key", "sk-a")).expect(200);
-    gateway.send(&Request::get("/v1/models").header("x-api-key", "sk-b")).expect(200);
+    gateway.send(&Request::get("/v1/models").header("api-key", "sk-a")).expect(200);
+    gateway.send(&Request::get("/v1/models").header("api-key", "sk-b")).expect(200);
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn a_plugin_may_know_whom_the_gateway_does_not() {
     refused(gateway.send(&Request::chat("hi")), 401, "there is no key");
     // What a key must be allowed nobody else is.
     refused(
-        gateway.send(&Request::get("/v1/files").header("x-api-key", "sk-plugged")),
+        gateway.send(&Request::get("/v1/files").header("api-key", "sk-plugged")),
         403,
         "that the key may use",
     );
@@ -340,7 +340,7 @@ fn an_upstream_without_a_key_is_not_sent_the_callers() {
         let gateway = Gateway::start(&config.replace(", api_key: sk-upstream", ""));
         gateway.send(&chat("m", "sk-a")).expect(200);
         assert_eq!(upstream.last().header("authorization"), None);
-        gateway.send(&Request::get("/v1/models").header("x-api-key", "sk-a"));
+        gateway.send(&Request::get("/v1/models").header("api-key", "sk-a"));
         assert_eq!(upstream.last().header("authorization"), None);
     }
 }
@@ -437,7 +437,7 @@ fn who_a_plugin_says_is_of_a_tenant_is_answered_by_its_upstreams() {
         gateway.send(&chat(&format!("m{number}"), "sk-plugged")).expect(200);
     }
     assert_eq!((one.count(), two.count()), (0, 10));
-    let list = gateway.send(&Request::get("/v1/models").header("x-api-key", "sk-plugged")).expect(200);
+    let list = gateway.send(&Request::get("/v1/models").header("api-key", "sk-plugged")).expect(200);
     assert_eq!(ids(&list), ["b"]);
 }
 
@@ -448,7 +448,7 @@ fn a_key_is_shown_nothing_of_upstreams_that_it_may_not_use() {
     let keys = [key("all", ""), key("two", ", upstreams: [two]")];
     let upstreams = [("one", &one, ""), ("two", &two, ", models: { both: other, nick: two }")];
     let gateway = Gateway::start(&config(&keys, &upstreams));
-    let get = |path: &str, key: &str| gateway.send(&Request::get(path).header("x-api-key", key));
+    let get = |path: &str, key: &str| gateway.send(&Request::get(path).header("api-key", key));
     assert_eq!(
         ids(&get("/v1/models", "sk-all").expect(200)),
         ["secret", "both", "one", "two", "nick"],
@@ -468,7 +468,7 @@ fn a_key_that_a_plugin_knows_is_not_logged_either() {
     let config = config(&[key("a", "")], &[("one", &upstream, ", default: true")]);
     let gateway =
         Launch::default().variable("LOG_FULL_TOKEN_ON_ERROR", "true").start(&format!("{config}{}", door()));
-    let files = |key: &str| Request::get("/v1/files").header("x-api-key", key);
+    let files = |key: &str| Request::get("/v1/files").header("api-key", key);
     refused(gateway.send(&files("sk-plugged")), 403, "that the key may use");
     refused(gateway.send(&files("sk-nobodys")), 401, "not known");
     // What nobody knows is told, as it was asked for; the line of the other one is there by then.

@@ -89,6 +89,8 @@ pub struct ChatRequest {
     pub reasoning: Option<Reasoning>,
     /// What form the answer has to have.
     pub format: Option<Format>,
+    /// How much is said: `low`, `medium` or `high`.
+    pub verbosity: Option<String>,
     /// Whom the client asks for.
     pub user: Option<String>,
     /// The client's own labels, an object of strings.
@@ -127,6 +129,7 @@ impl ChatRequest {
             logit_bias: None,
             reasoning: None,
             format: None,
+            verbosity: None,
             user: None,
             metadata: None,
             service_tier: None,

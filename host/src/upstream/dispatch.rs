@@ -52,6 +52,8 @@ pub(super) enum Failure {
     Status(Box<Reply>),
     /// It did not answer, or not validly.
     Error(Error),
+    /// It was not asked: the request cannot be put into its words.
+    Untranslated(Error),
     /// A plugin wants another one.
     MovedOn(Error),
     /// A plugin ended the matter.
@@ -115,6 +117,8 @@ pub(crate) async fn dispatch(
     let (mut full, mut waited): (Vec<Step>, Option<InFlight>) = (Vec::new(), None);
     let mut hops = 0;
     let mut last: Option<Failure> = None;
+    // The first of those that have nothing like what is asked: if nobody has, tokens are estimated in its place.
+    let mut estimating: Option<&Arc<Upstream>> = None;
     'targets: loop {
         while let Some(step) = steps.next() {
             if attempts.exchange.attempts.len() >= retry.attempts_max as usize || !attempts.job.is_whole() {
@@ -126,11 +130,9 @@ pub(crate) async fn dispatch(
             let (upstream, model) = (&snapshot.upstreams[step.upstream], step.model.clone());
             visited.push(step);
             let held = waited.take();
-            if let Some(count) = attempts.job.own_count(upstream) {
-                return Ok(Dispatched::Reply(Reply::own(upstream, count)));
-            }
             if attempts.job.endpoint_at(upstream).is_none() {
-                last = Some(last.unwrap_or_else(|| Failure::Error(attempts.job.unserved(upstream))));
+                estimating = estimating.or(Some(upstream));
+                last = Some(last.unwrap_or_else(|| Failure::Untranslated(attempts.job.unserved(upstream))));
                 continue;
             }
             let Some(leave) = attempts.leave(upstream) else { continue };
@@ -150,10 +152,9 @@ pub(crate) async fn dispatch(
             };
             let mut moves_on = match &failure {
                 Failure::Status(_) | Failure::MovedOn(_) => true,
-                // What one dialect has no words for another may have; nothing was sent.
-                Failure::Error(error) => {
-                    retry.on.covers_error(&error.kind) || error.kind == ErrorKind::Inexpressible
-                }
+                Failure::Error(error) => retry.on.covers_error(&error.kind),
+                // What one dialect has no words for another may have.
+                Failure::Untranslated(_) => true,
                 Failure::Ended(_) => false,
             };
             if let Some(facts) = facts.filter(|_| attempts.chain.has(Hook::OnError)) {
@@ -185,6 +186,11 @@ pub(crate) async fn dispatch(
         let mut further = names.filter_map(|name| Target::of(name, attempts.job, snapshot));
         let next = may_hop.then(|| further.find(|target| !targets.contains(target))).flatten();
         let Some(target) = next else {
+            if let (Some(Failure::Untranslated(_)), Some(upstream)) = (&last, estimating)
+                && let Some(count) = attempts.job.own_count()
+            {
+                return Ok(Dispatched::Reply(Reply::own(upstream, count)));
+            }
             // Only who has nowhere else to go waits.
             let is_last = attempts.exchange.attempts.len() >= retry.attempts_max as usize;
             if full.is_empty() || is_last || !attempts.job.is_whole() {
@@ -451,7 +457,9 @@ impl Attempts<'_> {
         }
         match failure {
             Failure::Error(error) => Err(error),
-            Failure::Status(_) | Failure::MovedOn(_) | Failure::Ended(_) => Err(full()),
+            Failure::Status(_) | Failure::Untranslated(_) | Failure::MovedOn(_) | Failure::Ended(_) => {
+                Err(full())
+            }
         }
     }
 
@@ -468,7 +476,7 @@ impl Attempts<'_> {
                 "upstream_status",
                 format!("the upstream answered with status {}", reply.status.as_u16()),
             ),
-            Failure::Error(error) | Failure::MovedOn(error) => {
+            Failure::Error(error) | Failure::Untranslated(error) | Failure::MovedOn(error) => {
                 (error.kind.status(), error.kind.code(), error.message.clone())
             }
             Failure::Ended(_) => return Ok(Remedy::Next),
@@ -522,8 +530,11 @@ impl Attempts<'_> {
         let mut repeated = 0;
         loop {
             let own = leave.credential();
-            let translation =
-                self.job.translation(upstream, model, terms.budgets).map_err(Failure::Error)?.map(Box::new);
+            let translation = self
+                .job
+                .translation(upstream, model, terms.budgets)
+                .map_err(Failure::Untranslated)?
+                .map(Box::new);
             let translation = translation.as_deref();
             let mut edits = Edits { translation, credential: own, ..Edits::default() };
             let prepared = match self.facts.filter(|_| self.chain.has(Hook::OnUpstreamRequest)) {
@@ -669,7 +680,9 @@ fn has_others(snapshot: &Snapshot, job: &Job, upstream: &Upstream) -> bool {
     }
     let may_do = |index: &usize| {
         let other = &*snapshot.upstreams[*index];
-        !std::ptr::eq(other, upstream) && job.caller.may_use_upstream(&other.settings.name)
+        !std::ptr::eq(other, upstream)
+            && job.caller.may_use_upstream(&other.settings.name)
+            && job.endpoint_at(other).is_some()
     };
     let takes = |model: &str| snapshot.routes.candidates(model).iter().any(may_do);
     let may_hop = snapshot.config.retry.hops_max > 0;
@@ -914,7 +927,7 @@ fn settle(last: Option<Failure>) -> Result<Dispatched> {
     match last {
         Some(Failure::Status(reply)) => Ok(Dispatched::Reply(*reply)),
         Some(Failure::Ended(outcome)) => outcome.map(Dispatched::Synthetic),
-        Some(Failure::Error(error) | Failure::MovedOn(error)) => Err(error),
+        Some(Failure::Error(error) | Failure::Untranslated(error) | Failure::MovedOn(error)) => Err(error),
         None => Err(full()),
     }
 }
@@ -927,7 +940,11 @@ fn full() -> Error {
 /// Of two failures the one the client should see: the latest real answer, else the latest error.
 pub(super) fn worse(before: Option<Failure>, now: Failure) -> Failure {
     match (before, now) {
-        (Some(Failure::Status(reply)), Failure::Error(_) | Failure::MovedOn(_)) => Failure::Status(reply),
+        (
+            Some(Failure::Status(reply)),
+            Failure::Error(_) | Failure::Untranslated(_) | Failure::MovedOn(_),
+        ) => Failure::Status(reply),
+        (Some(before @ Failure::Error(_)), Failure::Untranslated(_)) => before,
         (_, now) => now,
     }
 }

@@ -165,8 +165,8 @@ impl<'a> Race<'a, '_> {
         match self.lane(whom, leave, place).await {
             Ok(lane) => Ok(Some(lane)),
             Err(Failure::MovedOn(_)) => Ok(None),
-            // What this one has no words for was understood by the first.
-            Err(Failure::Error(error)) if error.kind == ErrorKind::Inexpressible => Ok(None),
+            // What cannot be put into this one's words was understood by the first.
+            Err(Failure::Untranslated(_)) => Ok(None),
             Err(failure) => Err(failure),
         }
     }
@@ -180,7 +180,7 @@ impl<'a> Race<'a, '_> {
     ) -> Result<Lane<'a, 'a>, Failure> {
         let Whom { upstream, model, is_first } = whom;
         let (job, own, terms) = (self.job, leave.credential(), Terms::of(self.snapshot));
-        let translation = job.translation(upstream, &model, terms.budgets).map_err(Failure::Error)?;
+        let translation = job.translation(upstream, &model, terms.budgets).map_err(Failure::Untranslated)?;
         let translation = translation.map(Box::new);
         let edits = Edits { translation: translation.as_deref(), credential: own, ..Edits::default() };
         let prepared = match self.facts.filter(|_| self.chain.has(Hook::OnUpstreamRequest)) {

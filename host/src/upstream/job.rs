@@ -126,16 +126,10 @@ impl Job {
         (there == endpoint || matches!(self.payload, Payload::Json(_))).then_some(Some(there))
     }
 
-    /// The answer to a request for a count of tokens that an upstream's dialect has nothing like: an estimate.
-    pub(super) fn own_count(&self, upstream: &Upstream) -> Option<Bytes> {
-        let is_count = |endpoint: &Endpoint| {
-            matches!(endpoint, Endpoint::CountMessageTokens | Endpoint::CountContentTokens)
-        };
-        let client = self.endpoint.filter(is_count)?;
+    /// The answer to a request for a count of tokens where no upstream can count: an estimate.
+    pub(super) fn own_count(&self) -> Option<Bytes> {
+        let client = self.endpoint.filter(|endpoint| endpoint.is_count())?;
         let Payload::Json(request) = &self.payload else { return None };
-        if self.endpoint_at(upstream).is_some() {
-            return None;
-        }
         let mut estimate = Estimate::default();
         estimate.add_request(request.body());
         Some(other::count(client, estimate.tokens()))

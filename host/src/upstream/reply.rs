@@ -111,11 +111,11 @@ pub(super) async fn read(
                 "the upstream's answer is of a kind that cannot be put into the client's words",
             ));
         }
-        None => {
-            source.undo_encoding(&mut headers);
-            let (body, _) = source.collect(FAILED_BODY_BYTES_MAX, idle).await?;
-            Failure { status, body }
+        // A redirection is for whoever asked there.
+        None if !status.is_client_error() && !status.is_server_error() => {
+            return Err(invalid("the upstream's answer is neither an answer nor an error"));
         }
+        None => Failure { status, body: source.told(&mut headers).await },
         Some(rules) if kind == headers::Kind::EventStream => {
             let bounds = Bounds { commit, timeouts: &upstream.settings.timeouts, sent };
             let relay = Relay::new(rules, change.stream());
@@ -131,7 +131,8 @@ pub(super) async fn read(
                 let events = translation.filter(|_| job.is_stream() && !job.holds_answer);
                 if let Some(events) = events.and_then(|translation| translation.events_of(&answer)) {
                     headers.extend(headers::event_stream());
-                    return Ok((status, headers, ReplyContent::Held(events)));
+                    let answer = answer::Answer { segments: vec![events], facts: answer.facts };
+                    return Ok((status, headers, ReplyContent::Whole(answer)));
                 }
                 return Ok((status, headers, ReplyContent::Whole(answer)));
             }
@@ -275,6 +276,17 @@ impl Reply {
 }
 
 impl Source {
+    /// The body of a failed answer as far as it is short, there and readable; what the status says is enough without.
+    async fn told(&mut self, headers: &mut HeaderMap) -> Bytes {
+        let is_readable = self.undo_encoding(headers);
+        headers.remove(header::CONTENT_ENCODING);
+        let collecting = self.collect(FAILED_BODY_BYTES_MAX, Duration::ZERO);
+        match tokio::time::timeout(FAILED_BODY_TIME_MAX, collecting).await {
+            Ok(Ok((body, _))) if is_readable => body,
+            _ => Bytes::new(),
+        }
+    }
+
     /// Prepares to undo the `content-encoding` and takes it out of the headers; false when this program does not know
     /// it, so that it is the client's to undo.
     fn undo_encoding(&mut self, headers: &mut HeaderMap) -> bool {

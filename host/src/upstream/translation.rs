@@ -157,7 +157,7 @@ impl Translation {
 
 /// The surface whose table holds for an endpoint: its own, or that of its dialect.
 fn surface_of(endpoint: Endpoint) -> Surface {
-    endpoint.surface().unwrap_or(match endpoint.dialect() {
+    endpoint.surface().unwrap_or_else(|| match endpoint.dialect() {
         Dialect::OpenAi => Surface::Chat,
         Dialect::Anthropic => Surface::Messages,
         Dialect::Gemini => Surface::Gemini,

@@ -20,6 +20,8 @@ use crate::wire::{Dialect, Surface};
 
 mod embeddings;
 pub mod other;
+#[cfg(test)]
+mod tests;
 
 mod explain;
 mod reply;
@@ -367,6 +369,11 @@ impl StreamConverter {
         self.decoder.finish(&mut self.events);
         self.write(&mut written);
         out.extend((!written.is_empty()).then(|| Bytes::from(written)));
+    }
+
+    /// Whether the client has been sent the end, or an error.
+    pub fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// Writes an error that ends the stream; nothing if one was told already.

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use crate::chat::ApiError;
+use crate::config::ErrorCompat;
 use crate::error::{Error, Result};
 use crate::wire::Audience;
 use crate::wire::convert::StreamConverter;
@@ -19,6 +20,8 @@ pub struct Relay {
     change: Change,
     /// What the filter let through, on its way to the change.
     passed: Vec<Bytes>,
+    /// Whether something could not be put into the client's words: what comes after it cannot make the answer whole.
+    is_broken: bool,
 }
 
 /// What happens to a stream behind the filter.
@@ -35,7 +38,7 @@ pub enum Change {
 impl Relay {
     /// The way of an answer that `rules` hold for.
     pub fn new(rules: Rules, change: Change) -> Self {
-        Self { filter: Filter::new(rules), change, passed: Vec::new() }
+        Self { filter: Filter::new(rules), change, passed: Vec::new(), is_broken: false }
     }
 
     /// What the upstream's answer has said so far.
@@ -66,7 +69,12 @@ impl Relay {
         match &mut self.change {
             Change::None => out.append(&mut self.passed),
             Change::Rename(rename) => rename.push_all(self.passed.drain(..), out),
-            Change::Convert(converter) => return converter.push_all(self.passed.drain(..), out),
+            Change::Convert(_) if self.is_broken => self.passed.clear(),
+            Change::Convert(converter) => {
+                let converted = converter.push_all(self.passed.drain(..), out);
+                self.is_broken = converted.is_err();
+                return converted;
+            }
         }
         Ok(())
     }
@@ -74,7 +82,7 @@ impl Relay {
     /// The upstream ended the stream in an orderly way: appends what is left, and the end if the answer had come to it.
     pub fn finish(&mut self, out: &mut Vec<Bytes>) -> Ending {
         let ending = self.filter.finish(&mut self.passed);
-        if self.pass(out).is_err() {
+        if self.pass(out).is_err() || self.is_broken {
             return Ending::Truncated;
         }
         match &mut self.change {
@@ -88,15 +96,21 @@ impl Relay {
     /// Delivers an event without its blank line, where the upstream has ended its stream.
     pub fn finish_frame(&mut self, out: &mut Vec<Bytes>) {
         self.filter.finish_frame(&mut self.passed);
-        // What cannot be read is told when the stream is finished.
+        // What could not be read is told when the stream is finished.
         let _ = self.pass(out);
     }
 
     /// What tells the client that the rest is missing; empty if it has been told already.
     pub fn error_event(&mut self, error: &Error, audience: Audience) -> Bytes {
         match &mut self.change {
-            Change::Convert(converter) => converter.fail(ApiError::of(error)),
-            Change::None | Change::Rename(_) => audience.event(error, self.filter.seen().events),
+            Change::Convert(converter) if converter.is_over() => Bytes::new(),
+            // Errors of the earlier system's shape are no business of a dialect's.
+            Change::Convert(converter) if audience.compat == ErrorCompat::OpenAi => {
+                converter.fail(ApiError::of(error))
+            }
+            Change::Convert(_) | Change::None | Change::Rename(_) => {
+                audience.event(error, self.filter.seen().events)
+            }
         }
     }
 }

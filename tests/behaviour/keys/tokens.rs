@@ -56,7 +56,7 @@ fn a_token_of_the_issuer_is_a_key() {
     gateway.send(&chat("gpt-4", &token)).expect(200);
     assert_eq!(upstream.last().header("authorization"), Some("Bearer k"));
     refused(gateway.send(&chat("o3", &token)), 403, "the model `o3`");
-    let files = Request::get("/v1/files").header("x-api-key", &token);
+    let files = Request::get("/v1/files").header("api-key", &token);
     refused(gateway.send(&files), 403, "that the key may use");
     gateway.send(&chat("o3", &rs256(None, &claims(json!({}))))).expect(200);
     // Keys are good beside them.

@@ -32,7 +32,7 @@ pub fn explain() -> String {
 
 /// Writes the tables as Markdown for the documentation.
 pub fn markdown() -> String {
-    let mut text = format!("{INTRODUCTION}\n");
+    let mut text = format!("# What each dialect cannot say\n\n{INTRODUCTION}\n");
     for target in TARGETS {
         let _ = write!(text, "\n## Upstreams that speak {}\n\n", title(target));
         for (number, row) in lines(target).into_iter().enumerate() {
@@ -102,6 +102,16 @@ mod tests {
                 assert!(names.all(|name| text.contains(name)), "{row:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_documentation_has_the_tables() {
+        let page = include_str!("../../../../docs/dialects.md");
+        assert_eq!(
+            page,
+            markdown(),
+            "`witgate explain --dialects --markdown > docs/dialects.md` writes it anew"
+        );
     }
 
     #[test]

@@ -27,17 +27,20 @@ fn events_of_choice(choice: &Choice, events: &mut Vec<Event>) {
     let index = choice.index;
     let mut calls = 0;
     let mut before: Option<&Content> = None;
-    for part in &choice.parts {
+    let logprobs = Some(&choice.logprobs).filter(|tokens| !tokens.is_empty());
+    let mut logprobs = logprobs.map(|tokens| Event::Logprobs { choice: index, tokens: tokens.clone() });
+    // Probabilities are of the text: they stand right behind the last of it, before what follows the text.
+    let weighed = choice.parts.iter().rposition(|part| matches!(part.content, Content::Text { .. }));
+    for (place, part) in choice.parts.iter().enumerate() {
         let content = &part.content;
         if before.is_some_and(|before| is_joined(before, content)) {
             events.push(Event::PartEnd { choice: index });
         }
         events_of_part(index, content, &mut calls, events);
+        events.extend(logprobs.take_if(|_| weighed == Some(place)));
         before = Some(content);
     }
-    if !choice.logprobs.is_empty() {
-        events.push(Event::Logprobs { choice: index, tokens: choice.logprobs.clone() });
-    }
+    events.extend(logprobs);
     let stop_sequence = choice.stop_sequence.clone();
     events.extend(choice.stop.map(|reason| Event::Finish { choice: index, reason, stop_sequence }));
 }

@@ -27,7 +27,7 @@ fn asked(request: &str) -> Asked {
 fn check_openai(body: &str, expected: Result<&str, &str>) {
     let body = Bytes::copy_from_slice(body.as_bytes());
     let read = request::decode(Endpoint::Embeddings, body, None).unwrap();
-    let written = super::request(Endpoint::Embeddings, &read, Endpoint::BatchEmbedContents, &mut terms());
+    let written = request(Endpoint::Embeddings, &read, Endpoint::BatchEmbedContents, &mut terms());
     let written =
         written.map(|body| String::from_utf8(body.to_vec()).unwrap()).map_err(|error| error.message);
     assert_eq!(written.as_deref().map_err(|message| &**message), expected);

@@ -46,7 +46,7 @@ pub fn decode_error(status: StatusCode, body: &[u8]) -> ApiError {
                 return Ok(());
             }
             value.members(
-                |name, value| if name == "error" { self::read(value, &mut error).map(drop) } else { Ok(()) },
+                |name, value| if name == "error" { read(value, &mut error).map(drop) } else { Ok(()) },
             )
         })
     });

@@ -134,13 +134,15 @@ fn choice(choices: &mut Vec<Read>, index: u32) -> Option<&mut Read> {
 impl Read {
     fn candidate(&mut self, candidate: Candidate, out: &mut Vec<Event>) {
         let Candidate { parts, stop, logprobs, found, .. } = candidate;
-        for part in parts {
-            self.part(part, out);
-        }
         let choice = self.index;
-        if !logprobs.is_empty() {
-            out.push(Event::Logprobs { choice, tokens: logprobs });
+        let mut logprobs = (!logprobs.is_empty()).then_some(Event::Logprobs { choice, tokens: logprobs });
+        // Probabilities are of the text: they stand right behind the last of it, before what follows the text.
+        let weighed = parts.iter().rposition(|part| matches!(part.content, Content::Text { .. }));
+        for (place, part) in parts.into_iter().enumerate() {
+            self.part(part, out);
+            out.extend(logprobs.take_if(|_| weighed == Some(place)));
         }
+        out.extend(logprobs);
         // A later chunk may tell those of the earlier ones again.
         let known = self.citations.min(found.len());
         self.citations = self.citations.max(found.len());

@@ -229,6 +229,9 @@ fn others(request: &ChatRequest, terms: &mut Terms<'_>, out: &mut Object) -> Res
         Some("default" | "standard_only") => out.text("serviceTier", "standard"),
         Some(_) => terms.cannot(Field::ServiceTier)?,
     }
+    if request.verbosity.is_some() {
+        terms.cannot(Field::Unknown)?;
+    }
     for (name, json) in &request.extra.0 {
         if is_own {
             if !KEPT_APART.contains(&&**name) {

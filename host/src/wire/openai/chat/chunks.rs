@@ -32,7 +32,7 @@ pub struct EventEncoder {
 struct Choice {
     index: u32,
     is_finished: bool,
-    /// The thinking since the last signature.
+    /// The thinking since the last signature, until something else is said.
     thinking: String,
     calls: Vec<Call>,
     /// How many blocks of thinking and annotations there are. OpenAI's own client merges lists by the index of their
@@ -105,7 +105,7 @@ impl EventEncoder {
             return place;
         }
         let choice = Choice { index, ..Choice::default() };
-        choice.delta(&self.head, br#""role":"assistant","content":"""#, out);
+        choice.delta(&self.head, br#""role":"assistant","content":"","refusal":null"#, out);
         self.choices.push(choice);
         self.choices.len() - 1
     }
@@ -144,6 +144,7 @@ impl Choice {
             // Nothing follows the reason of the end.
             _ if self.is_finished => {}
             Event::Text { text, .. } => {
+                self.thinking.clear();
                 self.chars += text.chars().count() as u64;
                 self.text(head, b"\"content\":", text, out);
             }
@@ -153,12 +154,16 @@ impl Choice {
                 }
                 self.text(head, b"\"reasoning_content\":", text, out);
             }
-            Event::Refusal { text, .. } => self.text(head, b"\"refusal\":", text, out),
+            Event::Refusal { text, .. } => {
+                self.thinking.clear();
+                self.text(head, b"\"refusal\":", text, out);
+            }
             Event::Signature { signature, .. } => self.signature(head, signature, out),
             Event::RedactedThinking { data, .. } => {
                 self.block(head, |index, out| part::write_redacted_block(data, Some(index), out), out);
             }
             Event::ToolCall { index, id, name, signature, .. } => {
+                self.thinking.clear();
                 self.call(head, *index, id, name, signature.as_ref(), out);
             }
             Event::Arguments { index, json, .. } => self.arguments(head, *index, json, out),

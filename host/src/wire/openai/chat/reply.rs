@@ -143,7 +143,11 @@ impl<'r> Said<'r> {
             Some(text) => members.string("content", text),
             None => members.raw("content", "null"),
         }
-        members.string_if("refusal", self.refusal.as_deref());
+        // OpenAI's own answers always have it, and its clients' types count on it.
+        match &self.refusal {
+            Some(text) => members.string("refusal", text),
+            None => members.raw("refusal", "null"),
+        }
         if !self.citations.is_empty() {
             members.list("annotations", &self.citations, |(citation, start), out| {
                 write_citation(citation, *start, None, out);

@@ -19,7 +19,7 @@ pub(super) use written::call_id;
 pub use written::encode_request;
 
 /// The members of a request that the hub has words for.
-const KNOWN: [&str; 30] = [
+const KNOWN: [&str; 31] = [
     "model",
     "messages",
     "tools",
@@ -44,6 +44,7 @@ const KNOWN: [&str; 30] = [
     "reasoning",
     "thinking",
     "response_format",
+    "verbosity",
     "user",
     "metadata",
     "service_tier",
@@ -69,6 +70,7 @@ pub fn decode_request(body: &[u8]) -> Result<ChatRequest> {
     sampling(&request, &mut chat)?;
     chat.reasoning = reasoning(&request)?;
     chat.format = format(&request)?;
+    chat.verbosity = request.string("verbosity")?;
     chat.user = request.string("user")?.or(request.string("safety_identifier")?);
     chat.metadata = request.get("metadata").map(|value| value.object().map(|_| value.raw())).transpose()?;
     chat.service_tier = request.string("service_tier")?;

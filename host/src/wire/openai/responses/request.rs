@@ -44,8 +44,7 @@ pub fn decode_request(body: &[u8]) -> Result<ChatRequest> {
     request.top_p = fields.number("top_p")?;
     (request.logprobs, request.top_logprobs) = logprobs(&mut fields)?;
     request.reasoning = reasoning(&mut fields)?;
-    let verbosity;
-    (request.format, verbosity) = text(&mut fields)?;
+    (request.format, request.verbosity) = text(&mut fields)?;
     let (safety_identifier, user) = (fields.text("safety_identifier")?, fields.text("user")?);
     request.user = user.or(safety_identifier);
     request.metadata = fields.raw_object("metadata")?;
@@ -55,7 +54,6 @@ pub fn decode_request(body: &[u8]) -> Result<ChatRequest> {
         request.extra.0.push(("truncation".to_owned(), Raw::of(&"auto")));
     }
     // The chat API has it as a member of its own.
-    request.extra.0.extend(verbosity.map(|verbosity| ("verbosity".to_owned(), Raw::of(&verbosity))));
     for name in HANDED_OVER {
         fields.take(name);
     }

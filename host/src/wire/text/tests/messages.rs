@@ -258,7 +258,7 @@ fn a_batch_has_to_fit_the_answer() {
     check_batch(lane(0, Channel::ToolArguments), Err(CALL_OVER));
     check_batch(lane(2, Channel::ToolArguments), Err(CALL_OVER));
     check_batch(lane(0, Channel::Refusal), Err(limits::NO_CHANNEL));
-    check_batch(Lane { choice: 1, ..lane(0, Channel::Content) }, Err(limits::NO_CHOICE));
+    check_batch(Lane { choice: 1, ..lane(0, Channel::Content) }, Err(NO_CHOICE));
 }
 
 #[test]

@@ -557,7 +557,8 @@ proptest! {
         let mut converter = StreamConverter::new(Surface::Messages, Surface::Messages, &asked());
         let mut out = Vec::new();
         for cut in cuts.windows(2) {
-            converter.push(Bytes::copy_from_slice(&stream.as_bytes()[cut[0]..cut[1]]), &mut out).unwrap();
+            let piece = Bytes::copy_from_slice(&stream.as_bytes()[cut[0]..cut[1]]);
+            converter.push_all(std::iter::once(piece), &mut out).unwrap();
         }
         converter.finish(&mut out);
         prop_assert_eq!(message_of(std::str::from_utf8(&out.concat()).unwrap()), Ok(blocks));

@@ -553,7 +553,7 @@ fn a_form_of_the_answer_is_a_schema_or_an_instruction() {
     let request = asked("m", |request| request.format = Some(schema));
     let closed = json!({"type": "object", "additionalProperties": false});
     let config = json!({"format": {"type": "json_schema", "schema": closed}});
-    check_written(&request, "output_config", config, &[]);
+    check_written(&request, "output_config", config, &[Field::JsonSchema]);
     let request = asked("m", |request| request.format = Some(Format::Json));
     let instruction = json!([{"type": "text", "text": super::writing::JSON_INSTRUCTION}]);
     check_written(&request, "system", instruction, &[Field::JsonObject]);

@@ -51,7 +51,7 @@ pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<By
     turns.write(writer.key("messages"));
     write_tools(request, &mut writer, terms)?;
     thinking.write(&mut writer);
-    write_output_config(request, &thinking, &mut writer);
+    write_output_config(request, &thinking, &mut writer, terms)?;
     write_sampling(request, &thinking, &mut writer, terms)?;
     write_stop(request, &mut writer, terms)?;
     write_labels(request, &mut writer, terms)?;
@@ -84,7 +84,7 @@ fn check(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<()> {
         (Field::Seed, request.seed.is_some()),
         (Field::PresencePenalty, nonzero(request.presence_penalty)),
         (Field::FrequencyPenalty, nonzero(request.frequency_penalty)),
-        (Field::Unknown, !is_own && !request.extra.0.is_empty()),
+        (Field::Unknown, !is_own && !request.extra.0.is_empty() || request.verbosity.is_some()),
     ];
     lacks.into_iter().filter(|(_, lacks)| *lacks).try_for_each(|(field, _)| terms.cannot(field))
 }
@@ -228,7 +228,12 @@ fn write_tool_choice(request: &ChatRequest, writer: &mut Writer<'_>) {
     choice.end();
 }
 
-fn write_output_config(request: &ChatRequest, thinking: &Thinking, writer: &mut Writer<'_>) {
+fn write_output_config(
+    request: &ChatRequest,
+    thinking: &Thinking,
+    writer: &mut Writer<'_>,
+    terms: &mut Terms<'_>,
+) -> Result<()> {
     let schema = match &request.format {
         Some(Format::Schema { schema, .. }) => Some(schema),
         None | Some(Format::Text | Format::Json) => None,
@@ -236,7 +241,7 @@ fn write_output_config(request: &ChatRequest, thinking: &Thinking, writer: &mut 
     let is_own = request.surface == Surface::Messages;
     let kept = request.extra.0.iter().find(|(name, _)| is_own && name == "output_config");
     if schema.is_none() && thinking.effort.is_none() && kept.is_none() {
-        return;
+        return Ok(());
     }
     let mut config = Writer::new(writer.key("output_config"));
     if let Some(effort) = thinking.effort {
@@ -248,7 +253,12 @@ fn write_output_config(request: &ChatRequest, thinking: &Thinking, writer: &mut 
         if is_own {
             format.raw("schema", schema.get());
         } else {
-            schema::write(schema.get(), format.key("schema"));
+            let mut taken = Vec::new();
+            schema::write(schema.get(), &mut taken);
+            if !is_same(schema.get().as_bytes(), &taken) {
+                terms.cannot(Field::JsonSchema)?;
+            }
+            format.key("schema").extend_from_slice(&taken);
         }
         format.end();
     }
@@ -256,6 +266,13 @@ fn write_output_config(request: &ChatRequest, thinking: &Thinking, writer: &mut 
         config.extra(&kept.rest());
     }
     config.end();
+    Ok(())
+}
+
+/// Whether two JSON texts say the same, in whatever order.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let read = |json| serde_json::from_slice::<serde_json::Value>(json).ok();
+    read(one) == read(other)
 }
 
 /// Writes how tokens are drawn, as far as the model takes it.

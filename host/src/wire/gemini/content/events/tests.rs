@@ -323,7 +323,7 @@ fn converted(stream: &str, cuts: &[prop::sample::Index]) -> Vec<u8> {
     let mut out = Vec::new();
     for piece in places.windows(2) {
         let piece = Bytes::copy_from_slice(&stream.as_bytes()[piece[0]..piece[1]]);
-        converter.push(piece, &mut out).unwrap();
+        converter.push_all(std::iter::once(piece), &mut out).unwrap();
     }
     converter.finish(&mut out);
     out.concat()

@@ -28,7 +28,7 @@ const SCHEMA_NAME: &str = "response";
 const STOP_MAX: usize = 4;
 
 /// Members of the Responses API that the chat API has under the same names.
-const SHARED: [&str; 3] = ["prompt_cache_key", "prompt_cache_retention", "verbosity"];
+const SHARED: [&str; 2] = ["prompt_cache_key", "prompt_cache_retention"];
 
 /// Members that stand for a conversation or a prompt kept by the vendor: without them the answer would be another.
 const STORED: [&str; 5] = ["previous_response_id", "conversation", "prompt", "container", "cachedContent"];
@@ -66,6 +66,7 @@ pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<By
         if let Some(format) = &request.format {
             members.object("response_format", |members| response_format(format, members));
         }
+        members.string_if("verbosity", request.verbosity.as_deref());
         members.string_if("user", request.user.as_deref());
         if let (Some(metadata), Surface::Chat) = (&request.metadata, request.surface) {
             members.raw("metadata", metadata.get());

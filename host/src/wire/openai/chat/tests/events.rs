@@ -302,7 +302,7 @@ fn chunks(events: &[Event], asks_usage: bool) -> Vec<Value> {
 #[track_caller]
 fn check_deltas(events: &[Event], expected: Value) {
     let chunks = chunks(events, false);
-    assert_eq!(chunks[0]["choices"][0]["delta"], json!({"role": "assistant", "content": ""}));
+    assert_eq!(chunks[0]["choices"][0]["delta"], json!({"role": "assistant", "content": "", "refusal": null}));
     let deltas: Vec<&Value> = chunks[1..].iter().map(|chunk| &chunk["choices"][0]["delta"]).collect();
     assert_eq!(json!(deltas), expected);
 }
@@ -319,7 +319,7 @@ fn a_chunk_has_everything_that_openais_clients_require() {
     let mut last = choice(json!({}), json!("stop"));
     last["stop_reason"] = json!("S");
     let expected = [
-        chunk(choice(json!({"role": "assistant", "content": ""}), Value::Null)),
+        chunk(choice(json!({"role": "assistant", "content": "", "refusal": null}), Value::Null)),
         chunk(choice(json!({"content": "a"}), Value::Null)),
         chunk(last),
         json!("[DONE]"),

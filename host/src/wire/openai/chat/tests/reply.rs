@@ -50,7 +50,7 @@ fn an_answer_has_everything_that_openais_clients_require() {
         "id": "chatcmpl-x", "object": "chat.completion", "created": 7, "model": "m",
         "choices": [
             {
-                "index": 0, "message": {"role": "assistant", "content": "a"},
+                "index": 0, "message": {"role": "assistant", "content": "a", "refusal": null},
                 "logprobs": {
                     "content": [{
                         "token": "é", "logprob": -9999, "bytes": [195, 169],
@@ -60,7 +60,7 @@ fn an_answer_has_everything_that_openais_clients_require() {
                 },
                 "finish_reason": "stop",
             },
-            {"index": 1, "message": {"role": "assistant", "content": null}, "logprobs": null, "finish_reason": "stop"},
+            {"index": 1, "message": {"role": "assistant", "content": null, "refusal": null}, "logprobs": null, "finish_reason": "stop"},
         ],
         "usage": {
             "prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3,
@@ -107,7 +107,7 @@ fn every_part_of_an_answer_has_its_member() {
     );
     check_message(
         vec![Content::Thinking { text: "p".into(), signature: None }],
-        json!({"role": "assistant", "content": null, "reasoning_content": "p"}),
+        json!({"role": "assistant", "content": null, "refusal": null, "reasoning_content": "p"}),
     );
 }
 

@@ -224,7 +224,7 @@ fn every_parameter_has_its_place() {
         r#""max_tokens":3,"max_completion_tokens":4.0,"temperature":0.5,"top_p":1,"top_k":40,"stop":"a","seed":-7,"n":2,
            "presence_penalty":-1,"frequency_penalty":1.5,"logprobs":true,"top_logprobs":5,"logit_bias":{"1":2},
            "parallel_tool_calls":false,"user":"u","metadata":{"a":"b"},"service_tier":"flex","stream":true,
-           "stream_options":{"include_usage":true},"verbosity":"low","store":null"#,
+           "stream_options":{"include_usage":true},"verbosity":"low","prompt_cache_key":"k","store":null"#,
     );
     assert_eq!(
         (request.max_tokens, request.top_k, request.seed, request.n),
@@ -238,7 +238,7 @@ fn every_parameter_has_its_place() {
     assert!(request.is_stream && request.asks_usage && request.logit_bias.is_some());
     assert_eq!(request.metadata.unwrap().get(), r#"{"a":"b"}"#);
     let names: Vec<&str> = request.extra.0.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["verbosity"]);
+    assert_eq!(names, ["prompt_cache_key"]);
     assert_eq!(with(r#""stop":["a","b"],"top_k":-1"#).stop, ["a", "b"]);
 }
 

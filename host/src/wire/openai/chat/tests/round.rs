@@ -159,7 +159,8 @@ fn request() -> impl Strategy<Value = ChatRequest> {
             request.format = format;
             request.reasoning = level.map(|level| Reasoning { level, is_shown: None });
             (request.is_stream, request.asks_usage) = (is_stream, is_stream);
-            request.extra.0.push(("verbosity".into(), Raw::new("\"low\"").unwrap()));
+            request.verbosity = Some("low".into());
+            request.extra.0.push(("prompt_cache_key".into(), Raw::new("\"k\"").unwrap()));
             request
         })
 }

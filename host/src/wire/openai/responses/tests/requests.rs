@@ -118,6 +118,7 @@ fn everything_a_request_says_is_read() {
             schema: Raw::new(r#"{"type":"object"}"#).unwrap(),
             strict: Some(true),
         }),
+        verbosity: Some("low".to_owned()),
         user: Some("me".to_owned()),
         metadata: Raw::new(r#"{"k":"v"}"#),
         service_tier: Some("flex".to_owned()),
@@ -125,7 +126,6 @@ fn everything_a_request_says_is_read() {
         asks_usage: true,
         extra: Extra(vec![
             ("truncation".to_owned(), Raw::of(&"auto")),
-            ("verbosity".to_owned(), Raw::of(&"low")),
             ("prompt_cache_key".to_owned(), Raw::of(&"key")),
         ]),
         ..ChatRequest::new(Surface::Responses, "m")

@@ -1,6 +1,7 @@
 //! Parts of contents, both ways.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
 
 use base64::Engine;
 use base64::alphabet;
@@ -29,19 +30,27 @@ pub(super) struct Calls {
     /// What ids begin with that the upstream or client did not give.
     prefix: String,
     count: u32,
-    /// Those without a result yet: id and name.
-    open: Vec<(String, String)>,
+    /// Those that have begun, in order: id and name; none once the result came.
+    begun: Vec<Option<(String, String)>>,
+    /// Where in `begun` the calls of an id and those of a name are, in order. Some have their result by now.
+    by_id: HashMap<String, VecDeque<usize>>,
+    by_name: HashMap<String, VecDeque<usize>>,
 }
 
 impl Calls {
     /// Of a conversation, in which the same call has the same id each time it is sent.
     pub(super) fn of_conversation() -> Self {
-        Self { prefix: "call_".to_owned(), count: 0, open: Vec::new() }
+        Self::with_prefix("call_".to_owned())
     }
 
     /// Of an answer, whose ids are not those of another one.
     pub(super) fn of_answer(id: &str) -> Self {
-        Self { prefix: format!("call_{id}_"), count: 0, open: Vec::new() }
+        Self::with_prefix(format!("call_{id}_"))
+    }
+
+    fn with_prefix(prefix: String) -> Self {
+        let (by_id, by_name) = (HashMap::new(), HashMap::new());
+        Self { prefix, count: 0, begun: Vec::new(), by_id, by_name }
     }
 
     /// The id of a call: its own, or one by its number.
@@ -51,12 +60,24 @@ impl Calls {
         own.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("{}{number}", self.prefix))
     }
 
+    /// Notes a call, for its result. A client may send very many of both, so they are found and not looked for.
+    fn begin(&mut self, id: &str, name: &str) {
+        let place = self.begun.len();
+        self.begun.push(Some((id.to_owned(), name.to_owned())));
+        self.by_id.entry(id.to_owned()).or_default().push_back(place);
+        self.by_name.entry(name.to_owned()).or_default().push_back(place);
+    }
+
     /// The call that a result is of: that of its id, else the first of its name without a result.
     fn answered(&mut self, id: Option<&str>, name: &str) -> Option<(String, String)> {
-        let by_id = id.and_then(|id| self.open.iter().position(|(known, _)| known == id));
-        let found = by_id.or_else(|| self.open.iter().position(|(_, known)| known == name))?;
-        Some(self.open.remove(found))
+        let by_id = id.and_then(|id| first(self.by_id.get_mut(id)?, &mut self.begun));
+        by_id.or_else(|| first(self.by_name.get_mut(name)?, &mut self.begun))
     }
+}
+
+/// Takes the first of these calls that has no result yet.
+fn first(places: &mut VecDeque<usize>, begun: &mut [Option<(String, String)>]) -> Option<(String, String)> {
+    std::iter::from_fn(|| places.pop_front()).find_map(|place| begun.get_mut(place)?.take())
 }
 
 /// The members of a part.
@@ -98,7 +119,7 @@ pub(super) fn read(value: &mut Value<'_, '_>, calls: &mut Calls, out: &mut Vec<P
     let mut push = |content| out.push(Part::new(content));
     if let Some(Call { id, name, arguments }) = call {
         let id = calls.id(id);
-        calls.open.push((id.clone(), name.clone()));
+        calls.begin(&id, &name);
         push(Content::ToolCall { id, name, arguments, signature });
         return Ok(());
     }
@@ -229,7 +250,12 @@ fn result(value: &mut Value<'_, '_>, calls: &mut Calls) -> Result<Content> {
             "id" => id = Some(value.text()?.into_owned()).filter(|id| !id.is_empty()),
             "name" => name = value.text()?.into_owned(),
             "response" => response = told(value)?,
-            "parts" => read_all(value, &mut media)?,
+            "parts" => {
+                read_all(value, &mut media)?;
+                if media.iter().any(|part| is_of_a_turn(&part.content)) {
+                    return Err(value.must_be("a list of `inlineData` and `fileData`"));
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -245,6 +271,17 @@ fn result(value: &mut Value<'_, '_>, calls: &mut Calls) -> Result<Content> {
     let mut content = vec![Part::text(text)];
     content.append(&mut media);
     Ok(Content::ToolResult { id, name: Some(name), content, is_error })
+}
+
+/// Whether a part is something that a model or a client does, which no tool's result can hold.
+fn is_of_a_turn(content: &Content) -> bool {
+    matches!(
+        content,
+        Content::ToolCall { .. }
+            | Content::ToolResult { .. }
+            | Content::Thinking { .. }
+            | Content::RedactedThinking(_)
+    )
 }
 
 /// What a result says, and whether it is an error: the text under the one key that Google has for it, otherwise the JSON.

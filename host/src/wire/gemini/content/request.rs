@@ -1,5 +1,7 @@
 //! Requests, both ways.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
 use crate::chat::{ChatRequest, Content, Field, Message, Part, Role, Signature, Source};
@@ -61,9 +63,12 @@ pub fn decode_request(body: &[u8]) -> Result<ChatRequest> {
 fn instructions(value: &mut Value<'_, '_>) -> Result<Option<Message>> {
     let mut parts = Vec::new();
     let mut calls = Calls::of_conversation();
-    if value.kind() == Some(Kind::String) {
-        parts.push(Part::text(value.text()?));
-    } else {
+    // Google's clients take a list of parts for the content that they make of it.
+    value.one_or_more(|value| {
+        if value.kind() == Some(Kind::String) {
+            parts.push(Part::text(value.text()?));
+            return Ok(());
+        }
         value.members(|name, value| match name {
             "parts" => value.one_or_more(|value| parts::read(value, &mut calls, &mut parts)),
             // A part without a content around it.
@@ -72,8 +77,8 @@ fn instructions(value: &mut Value<'_, '_>) -> Result<Option<Message>> {
                 Ok(())
             }
             _ => Ok(()),
-        })?;
-    }
+        })
+    })?;
     Ok((!parts.is_empty()).then(|| Message::new(Role::System, parts)))
 }
 
@@ -109,6 +114,10 @@ impl Conversation {
         }
         match role {
             Role::Assistant => self.answer(parts),
+            _ if parts.iter().any(|part| matches!(part.content, Content::ToolCall { .. })) => {
+                let message = "`functionCall` stands in contents of the role `model` only";
+                return Err(Error::invalid(format!("{}.parts", value.place()), message));
+            }
             _ => self.ask(parts),
         }
         Ok(())
@@ -255,8 +264,8 @@ struct Contents<'r> {
     system: Vec<u8>,
     /// Who speaks, and the parts; the same does not speak twice in a row.
     turns: Vec<(&'static str, Vec<u8>)>,
-    /// The calls so far: id and name.
-    calls: Vec<(&'r str, &'r str)>,
+    /// The names of the calls so far, by id.
+    calls: HashMap<&'r str, &'r str>,
 }
 
 impl<'r> Contents<'r> {
@@ -323,7 +332,7 @@ impl<'r> Contents<'r> {
                     continue;
                 }
                 Content::ToolCall { id, name, arguments, signature } => {
-                    self.calls.push((id, name));
+                    self.calls.insert(id, name);
                     parts::write_call(id, name, arguments, own(signature.as_ref()), out);
                     let is_signed = own(signature.as_ref()).is_some() || pending.is_some();
                     if std::mem::take(&mut lacks_signature) && !is_signed {
@@ -408,7 +417,7 @@ impl<'r> Contents<'r> {
         out: &mut Vec<u8>,
         terms: &mut Terms<'_>,
     ) -> Result<()> {
-        let called = self.calls.iter().rev().find(|(known, _)| *known == id).map(|(_, name)| *name);
+        let called = self.calls.get(id).copied();
         let Some(name) = called.or(name) else {
             let message = format!("the result of the tool call `{id}` has no call before it");
             return Err(Error::invalid("messages", message));

@@ -714,3 +714,71 @@ proptest! {
         }
     }
 }
+
+/// A conversation of so many calls and their results.
+fn long(count: usize, call: impl Fn(usize) -> String, result: impl Fn(usize) -> String) -> String {
+    let list = |part: &dyn Fn(usize) -> String| (0..count).map(part).collect::<Vec<_>>().join(",");
+    let (calls, results) = (list(&call), list(&result));
+    format!(r#"{{"contents":[{{"role":"model","parts":[{calls}]}},{{"role":"user","parts":[{results}]}}]}}"#)
+}
+
+// parity: 101
+#[test]
+fn very_many_calls_and_results_are_matched_in_time_that_grows_with_them() {
+    const COUNT: usize = 40_000;
+    let begun = std::time::Instant::now();
+    let body = long(
+        COUNT,
+        |at| format!(r#"{{"functionCall":{{"name":"f{at}","id":"c{at}"}}}}"#),
+        |at| format!(r#"{{"functionResponse":{{"name":"f{0}","response":{{}}}}}}"#, COUNT - 1 - at),
+    );
+    let request = decode_request(body.as_bytes()).unwrap();
+    assert_eq!(short(&request.messages[1].parts[0]), format!("c{0}:f{0}>{{}}", COUNT - 1));
+    let mut body = Vec::new();
+    for at in 0..COUNT {
+        let call = format!("c{at}");
+        let content =
+            Content::ToolCall { id: call, name: "f".into(), arguments: "{}".into(), signature: None };
+        body.push(Part::new(content));
+    }
+    let result = |_| {
+        let (id, content) = ("c0".to_owned(), vec![Part::text("x")]);
+        Part::new(Content::ToolResult { id, name: None, content, is_error: false })
+    };
+    let results = (0..COUNT).map(result).collect();
+    let mut request = ChatRequest::new(Surface::Chat, "m");
+    request.messages = vec![Message::new(Role::Assistant, body), Message::new(Role::Tool, results)];
+    encode_request(&request, &mut terms()).unwrap();
+    // In one pass it is well below a second; looking through all calls for each result takes minutes.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
+}
+
+#[track_caller]
+fn check_wrong(contents: &str, param: &str) {
+    let error = decode_request(format!(r#"{{"contents":{contents}}}"#).as_bytes()).unwrap_err();
+    assert_eq!((error.kind, error.param.as_deref()), (ErrorKind::InvalidRequest, Some(param)));
+}
+
+// parity: 101
+#[test]
+fn calls_are_of_the_model_alone() {
+    check_wrong(r#"[{"role":"user","parts":[{"functionCall":{"name":"f"}}]}]"#, "contents[0].parts");
+    check_wrong(r#"[{"parts":[{"functionCall":{"name":"f"}}]}]"#, "contents[0].parts");
+    let call = r#"{"role":"model","parts":[{"functionCall":{"name":"f"}}]}"#;
+    for part in [r#"{"functionCall":{"name":"g"}}"#, r#"{"text":"a","thought":true}"#] {
+        check_wrong(
+            &format!(
+                r#"[{call},{{"parts":[{{"functionResponse":{{"name":"f","response":{{}},"parts":[{part}]}}}}]}}]"#
+            ),
+            "contents[1].parts[0].functionResponse.parts",
+        );
+    }
+}
+
+#[test]
+fn instructions_may_be_a_list_of_parts() {
+    let body = r#"{"systemInstruction":[{"text":"a"},"b",{"parts":[{"text":"c"}]}],"contents":"x"}"#;
+    let request = decode_request(body.as_bytes()).unwrap();
+    let parts: Vec<_> = request.messages[0].parts.iter().map(short).collect();
+    assert_eq!((request.messages[0].role, parts.join(" | ")), (Role::System, "a | b | c".into()));
+}

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::chat::{ChatRequest, Effort, Extra, Field, Format, Function, Level, Reasoning, Tool, ToolChoice};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::wire::Surface;
 use crate::wire::convert::{EffortBudgets, Terms};
 use crate::wire::json::quote;
@@ -37,13 +37,17 @@ const STORED: [&str; 5] = ["previous_response_id", "conversation", "prompt", "co
 /// member for the most tokens than everybody else takes.
 ///
 /// # Errors
-/// As [`Terms::cannot`].
+/// As [`Terms::cannot`]; and [`ErrorKind::InvalidRequest`](crate::error::ErrorKind::InvalidRequest) when there are no
+/// messages.
 pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<Bytes> {
     let mut messages = Messages::new(request.surface);
     for message in &request.messages {
         messages.push(message, terms)?;
     }
     let messages = messages.finish();
+    if messages == b"[]" {
+        return Err(Error::invalid("messages", "`messages` says nothing; add a message of the role `user`"));
+    }
     let mut tools = Tools::of(request, terms)?;
     let extra = extra(request, terms)?;
     let service_tier = service_tier(request, terms)?;

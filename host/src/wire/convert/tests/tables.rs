@@ -34,6 +34,8 @@ const CASES: &[Case] = &[
     (Chat, Messages, Field::CacheControl, r#""max_tokens":9,"messages":[{"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}}]}]"#, "/messages/0/content/0/cache_control", ""),
     (Chat, Messages, Field::VendorTool, r#""max_tokens":9,"tools":[{"type":"web_search_20250305","name":"web_search"}]"#, "", ""),
     (Chat, Responses, Field::ToolChoiceAmong, r#""tools":[{"type":"function","name":"f","parameters":{}},{"type":"function","name":"g","parameters":{}}],"tool_choice":{"type":"allowed_tools","mode":"auto","tools":[{"type":"function","name":"g"}]}"#, "/tools/0/function/name", r#""g""#),
+    (Chat, Messages, Field::TopK, r#""model":"gpt-5","max_tokens":9,"top_k":5"#, "/top_k", ""),
+    (Chat, Messages, Field::StopCount, r#""model":"gpt-5","max_tokens":9,"stop_sequences":["a","b","c","d","e"]"#, "", ""),
     (Chat, Messages, Field::Reasoning, r#""max_tokens":9000,"thinking":{"type":"enabled","budget_tokens":8000}"#, "/reasoning_effort", r#""medium""#),
     (Chat, Responses, Field::Metadata, r#""metadata":{"k":"v"}"#, "/metadata", ""),
     (Chat, Messages, Field::ServiceTier, r#""max_tokens":9,"service_tier":"batch""#, "/service_tier", ""),

@@ -6,7 +6,7 @@ use crate::wire::Surface;
 use crate::wire::convert::Asked;
 use crate::wire::json::{Writer, quote};
 
-use super::citations::Grounding;
+use super::citations::{Found, Grounding};
 use super::error::encode_error;
 use super::parts::{self, Calls, is_object};
 use super::reply::{
@@ -136,19 +136,32 @@ impl Read {
         let choice = self.index;
         let mut logprobs = (!logprobs.is_empty()).then_some(Event::Logprobs { choice, tokens: logprobs });
         // Probabilities are of the text: they stand right behind the last of it, before what follows the text.
-        let weighed = parts.iter().rposition(|part| matches!(part.content, Content::Text { .. }));
+        let last_text = parts.iter().rposition(|part| matches!(part.content, Content::Text { .. }));
+        // So do citations, which may come with nothing but a signature: then they are of the text before it.
+        let mut found = Some(found);
+        if last_text.is_none() {
+            self.cite(found.take().unwrap_or_default(), out);
+        }
         for (place, part) in parts.into_iter().enumerate() {
             self.part(part, out);
-            out.extend(logprobs.take_if(|_| weighed == Some(place)));
+            if last_text == Some(place) {
+                out.extend(logprobs.take());
+                self.cite(found.take().unwrap_or_default(), out);
+            }
         }
         out.extend(logprobs);
-        // A later chunk may tell those of the earlier ones again.
+        self.stop = stop.or(self.stop);
+    }
+
+    /// Tells the citations that are new: a later chunk may have those of the earlier ones again.
+    fn cite(&mut self, found: Vec<Found>, out: &mut Vec<Event>) {
         let known = self.citations.min(found.len());
         self.citations = self.citations.max(found.len());
-        for found in found.into_iter().skip(known) {
-            out.push(Event::Citation { choice, citation: found.within(&self.text) });
-        }
-        self.stop = stop.or(self.stop);
+        let choice = self.index;
+        out.extend(found.into_iter().skip(known).map(|found| {
+            let citation = found.within(&self.text);
+            Event::Citation { choice, citation }
+        }));
     }
 
     fn part(&mut self, part: Part, out: &mut Vec<Event>) {

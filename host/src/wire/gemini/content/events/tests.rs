@@ -146,6 +146,21 @@ fn a_citation_is_about_the_text_so_far() {
     assert_eq!(citations.collect::<Vec<_>>(), [(Some("u"), Some((1, 3)))]);
 }
 
+#[test]
+fn a_citation_stands_behind_its_text_and_before_what_follows() {
+    const GROUNDING: &str = r#","groundingMetadata":{"groundingChunks":[{"web":{"uri":"u"}}],"groundingSupports":[
+        {"segment":{"endIndex":1},"groundingChunkIndices":[0]}]}"#;
+    let cited = |events: &[Event]| {
+        let place = events.iter().position(|event| matches!(event, Event::Citation { .. })).unwrap();
+        (events[place - 1].clone(), events[place + 1].clone())
+    };
+    let signed = r#"{"text":"","thoughtSignature":"s"}"#;
+    let events = decoded(&[&chunk(r#"{"text":"a"}"#, ""), &chunk(signed, GROUNDING)]);
+    assert_eq!(cited(&events), (text("a"), signature(Surface::Gemini, "s")));
+    let events = decoded(&[&chunk(&format!(r#"{{"text":"a"}},{signed}"#), GROUNDING)]);
+    assert_eq!(cited(&events), (text("a"), signature(Surface::Gemini, "s")));
+}
+
 fn encoded(events: &[Event]) -> String {
     let (mut encoder, mut out) = (EventEncoder::new(&asked()), Vec::new());
     events.iter().for_each(|event| encoder.push(event, &mut out));

@@ -334,14 +334,21 @@ fn written(request: &ChatRequest) -> Result<(Value, Vec<Field>), crate::error::E
     Ok((serde_json::from_slice(&body).unwrap(), terms.losses))
 }
 
-/// Checks what an upstream is sent of a client's request on another surface, besides `model`, and what is lost.
+/// A request of another surface that says `a`.
+fn foreign(model: &str) -> ChatRequest {
+    let messages = vec![user(vec![Part::text("a")])];
+    ChatRequest { messages, ..ChatRequest::new(Surface::Messages, model) }
+}
+
+/// Checks what an upstream is sent of a client's request on another surface, besides `model` and a message `a`, and what is
+/// lost.
 #[track_caller]
 fn check_written(change: impl FnOnce(&mut ChatRequest), expected: Value, losses: &[Field]) {
-    let mut request = ChatRequest::new(Surface::Messages, "m");
+    let mut request = foreign("m");
     change(&mut request);
     let (mut body, lost) = written(&request).unwrap();
     assert_eq!(body.as_object_mut().unwrap().remove("model"), Some(json!(request.model)));
-    if body["messages"] == json!([]) {
+    if body["messages"] == json!([{"role": "user", "content": "a"}]) {
         body.as_object_mut().unwrap().remove("messages");
     }
     assert_eq!(body, expected);
@@ -350,7 +357,7 @@ fn check_written(change: impl FnOnce(&mut ChatRequest), expected: Value, losses:
 
 #[track_caller]
 fn check_refused(change: impl FnOnce(&mut ChatRequest), field: &str) {
-    let mut request = ChatRequest::new(Surface::Messages, "m");
+    let mut request = foreign("m");
     change(&mut request);
     let error = written(&request).unwrap_err();
     assert_eq!((error.kind, error.param.as_deref()), (ErrorKind::Inexpressible, Some(field)));
@@ -502,7 +509,7 @@ fn only_tools_that_every_server_knows_are_sent() {
 
 #[track_caller]
 fn check_effort(level: Level, expected: &str) {
-    let mut request = ChatRequest::new(Surface::Messages, "m");
+    let mut request = foreign("m");
     request.reasoning = Some(Reasoning { level, is_shown: None });
     assert_eq!(written(&request).unwrap().0["reasoning_effort"], expected, "{level:?}");
 }
@@ -521,7 +528,7 @@ fn budgets_become_the_nearest_effort() {
 
 #[track_caller]
 fn check_max_tokens(model: &str, level: Option<Level>, expected: &str) {
-    let mut request = ChatRequest::new(Surface::Messages, model);
+    let mut request = foreign(model);
     request.max_tokens = Some(9);
     request.reasoning = level.map(|level| Reasoning { level, is_shown: None });
     assert_eq!(written(&request).unwrap().0[expected], 9, "{model}");

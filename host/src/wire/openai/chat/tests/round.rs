@@ -92,7 +92,7 @@ fn messages() -> impl Strategy<Value = Vec<Message>> {
     let system = vec(plain(), 0..3).prop_map(|parts| vec![Message::new(Role::System, parts)]);
     let user = (vec(prop_oneof![plain(), media()], 0..4), option::of(text()))
         .prop_map(|(parts, name)| vec![Message { name, ..Message::new(Role::User, parts) }]);
-    vec(prop_oneof![system, user, turn()], 0..4).prop_map(|messages| messages.concat())
+    vec(prop_oneof![system, user, turn()], 1..4).prop_map(|messages| messages.concat())
 }
 
 fn function() -> impl Strategy<Value = Tool> {

@@ -1,5 +1,7 @@
 //! Errors, both ways.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::StatusCode;
 
@@ -54,6 +56,53 @@ pub fn decode_error(status: StatusCode, body: &[u8]) -> ApiError {
         error.message = shown(status, body);
     }
     error
+}
+
+/// How long an error asks its reader to wait; none if it does not say, or no time at all.
+///
+/// Source: googleapis, `google/rpc/error_details.proto`, `RetryInfo`; Protocol Buffers documentation, "ProtoJSON Format",
+/// `Duration`; seen 2026-11.
+pub fn retry_delay(body: &[u8]) -> Option<Duration> {
+    let mut delay = None;
+    // Whatever was read before it went wrong is better than nothing.
+    let _ = value::read(body, |value| {
+        value.one_or_more(|value| {
+            within(value, "error", |error| {
+                within(error, "details", |details| {
+                    if details.kind() != Some(Kind::Array) {
+                        return Ok(());
+                    }
+                    details.elements(|detail| {
+                        within(detail, "retryDelay", |value| {
+                            if value.kind() == Some(Kind::String) {
+                                delay = delay.or(duration(&value.text()?));
+                            }
+                            Ok(())
+                        })
+                    })
+                })
+            })
+        })
+    });
+    delay
+}
+
+/// Reads one member of what may be an object.
+fn within<'a>(
+    value: &mut Value<'a, '_>,
+    member: &str,
+    mut read: impl FnMut(&mut Value<'a, '_>) -> Result<()>,
+) -> Result<()> {
+    if value.kind() != Some(Kind::Object) {
+        return Ok(());
+    }
+    value.members(|name, value| if name == member { read(value) } else { Ok(()) })
+}
+
+/// Seconds, with a fraction, before an `s`.
+fn duration(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.strip_suffix('s')?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero())
 }
 
 fn shown(status: StatusCode, body: &[u8]) -> String {
@@ -172,6 +221,28 @@ mod tests {
         check(502, "<html>", "the upstream answered 502 Bad Gateway: <html>", None);
         check(503, "", "the upstream answered 503 Service Unavailable", None);
         check(400, r#"{"error":{"message":"m","status":5}}"#, "m", None);
+    }
+
+    #[track_caller]
+    fn check_delay(delay: &str, expected_ms: Option<u64>) {
+        let info = format!(
+            r#"{{"error":{{"code":429,"details":[5,{{"@type":"x"}},{{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":{delay}}}]}}}}"#
+        );
+        for body in [format!("[{info}]"), info] {
+            assert_eq!(retry_delay(body.as_bytes()), expected_ms.map(Duration::from_millis), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_how_long_to_wait() {
+        check_delay(r#""37s""#, Some(37_000));
+        check_delay(r#""1.500s""#, Some(1500));
+        for none in [r#""0s""#, r#""37""#, r#""-3s""#, r#""NaNs""#, r#""1e300s""#, "37", "null", "[]"] {
+            check_delay(none, None);
+        }
+        for body in ["", "{", r#"{"error":"x"}"#, r#"{"error":{"details":{"retryDelay":"1s"}}}"#, "[[]]"] {
+            assert_eq!(retry_delay(body.as_bytes()), None, "{body}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::config::Tenant;
 use crate::config::secret::Secret;
 use crate::error::{Error, ErrorKind, Result};
 use crate::headers;
-use crate::wire::Endpoint;
+use crate::wire::{Dialect, Endpoint};
 
 pub(crate) use crate::auth::gate::{Gate, Recognised, hash};
 pub(crate) use crate::config::Account;
@@ -30,6 +30,8 @@ const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 pub(crate) struct Caller {
     /// The key the request came with; it is in no header any more, and gone if it was one of the gateway's own.
     pub(crate) credential: Option<Secret>,
+    /// The client's dialect if that came as a bearer's token: the vendor takes some tokens, as those of a login, only so.
+    pub(crate) bearer_of: Option<Dialect>,
     /// The name of the key, if the gateway or a plugin knows it.
     pub(crate) key: Option<Arc<str>>,
     /// Whom it belongs to.
@@ -119,12 +121,14 @@ pub(crate) fn forbidden(message: impl Into<String>) -> Error {
 /// cookies are removed.
 pub(crate) fn identify(request: &mut Parts) -> Caller {
     let credential = credential(request);
+    let is_bearer = bearer(&request.headers).is_some_and(|token| !token.is_empty());
+    let bearer_of = is_bearer.then(|| Dialect::of(request.uri.path(), &request.headers));
     headers::strip(&mut request.headers, |name| {
         matches!(name, "authorization" | "x-api-key" | "x-goog-api-key" | "api-key" | "cookie")
     });
     // Taken out of the query in any case: it must not travel on beside a header either.
     strip_query_key(request);
-    Caller { credential, ..Caller::default() }
+    Caller { credential, bearer_of, ..Caller::default() }
 }
 
 /// What a request presents first, in the order of [`identify`]; it stays there.

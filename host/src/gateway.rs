@@ -101,6 +101,28 @@ enum Answer {
     Later(Box<Later>),
 }
 
+impl Answer {
+    /// The answer in a list, for a client that wants one and would get it bare. Plugins have seen it before.
+    fn listed_for(mut self, job: &Job) -> Self {
+        let is_bare = |body: &[u8]| body.trim_ascii_start().starts_with(b"{");
+        match &mut self {
+            Self::Reply(Reply { status, content: ReplyContent::Whole(answer), .. }, _)
+                if job.wants_list()
+                    && status.is_success()
+                    && answer.segments.first().is_some_and(|first| is_bare(first)) =>
+            {
+                answer.segments.insert(0, Bytes::from_static(b"["));
+                answer.segments.push(Bytes::from_static(b"]"));
+            }
+            Self::Own(status, _, body) if job.wants_list() && status.is_success() && is_bare(body) => {
+                *body = [b"[", &body[..], b"]"].concat().into();
+            }
+            Self::Reply(..) | Self::Own(..) | Self::Later(_) => {}
+        }
+        self
+    }
+}
+
 /// A request that is ready to be sent, and the plugins that see the answer.
 struct Later {
     job: Job,
@@ -221,7 +243,7 @@ impl Gateway {
         if !plugins.chain.is_empty()
             && let Some(answer) = Box::pin(plugins.on_request(&mut job, exchange)).await?
         {
-            return Ok(answer);
+            return Ok(answer.listed_for(&job));
         }
         if party::has_any(&snapshot.config, &job.caller) {
             let model = exchange.model.clone().unwrap_or_else(|| job.model.clone());
@@ -503,11 +525,11 @@ impl Plugins {
     ) -> Result<Answer> {
         let Some(facts) = self.facts.clone().filter(|_| !self.chain.is_empty()) else {
             return match dispatch(job, snapshot, &mut self.chain, None, exchange).await? {
-                Dispatched::Reply(reply) => Ok(Answer::Reply(reply, None)),
+                Dispatched::Reply(reply) => Ok(Answer::Reply(reply, None).listed_for(job)),
                 Dispatched::Synthetic(_) => Err(defect()),
             };
         };
-        Box::pin(self.dispatch_through(job, snapshot, facts, exchange)).await
+        Ok(Box::pin(self.dispatch_through(job, snapshot, facts, exchange)).await?.listed_for(job))
     }
 
     async fn dispatch_through(

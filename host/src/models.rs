@@ -27,6 +27,8 @@ use crate::wire::{Dialect, Endpoint, anthropic, gemini};
 
 /// How long one upstream may take to say what it has.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(5);
+/// How many pages of one upstream's list are read. They are asked for with a thousand models each.
+const PAGES_MAX: usize = 20;
 /// How long a list is kept that an upstream is missing from.
 const PARTIAL_TTL: Duration = Duration::from_secs(5);
 /// How many callers' lists are kept at once.
@@ -53,6 +55,13 @@ type Fetched = Result<Listed, Arc<str>>;
 struct Listed {
     offers: Arc<[Offer]>,
     /// Whether every upstream said what it has.
+    is_complete: bool,
+}
+
+/// What one upstream says it has.
+struct Own {
+    models: Vec<Model>,
+    /// Whether it said all of it.
     is_complete: bool,
 }
 
@@ -183,13 +192,12 @@ async fn fetch_all(snapshot: &Snapshot, caller: Arc<Caller>) -> Fetched {
     for (upstream, task) in fetching {
         let listed = task.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a defect")));
         is_any_known |= listed.is_ok() || !configured(upstream).is_empty();
-        is_complete &= listed.is_ok();
-        let listed = listed.unwrap_or_else(|error| {
-            let upstream = &*upstream.settings.name;
-            tracing::debug!(upstream, error = error.message, cause = ?error.source, "no list of models");
-            Vec::new()
+        let own = listed.unwrap_or_else(|error| {
+            note_failure(upstream, &error);
+            Own { models: Vec::new(), is_complete: false }
         });
-        let routable = listed.into_iter().filter(|model| upstream.settings.accepts(&model.id));
+        is_complete &= own.is_complete;
+        let routable = own.models.into_iter().filter(|model| upstream.settings.accepts(&model.id));
         let all = routable.chain(configured(upstream));
         offers.extend(all.map(|model| Offer { upstream: upstream.settings.name.clone(), model }));
     }
@@ -197,6 +205,11 @@ async fn fetch_all(snapshot: &Snapshot, caller: Arc<Caller>) -> Fetched {
         return Err(Arc::from("no upstream gave a list of models"));
     }
     Ok(Listed { offers: offers.into(), is_complete })
+}
+
+fn note_failure(upstream: &Upstream, error: &Error) {
+    let upstream = &*upstream.settings.name;
+    tracing::debug!(upstream, error = error.message, cause = ?error.source, "no list of models");
 }
 
 /// The models whose full names the configuration tells: exact matches and the client's names of aliases.
@@ -210,12 +223,59 @@ fn configured(upstream: &Upstream) -> Vec<Model> {
     exact.iter().chain(aliases).map(|name| Model::configured(name, &settings.name)).collect()
 }
 
-async fn fetch(upstream: &Arc<Upstream>, caller: &Caller, has_keys: bool) -> Result<Vec<Model>> {
+/// All models of an upstream: the first page, and those that follow.
+///
+/// # Errors
+///
+/// Those of the first page. Where a further one fails, the list has what came before it, and says that it is not all.
+async fn fetch(upstream: &Arc<Upstream>, caller: &Caller, has_keys: bool) -> Result<Own> {
+    let until = Instant::now() + FETCH_TIME_MAX;
+    let mut own = Own { models: Vec::new(), is_complete: true };
+    let mut after: Option<String> = None;
+    for number in 0..PAGES_MAX {
+        let asking = fetch_page(upstream, caller, has_keys, after.as_deref());
+        let page = tokio::time::timeout_at(until, asking).await;
+        let late = || Err(Error::new(ErrorKind::UpstreamTimeout(Timer::Total), "no list in time"));
+        match page.unwrap_or_else(|_| late()) {
+            Ok((models, next)) => {
+                own.models.extend(models);
+                after = next;
+            }
+            Err(error) if number == 0 => return Err(error),
+            Err(error) => {
+                note_failure(upstream, &error);
+                own.is_complete = false;
+                return Ok(own);
+            }
+        }
+        if after.is_none() {
+            return Ok(own);
+        }
+    }
+    tracing::warn!(
+        upstream = &*upstream.settings.name,
+        pages = PAGES_MAX,
+        "a list of models has too many pages"
+    );
+    Ok(own)
+}
+
+/// One page: the models, and what the next one is asked for with.
+async fn fetch_page(
+    upstream: &Arc<Upstream>,
+    caller: &Caller,
+    has_keys: bool,
+    after: Option<&str>,
+) -> Result<(Vec<Model>, Option<String>)> {
     let job = Job {
         method: Method::GET,
         endpoint: Some(Endpoint::Models),
         path: Cow::Borrowed(Endpoint::Models.upstream_path()),
-        query: None,
+        query: match upstream.settings.dialect {
+            Dialect::OpenAi => None,
+            Dialect::Anthropic => Some(anthropic::models::page_query(after)),
+            Dialect::Gemini => Some(gemini::models::page_query(after)),
+        },
         headers: HeaderMap::new(),
         payload: Payload::Opaque { rest: None, len: None },
         caller: caller.clone(),
@@ -226,19 +286,17 @@ async fn fetch(upstream: &Arc<Upstream>, caller: &Caller, has_keys: bool) -> Res
         holds_answer: false,
         _share: Arc::new(Budget::new().share()),
     };
-    let asked = tokio::time::timeout(FETCH_TIME_MAX, ask(&job, upstream, has_keys)).await;
-    let reply = asked
-        .unwrap_or_else(|_| Err(Error::new(ErrorKind::UpstreamTimeout(Timer::Total), "no list in time")))?;
+    let reply = ask(&job, upstream, has_keys).await?;
     match reply.content {
         ReplyContent::Whole(answer) if reply.status.is_success() => {
             let owner = &*upstream.settings.name;
             let body: Bytes = answer.segments.concat().into();
-            let named = |ids: Vec<String>| ids.iter().map(|id| Model::configured(id, owner)).collect();
-            match upstream.settings.dialect {
-                Dialect::OpenAi => list::decode_list(&body),
-                Dialect::Anthropic => anthropic::models::decode_list(&body).map(named),
-                Dialect::Gemini => gemini::models::decode_list(&body).map(named),
-            }
+            let page = match upstream.settings.dialect {
+                Dialect::OpenAi => return Ok((list::decode_list(&body)?, None)),
+                Dialect::Anthropic => anthropic::models::decode_page(&body)?,
+                Dialect::Gemini => gemini::models::decode_page(&body)?,
+            };
+            Ok((page.ids.iter().map(|id| Model::configured(id, owner)).collect(), page.next))
         }
         _ => Err(Error::new(ErrorKind::UpstreamInvalid, format!("status {}", reply.status))),
     }

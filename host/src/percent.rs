@@ -32,8 +32,18 @@ pub(crate) fn decoded(text: &str) -> Cow<'_, str> {
 ///
 /// Source: RFC 3986, section 3.3.
 pub(crate) fn encoded(text: &str) -> Cow<'_, str> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte);
-    if text.bytes().all(is_plain) {
+    escaped(text, |byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte))
+}
+
+/// A text as the value of a parameter in a query.
+///
+/// Source: RFC 3986, section 2.3: what is not listed there may be read as something else by one server or another.
+pub(crate) fn encoded_value(text: &str) -> Cow<'_, str> {
+    escaped(text, |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+}
+
+fn escaped(text: &str, is_plain: impl Fn(u8) -> bool) -> Cow<'_, str> {
+    if text.bytes().all(&is_plain) {
         return Cow::Borrowed(text);
     }
     let mut encoded = String::with_capacity(text.len() + 8);

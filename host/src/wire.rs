@@ -16,6 +16,7 @@ pub mod document;
 pub mod gemini;
 pub mod json;
 pub mod messages;
+pub mod models;
 pub mod multipart;
 pub mod openai;
 pub mod relay;

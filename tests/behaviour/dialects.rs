@@ -1,9 +1,14 @@
 //! Any dialect to any dialect, seen from the bytes: what is forwarded untouched, what is converted, and what leaks nowhere.
 
+mod aliases;
+mod callers;
 mod faults;
+mod lists;
+mod models;
 mod native;
 mod refusals;
 mod surface;
+mod waits;
 
 use serde_json::{Value, json};
 use witgate_tests::audit::{file, parsed, rows, wait};

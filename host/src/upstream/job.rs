@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri};
 
@@ -243,9 +243,17 @@ impl Job {
             Payload::Json(request) => request.in_path(),
             Payload::Form { .. } | Payload::Opaque { .. } => None,
         };
-        // A stream without events is one all the same for an upstream that is asked as the client asks.
-        let is_array = self.endpoint == Some(there) && in_path.is_some_and(|in_path| in_path.is_array);
-        there.gemini_method(is_stream || is_array)
+        // A stream without events is one all the same for an upstream that is asked as the client asks. What plugins have
+        // to see it is asked for in one piece: they look for an answer, and would find nothing in a list of its parts.
+        let is_array = in_path.is_some_and(|in_path| in_path.is_array);
+        let is_same = self.endpoint == Some(there) && !self.holds_answer;
+        there.gemini_method(is_stream || is_array && is_same)
+    }
+
+    /// Whether the client wants a list with the answer in it.
+    pub(crate) fn wants_list(&self) -> bool {
+        let Payload::Json(request) = &self.payload else { return false };
+        request.in_path().is_some_and(|in_path| in_path.is_array)
     }
 
     /// What the client did wrong while its body was passed on.
@@ -290,8 +298,8 @@ impl Job {
             others.for_each(|other| headers::strip(&mut headers, |name| other.owns_header(name)));
         }
         state_version(dialect, &mut headers);
-        if let Some(credential) = self.credential(upstream, has_keys, edits.credential) {
-            headers.insert(credential_header(dialect), credential);
+        if let Some((name, credential)) = self.credential(upstream, has_keys, edits.credential) {
+            headers.insert(name, credential);
         }
         for (name, value) in &upstream.settings.headers {
             headers.insert(name.clone(), value.clone());
@@ -313,16 +321,25 @@ impl Job {
         (head.headers, matches!(self.payload, Payload::Json(_)).then(|| body.into_bytes()))
     }
 
-    /// The upstream's own key; the caller's only where there is none and the configuration lets it through.
+    /// The upstream's own key, and its header; the caller's only where there is none and the configuration lets it through.
     fn credential(
         &self,
         upstream: &Upstream,
         has_keys: bool,
         own: Option<&HeaderValue>,
-    ) -> Option<HeaderValue> {
-        let lent =
-            || super::credential(upstream.settings.dialect, self.callers_key(upstream, has_keys)?).ok();
-        own.cloned().or_else(lent)
+    ) -> Option<(HeaderName, HeaderValue)> {
+        let dialect = upstream.settings.dialect;
+        let header = credential_header(dialect);
+        if let Some(own) = own {
+            return Some((header, own.clone()));
+        }
+        let key = self.callers_key(upstream, has_keys).filter(|_| !has_configured_credential(upstream))?;
+        let (header, written_as) = match self.caller.bearer_of {
+            // As it came: a token is no key.
+            Some(of) if of == dialect => (header::AUTHORIZATION, Dialect::OpenAi),
+            _ => (header, dialect),
+        };
+        Some((header, super::credential(written_as, key).ok()?))
     }
 
     fn callers_key(&self, upstream: &Upstream, has_keys: bool) -> Option<&Secret> {
@@ -332,9 +349,7 @@ impl Job {
 
     /// Whether an upstream is asked with the caller's key, so that what it says of the key is said of this caller alone.
     pub(super) fn lends_its_key(&self, upstream: &Upstream, has_keys: bool) -> bool {
-        let carrier = credential_header(upstream.settings.dialect);
-        let is_configured = upstream.settings.headers.iter().any(|(name, _)| *name == carrier);
-        let has_own = is_configured || upstream.credential().is_some();
+        let has_own = has_configured_credential(upstream) || upstream.credential().is_some();
         !has_own && self.callers_key(upstream, has_keys).is_some()
     }
 
@@ -363,4 +378,10 @@ impl Job {
             thinking: upstream.settings.thinking_format,
         })
     }
+}
+
+/// Whether an operator has written a credential into the `headers` of an upstream: then no other one is sent beside it.
+fn has_configured_credential(upstream: &Upstream) -> bool {
+    let carrier = credential_header(upstream.settings.dialect);
+    upstream.settings.headers.iter().any(|(name, _)| *name == carrier || *name == header::AUTHORIZATION)
 }

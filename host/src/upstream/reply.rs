@@ -21,6 +21,7 @@ use crate::upstream::inflate::Inflate;
 use crate::upstream::job::Job;
 use crate::upstream::translation::Translation;
 use crate::upstream::{Answer, AnswerBody, InFlight, Upstream};
+use crate::wire::gemini::content;
 use crate::wire::openai::answer;
 use crate::wire::openai::failure::Failure;
 use crate::wire::openai::stream::Rules;
@@ -105,7 +106,13 @@ pub(super) async fn read(
     let rules =
         job.rules(upstream, translation).filter(|_| status.is_success() && kind != headers::Kind::Other);
     let failure = match rules.filter(|_| source.undo_encoding(&mut headers)) {
-        None if translation.is_none() => return Ok((status, headers, opaque(job, source, idle).await?)),
+        None if translation.is_none() => {
+            let mut content = opaque(job, source, idle).await?;
+            if waits_in_body(upstream, status, &headers) {
+                state_wait(upstream, &mut headers, content.beginning(idle).await?);
+            }
+            return Ok((status, headers, content));
+        }
         None if status.is_success() => {
             return Err(invalid(
                 "the upstream's answer is of a kind that cannot be put into the client's words",
@@ -124,7 +131,8 @@ pub(super) async fn read(
                 Opened::Failed(failure) => failure,
             }
         }
-        Some(rules) => match document(source, &rules, job.holds_answer || change.is_any(), idle).await? {
+        Some(rules) => match document(source, &rules, job.holds_answer || translation.is_some(), idle).await?
+        {
             Read::Answer(ReplyContent::Whole(answer)) => {
                 let answer = change.whole(answer)?;
                 // Who asked for a stream can read no other answer; plugins that want to see this one get it whole.
@@ -136,14 +144,15 @@ pub(super) async fn read(
                 }
                 return Ok((status, headers, ReplyContent::Whole(answer)));
             }
-            Read::Answer(content) => return Ok((status, headers, content)),
+            Read::Answer(content) => return Ok((status, headers, change.beginning(content))),
             Read::Failed(failure) => failure,
         },
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let Failure { status, body } = failure;
+    state_wait(upstream, &mut headers, &body);
     let (status, body) = match translation {
-        Some(translation) => translation.failure(status, &mut headers, &body),
+        Some(translation) => translation.failure(status, &body),
         None => (status, body),
     };
     Ok((status, headers, ReplyContent::Held(body)))
@@ -160,8 +169,14 @@ enum Change<'a> {
 }
 
 impl Change<'_> {
-    fn is_any(&self) -> bool {
-        !matches!(self, Self::None)
+    /// An answer that is too long to be held: where only the name changes, it is passed on, as is done without a change.
+    fn beginning(self, content: ReplyContent) -> ReplyContent {
+        match (self, content) {
+            (Self::Rename(rename), ReplyContent::Opaque { source, first }) => {
+                ReplyContent::Opaque { source, first: rename.beginning(first) }
+            }
+            (_, content) => content,
+        }
     }
 
     fn whole(self, mut answer: answer::Answer) -> Result<answer::Answer> {
@@ -201,6 +216,24 @@ async fn opaque(job: &Job, mut source: Source, idle: Duration) -> Result<ReplyCo
     Ok(ReplyContent::Opaque { source, first })
 }
 
+/// Whether an upstream may say in the body of its refusal when to ask it again.
+fn waits_in_body(upstream: &Upstream, status: StatusCode, headers: &HeaderMap) -> bool {
+    upstream.settings.dialect == Dialect::Gemini
+        && matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+        && !headers.contains_key(header::RETRY_AFTER)
+}
+
+/// Says in the header what Google says in the body of an error: when to ask again, in whole seconds, not too early.
+fn state_wait(upstream: &Upstream, headers: &mut HeaderMap, body: &[u8]) {
+    if upstream.settings.dialect != Dialect::Gemini || headers.contains_key(header::RETRY_AFTER) {
+        return;
+    }
+    if let Some(wait) = content::retry_delay(body) {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+}
+
 /// A JSON answer, read whole unless it is long and stays as it is.
 async fn document(mut source: Source, rules: &Rules, is_held: bool, idle: Duration) -> Result<Read> {
     // A list of models is not passed on but merged.
@@ -220,6 +253,23 @@ async fn document(mut source: Source, rules: &Rules, is_held: bool, idle: Durati
         }
         (false, false) => Ok(Read::Answer(ReplyContent::Opaque { source, first: body })),
         (false, true) => Err(invalid("the upstream's answer is too large to be changed")),
+    }
+}
+
+impl ReplyContent {
+    /// The beginning of what is passed on: all of it, if it is short and there.
+    ///
+    /// # Errors
+    ///
+    /// `UpstreamInvalid` when it breaks off.
+    async fn beginning(&mut self, idle: Duration) -> Result<&[u8]> {
+        let Self::Opaque { source, first } = self else { return Ok(&[]) };
+        let collecting = source.collect_after(first, FAILED_BODY_BYTES_MAX, idle);
+        // What is late says nothing, and is passed on all the same.
+        if let Ok(collected) = tokio::time::timeout(FAILED_BODY_TIME_MAX, collecting).await {
+            collected?;
+        }
+        Ok(first)
     }
 }
 

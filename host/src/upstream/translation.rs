@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::chat::Field;
 use crate::config;
@@ -38,8 +38,6 @@ pub(crate) struct Translation {
     losses: Vec<Field>,
     client: Endpoint,
     asked: Asked,
-    /// Whether the client wants the answer as a list with one element.
-    is_array: bool,
 }
 
 /// What a translation needs to know beside the two endpoints.
@@ -76,7 +74,7 @@ impl Translation {
                 words.model.clone_into(&mut chat.model);
                 convert::encode_request(&chat, &mut terms)?
             }
-            _ => other::request(client, request, endpoint, &mut terms)?,
+            _ => other::request(client, request, endpoint, words.model, &mut terms)?,
         };
         let losses = terms.losses;
         let in_path = endpoint.gemini_method(false).map(|_| InPath {
@@ -86,8 +84,7 @@ impl Translation {
         });
         let made = request::decode(endpoint, body, in_path)
             .map_err(|error| Error::new(ErrorKind::Internal, error.message))?;
-        let is_array = request.in_path().is_some_and(|in_path| in_path.is_array);
-        Ok(Self { endpoint, request: made, losses, client, asked: words.asked, is_array })
+        Ok(Self { endpoint, request: made, losses, client, asked: words.asked })
     }
 
     /// Says in an answer's headers what of the request could not be said.
@@ -119,16 +116,13 @@ impl Translation {
     /// `UpstreamInvalid` when it is not of the shape that the upstream's dialect has.
     pub(super) fn whole(&self, answer: Answer) -> Result<Answer> {
         let body = answer.body();
-        let mut body = match (self.endpoint.surface(), self.client.surface()) {
+        let body = match (self.endpoint.surface(), self.client.surface()) {
             (Some(upstream), Some(client)) => {
                 let reply = convert::decode_reply(upstream, &body, &self.asked.id)?;
                 convert::encode_reply(client, &reply, &self.asked)
             }
             _ => other::reply(self.endpoint, &body, self.client, &self.asked)?,
         };
-        if self.is_array {
-            body = [b"[", &body[..], b"]"].concat().into();
-        }
         Ok(Answer { segments: vec![body], facts: answer.facts })
     }
 
@@ -137,17 +131,8 @@ impl Translation {
         frame::events(self.client, &answer.body(), self.asked.asks_usage)
     }
 
-    /// An error that the upstream answered with, in the client's words, and with a status that its vendor has. How long to
-    /// wait goes to the headers, where every client looks for it.
-    pub(super) fn failure(
-        &self,
-        status: StatusCode,
-        headers: &mut HeaderMap,
-        body: &[u8],
-    ) -> (StatusCode, Bytes) {
-        if let Some(wait) = convert::retry_after(self.endpoint.dialect(), body) {
-            headers.entry(RETRY_AFTER).or_insert(HeaderValue::from(wait.as_secs()));
-        }
+    /// An error that the upstream answered with, in the client's words, and with a status that its vendor has.
+    pub(super) fn failure(&self, status: StatusCode, body: &[u8]) -> (StatusCode, Bytes) {
         let error = convert::decode_error(self.endpoint.dialect(), status, body);
         let is_foreign = status.as_u16() == OVERLOADED && self.client.dialect() != Dialect::Anthropic;
         let status = if is_foreign { StatusCode::SERVICE_UNAVAILABLE } else { status };

@@ -4,7 +4,6 @@
 //! from. Here is only who takes part; the words are in the modules of the dialects.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -175,14 +174,6 @@ pub fn decode_error(dialect: Dialect, status: StatusCode, body: &[u8]) -> ApiErr
         Dialect::OpenAi => chat::decode_error(status, body),
         Dialect::Anthropic => messages::decode_error(status, body),
         Dialect::Gemini => content::decode_error(status, body),
-    }
-}
-
-/// How long an upstream's error asks to be left alone, where the vendor says that in the body.
-pub fn retry_after(dialect: Dialect, body: &[u8]) -> Option<Duration> {
-    match dialect {
-        Dialect::OpenAi | Dialect::Anthropic => None,
-        Dialect::Gemini => content::retry_after(body),
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use memchr::memmem::Finder;
 
 use crate::wire::document::Document;
-use crate::wire::json::quote;
+use crate::wire::json::{Kind, Scanner, quote};
 use crate::wire::sse::{self, Decoder, EVENT_BYTES_MAX, Frame};
 use crate::wire::{Dialect, Endpoint};
 
@@ -35,8 +35,32 @@ impl Rename {
 
     /// A whole answer with the client's name in it.
     pub fn whole(&self, body: Bytes) -> Bytes {
-        let place = if self.endpoint.dialect() == Dialect::Gemini { "/modelVersion" } else { "/model" };
-        self.renamed(&body, &[place]).unwrap_or(body)
+        let place = ["/", self.member()].concat();
+        self.renamed(&body, &[&place]).unwrap_or(body)
+    }
+
+    /// The beginning of a whole answer that is too long to be held, with the client's name in it if the model stands there.
+    pub fn beginning(&self, first: Bytes) -> Bytes {
+        let mut place = None;
+        let mut scanner = Scanner::new(&first);
+        // It breaks off somewhere, and may be no JSON at all: what was read before that counts.
+        let _ = scanner.object(|scanner, key| {
+            let is_name = key.is(self.member()) && scanner.peek()? == Kind::String;
+            let value = scanner.skip()?;
+            if is_name {
+                place = Some(value);
+            }
+            Ok(())
+        });
+        match place {
+            Some(value) => [&first[..value.start], self.name.as_bytes(), &first[value.end..]].concat().into(),
+            None => first,
+        }
+    }
+
+    /// Where a whole answer names the model.
+    fn member(&self) -> &'static str {
+        if self.endpoint.dialect() == Dialect::Gemini { "modelVersion" } else { "model" }
     }
 
     /// Takes bytes of a stream, cut anywhere, and appends them with the client's name in them.
@@ -128,12 +152,30 @@ mod tests {
         assert_eq!(whole(Endpoint::ChatCompletions, r#"{"model":null}"#), r#"{"model":null}"#);
     }
 
+    #[test]
+    fn a_beginning_is_renamed_where_the_name_stands_in_it() {
+        let rename = Rename::new(Endpoint::Embeddings, "m");
+        for (first, expected) in [
+            (r#"{ "model" : "there", "data":[{"model":"x"},"#, r#"{ "model" : "m", "data":[{"model":"x"},"#),
+            (r#"{"data":[{"model":"x"}],"model":"th"#, r#"{"data":[{"model":"x"}],"model":"th"#),
+            (r#"{"model":null,"data":[1"#, r#"{"model":null,"data":[1"#),
+            (r#"[{"model":"there"}"#, r#"[{"model":"there"}"#),
+            ("<html>", "<html>"),
+        ] {
+            assert_eq!(rename.beginning(Bytes::from(first)), expected, "{first}");
+        }
+        let cut = &"{\"model\":\"there\",\"x\":\"é".as_bytes()[..22];
+        let expected = [&b"{\"model\":\"m\""[..], &cut[16..]].concat();
+        assert_eq!(rename.beginning(Bytes::copy_from_slice(cut)), expected);
+    }
+
     proptest! {
         #[test]
         fn anything_comes_through(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut rename = Rename::new(Endpoint::ChatCompletions, "m");
             rename.push_all([Bytes::from(bytes.clone())].into_iter(), &mut Vec::new());
             rename.finish(&mut Vec::new());
+            rename.beginning(bytes.clone().into());
             rename.whole(bytes.into());
         }
     }

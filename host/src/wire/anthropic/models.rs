@@ -5,8 +5,10 @@
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::percent;
 use crate::wire::anthropic::object::Members;
 use crate::wire::json::Writer;
+use crate::wire::models::Page;
 
 /// When a model was made whose age nobody knows.
 const UNKNOWN_TIME: &str = "1970-01-01T00:00:00Z";
@@ -54,19 +56,32 @@ fn write_model(id: &str, out: &mut Vec<u8>) {
     writer.finish();
 }
 
-/// Reads the names in an upstream's list; entries without one are passed over.
+/// The query that asks for as many models at once as the vendor gives; of those behind `after`, if there is one.
+///
+/// Source: the same, `limit` and `after_id`.
+pub fn page_query(after: Option<&str>) -> String {
+    let after = after.map(|id| format!("&after_id={}", percent::encoded_value(id))).unwrap_or_default();
+    format!("limit=1000{after}")
+}
+
+/// Reads the names in a page of an upstream's list; entries without one are passed over.
 ///
 /// # Errors
 /// [`ErrorKind::UpstreamInvalid`] when it is no list.
-pub fn decode_list(body: &[u8]) -> Result<Vec<String>> {
+pub fn decode_page(body: &[u8]) -> Result<Page> {
     let text = std::str::from_utf8(body).ok();
-    let list = text.and_then(Members::read).and_then(|mut list| list.list("data").ok().flatten());
-    let Some(list) = list else {
+    let page = text.and_then(Members::read).and_then(|mut page| {
+        let list = page.list("data").ok().flatten()?;
+        let has_more = page.boolean("has_more").ok().flatten() == Some(true);
+        let last = page.string("last_id").ok().flatten();
+        Some((list, last.filter(|last| has_more && !last.is_empty())))
+    });
+    let Some((list, next)) = page else {
         let message = "the upstream's list of models is not valid";
         return Err(Error::new(ErrorKind::UpstreamInvalid, message));
     };
     let id = |model: &str| Members::read(model)?.string("id").ok().flatten();
-    Ok(list.into_iter().filter_map(|model| id(model.get())).collect())
+    Ok(Page { ids: list.into_iter().filter_map(|model| id(model.get())).collect(), next })
 }
 
 #[cfg(test)]
@@ -89,15 +104,29 @@ mod tests {
         );
         assert_eq!(list, expected);
         assert_eq!(encode_model("a"), model(a));
-        assert_eq!(decode_list(&list).unwrap(), ["a", "b/\"c\""]);
+        assert_eq!(decode_page(&list).unwrap().ids, ["a", "b/\"c\""]);
         assert_eq!(encode_list([]), r#"{"data":[],"has_more":false,"first_id":null,"last_id":null}"#);
     }
 
     #[test]
+    fn a_page_says_what_follows() {
+        for (body, next) in [
+            (r#"{"data":[],"has_more":true,"last_id":"a/b"}"#, Some("a/b")),
+            (r#"{"data":[],"has_more":false,"last_id":"a"}"#, None),
+            (r#"{"data":[],"has_more":true,"last_id":null}"#, None),
+            (r#"{"data":[],"has_more":"yes","last_id":"a"}"#, None),
+        ] {
+            assert_eq!(decode_page(body.as_bytes()).unwrap().next.as_deref(), next, "{body}");
+        }
+        assert_eq!(page_query(None), "limit=1000");
+        assert_eq!(page_query(Some("a/b&c")), "limit=1000&after_id=a%2Fb%26c");
+    }
+
+    #[test]
     fn what_is_no_model_is_passed_over_and_what_is_no_list_refused() {
-        assert_eq!(decode_list(br#"{"data":[1,{"id":2},{"id":"a"}]}"#).unwrap(), ["a"]);
+        assert_eq!(decode_page(br#"{"data":[1,{"id":2},{"id":"a"}]}"#).unwrap().ids, ["a"]);
         for body in ["", "[]", "{}", r#"{"data":{}}"#] {
-            assert_eq!(decode_list(body.as_bytes()).unwrap_err().kind, ErrorKind::UpstreamInvalid);
+            assert_eq!(decode_page(body.as_bytes()).unwrap_err().kind, ErrorKind::UpstreamInvalid);
         }
     }
 }

@@ -28,8 +28,10 @@ const COUNTED: [&str; 9] = [
     "mcp_servers",
 ];
 
-/// Writes the request of `client` as one of `upstream`, as [`Endpoint::at`] pairs them. Google's requests name the model
-/// in their bodies, too: by the name the client uses, with `models/` before it.
+/// Writes the request of `client` as one of `upstream`, as [`Endpoint::at`] pairs them. `model` is its name there, which Google's
+/// requests have in their bodies, too, with `models/` before it.
+///
+/// Source: Google, Gemini API reference, "EmbedContentRequest": it must be the model of the path; seen 2026-11.
 ///
 /// # Errors
 /// As [`decode_request`](super::decode_request) and [`Terms::cannot`].
@@ -37,10 +39,10 @@ pub fn request(
     client: Endpoint,
     request: &Request,
     upstream: Endpoint,
+    model: &str,
     terms: &mut Terms<'_>,
 ) -> Result<Bytes> {
     let body = &request.body()[..];
-    let model = request.model();
     match (client, upstream) {
         (Endpoint::CountMessageTokens, Endpoint::CountContentTokens) => {
             (terms.client, terms.target) = (Surface::Messages, Surface::Gemini);

@@ -12,7 +12,7 @@ mod request;
 mod tools;
 mod usage;
 
-pub use error::{decode_error, encode_error, retry_after};
+pub use error::{decode_error, encode_error, retry_delay};
 pub use events::{EventDecoder, EventEncoder};
 pub use parts::{is_foreign_signature, read_all as read_parts};
 pub use reply::{decode_reply, encode_reply, stop_reason};

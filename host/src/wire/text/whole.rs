@@ -33,7 +33,7 @@ impl WholeText {
     /// Reads an answer. `channels` are those that any plugin wants.
     ///
     /// # Errors
-    /// [`ErrorKind::UpstreamInvalid`] when the body is not JSON.
+    /// [`ErrorKind::UpstreamInvalid`] when the body is not a JSON object: text that stands in another form would pass unseen.
     pub fn of(body: &Bytes, endpoint: Endpoint, channels: ChannelSet) -> Result<Self> {
         let mut slots = Vec::new();
         let channels = readable(endpoint, channels);
@@ -56,6 +56,9 @@ impl WholeText {
             Error::new(ErrorKind::UpstreamInvalid, "the upstream's answer is not valid JSON")
                 .with_source(error.reason)
         })?;
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err(Error::new(ErrorKind::UpstreamInvalid, "the upstream's answer is not a JSON object"));
+        }
         Ok(Self { endpoint, body: body.clone(), slots, reading })
     }
 

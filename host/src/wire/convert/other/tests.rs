@@ -27,7 +27,7 @@ fn asked(request: &str) -> Asked {
 fn check_openai(body: &str, expected: Result<&str, &str>) {
     let body = Bytes::copy_from_slice(body.as_bytes());
     let read = request::decode(Endpoint::Embeddings, body, None).unwrap();
-    let written = request(Endpoint::Embeddings, &read, Endpoint::BatchEmbedContents, &mut terms());
+    let written = request(Endpoint::Embeddings, &read, Endpoint::BatchEmbedContents, "there", &mut terms());
     let written =
         written.map(|body| String::from_utf8(body.to_vec()).unwrap()).map_err(|error| error.message);
     assert_eq!(written.as_deref().map_err(|message| &**message), expected);
@@ -37,12 +37,12 @@ fn check_openai(body: &str, expected: Result<&str, &str>) {
 fn openais_embeddings_are_asked_of_google() {
     check_openai(
         r#"{"model":"m","input":"a"}"#,
-        Ok(r#"{"requests":[{"model":"models/m","content":{"parts":[{"text":"a"}]}}]}"#),
+        Ok(r#"{"requests":[{"model":"models/there","content":{"parts":[{"text":"a"}]}}]}"#),
     );
     check_openai(
         r#"{"model":"m","input":["a","b"],"dimensions":3,"encoding_format":"base64"}"#,
         Ok(
-            r#"{"requests":[{"model":"models/m","content":{"parts":[{"text":"a"}]},"outputDimensionality":3},{"model":"models/m","content":{"parts":[{"text":"b"}]},"outputDimensionality":3}]}"#,
+            r#"{"requests":[{"model":"models/there","content":{"parts":[{"text":"a"}]},"outputDimensionality":3},{"model":"models/there","content":{"parts":[{"text":"b"}]},"outputDimensionality":3}]}"#,
         ),
     );
     let tokens = "`input` has tokens, which are other ones for this upstream; send text";

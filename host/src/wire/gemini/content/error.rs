@@ -57,16 +57,51 @@ pub fn decode_error(status: StatusCode, body: &[u8]) -> ApiError {
     error
 }
 
-/// How long an error asks to be left alone, rounded up to seconds; Google says it in the body and not in a header.
+/// How long an error asks its reader to wait; none if it does not say, or no time at all.
 ///
-/// Source: googleapis, `google/rpc/error_details.proto`, `RetryInfo`, seen 2026-11.
-pub fn retry_after(body: &[u8]) -> Option<Duration> {
-    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let error = body.get(0).unwrap_or(&body).get("error")?;
-    let delays =
-        error.get("details")?.as_array()?.iter().filter_map(|detail| detail.get("retryDelay")?.as_str());
-    let seconds: f64 = delays.filter_map(|delay| delay.strip_suffix('s')?.parse().ok()).next()?;
-    Duration::try_from_secs_f64(seconds.ceil()).ok().filter(|wait| !wait.is_zero())
+/// Source: googleapis, `google/rpc/error_details.proto`, `RetryInfo`; Protocol Buffers documentation, "ProtoJSON Format",
+/// `Duration`; seen 2026-11.
+pub fn retry_delay(body: &[u8]) -> Option<Duration> {
+    let mut delay = None;
+    // Whatever was read before it went wrong is better than nothing.
+    let _ = value::read(body, |value| {
+        value.one_or_more(|value| {
+            within(value, "error", |error| {
+                within(error, "details", |details| {
+                    if details.kind() != Some(Kind::Array) {
+                        return Ok(());
+                    }
+                    details.elements(|detail| {
+                        within(detail, "retryDelay", |value| {
+                            if value.kind() == Some(Kind::String) {
+                                delay = delay.or(duration(&value.text()?));
+                            }
+                            Ok(())
+                        })
+                    })
+                })
+            })
+        })
+    });
+    delay
+}
+
+/// Reads one member of what may be an object.
+fn within<'a>(
+    value: &mut Value<'a, '_>,
+    member: &str,
+    mut read: impl FnMut(&mut Value<'a, '_>) -> Result<()>,
+) -> Result<()> {
+    if value.kind() != Some(Kind::Object) {
+        return Ok(());
+    }
+    value.members(|name, value| if name == member { read(value) } else { Ok(()) })
+}
+
+/// Seconds, with a fraction, before an `s`.
+fn duration(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.strip_suffix('s')?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero())
 }
 
 fn shown(status: StatusCode, body: &[u8]) -> String {
@@ -187,6 +222,28 @@ mod tests {
         check(400, r#"{"error":{"message":"m","status":5}}"#, "m", None);
     }
 
+    #[track_caller]
+    fn check_delay(delay: &str, expected_ms: Option<u64>) {
+        let info = format!(
+            r#"{{"error":{{"code":429,"details":[5,{{"@type":"x"}},{{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":{delay}}}]}}}}"#
+        );
+        for body in [format!("[{info}]"), info] {
+            assert_eq!(retry_delay(body.as_bytes()), expected_ms.map(Duration::from_millis), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_how_long_to_wait() {
+        check_delay(r#""37s""#, Some(37_000));
+        check_delay(r#""1.500s""#, Some(1500));
+        for none in [r#""0s""#, r#""37""#, r#""-3s""#, r#""NaNs""#, r#""1e300s""#, "37", "null", "[]"] {
+            check_delay(none, None);
+        }
+        for body in ["", "{", r#"{"error":"x"}"#, r#"{"error":{"details":{"retryDelay":"1s"}}}"#, "[[]]"] {
+            assert_eq!(retry_delay(body.as_bytes()), None, "{body}");
+        }
+    }
+
     #[test]
     fn the_reason_and_the_field_of_an_error_are_found() {
         let body = br#"{"error":{"code":400,"message":"bad key","status":"INVALID_ARGUMENT","details":[
@@ -195,35 +252,6 @@ mod tests {
         let error = decode_error(StatusCode::BAD_REQUEST, body);
         assert_eq!(error.code.as_deref(), Some("API_KEY_INVALID"));
         assert_eq!(error.param.as_deref(), Some("contents[0]"));
-    }
-
-    #[track_caller]
-    fn check_retry_after(details: &str, seconds: Option<u64>) {
-        let body = format!(r#"{{"error":{{"code":429,"details":{details}}}}}"#);
-        assert_eq!(retry_after(body.as_bytes()), seconds.map(Duration::from_secs), "{details}");
-        assert_eq!(
-            retry_after(format!("[{body}]").as_bytes()),
-            seconds.map(Duration::from_secs),
-            "{details}"
-        );
-    }
-
-    #[test]
-    fn the_wait_that_an_error_asks_for_is_found() {
-        check_retry_after(r#"[{"@type":"x","reason":"a"},{"@type":"y","retryDelay":"17s"}]"#, Some(17));
-        check_retry_after(r#"[{"retryDelay":"16.25s"}]"#, Some(17));
-        for details in [
-            r#"[{"retryDelay":"0s"}]"#,
-            r#"[{"retryDelay":"-3s"}]"#,
-            r#"[{"retryDelay":"1e300s"}]"#,
-            r#"[{"retryDelay":"NaNs"}]"#,
-            r#"[{"retryDelay":17}]"#,
-            "[1]",
-            "{}",
-        ] {
-            check_retry_after(details, None);
-        }
-        assert_eq!(retry_after(b"<html>"), None);
     }
 
     #[track_caller]

@@ -139,7 +139,7 @@ impl Responses {
     /// The open part, whose events have this word in common.
     fn part(&mut self, event: &Value, word: &str) -> &mut String {
         let item = self.item(event);
-        let index = event.get("content_index").or(event.get("summary_index")).unwrap();
+        let index = event.get("content_index").or_else(|| event.get("summary_index")).unwrap();
         assert_eq!(*index, item.parts, "{event}");
         let (open, text) = item.part.as_mut().expect("a part is open");
         assert_eq!(*open, word, "{event}");

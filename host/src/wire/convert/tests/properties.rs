@@ -308,8 +308,6 @@ fn request() -> impl Strategy<Value = ChatRequest> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
-
     // parity: 98, 99, 100
     #[test]
     fn a_streamed_answer_is_the_whole_one_however_it_is_cut(
@@ -344,7 +342,7 @@ proptest! {
             converter.finish(&mut out);
         }
         let mut builder = ReplyBuilder::new(client, 1000);
-        events.iter().for_each(|event| drop(builder.push(event)));
+        events.iter().for_each(|event| _ = builder.push(event));
         let _ = encode_reply(client, &builder.finish(), &asked());
     }
 

@@ -302,7 +302,10 @@ fn chunks(events: &[Event], asks_usage: bool) -> Vec<Value> {
 #[track_caller]
 fn check_deltas(events: &[Event], expected: Value) {
     let chunks = chunks(events, false);
-    assert_eq!(chunks[0]["choices"][0]["delta"], json!({"role": "assistant", "content": "", "refusal": null}));
+    assert_eq!(
+        chunks[0]["choices"][0]["delta"],
+        json!({"role": "assistant", "content": "", "refusal": null})
+    );
     let deltas: Vec<&Value> = chunks[1..].iter().map(|chunk| &chunk["choices"][0]["delta"]).collect();
     assert_eq!(json!(deltas), expected);
 }

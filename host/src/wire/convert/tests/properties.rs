@@ -308,8 +308,6 @@ fn request() -> impl Strategy<Value = ChatRequest> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
-
     // parity: 98, 99, 100
     #[test]
     fn a_streamed_answer_is_the_whole_one_however_it_is_cut(

@@ -148,16 +148,24 @@ pub(super) fn write_call(
 pub(super) fn thinking_block(content: &Content) -> Vec<u8> {
     let mut json = Vec::new();
     match content {
-        Content::Thinking { text, signature } => write_thinking_block(text, signature.as_ref(), &mut json),
-        Content::RedactedThinking(data) => write_redacted_block(data, &mut json),
+        Content::Thinking { text, signature } => {
+            write_thinking_block(text, signature.as_ref(), None, &mut json)
+        }
+        Content::RedactedThinking(data) => write_redacted_block(data, None, &mut json),
         _ => {}
     }
     json
 }
 
-/// As [`thinking_block`], of thinking that can be read.
-pub(super) fn write_thinking_block(text: &str, signature: Option<&Signature>, out: &mut Vec<u8>) {
+/// As [`thinking_block`], of thinking that can be read; with its index where it is one of a stream.
+pub(super) fn write_thinking_block(
+    text: &str,
+    signature: Option<&Signature>,
+    index: Option<usize>,
+    out: &mut Vec<u8>,
+) {
     object(out, |members| {
+        members.plain_if("index", index);
         members.string("type", "thinking");
         members.string("thinking", text);
         if let Some(signature) = signature {
@@ -167,8 +175,9 @@ pub(super) fn write_thinking_block(text: &str, signature: Option<&Signature>, ou
 }
 
 /// As [`thinking_block`], of thinking that cannot be read.
-pub(super) fn write_redacted_block(data: &Signature, out: &mut Vec<u8>) {
+pub(super) fn write_redacted_block(data: &Signature, index: Option<usize>, out: &mut Vec<u8>) {
     object(out, |members| {
+        members.plain_if("index", index);
         members.string("type", "redacted_thinking");
         members.string("data", &data.written_for(Surface::Chat));
     });

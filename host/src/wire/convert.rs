@@ -168,6 +168,14 @@ pub fn encode_reply(surface: Surface, reply: &Reply, asked: &Asked) -> Bytes {
     }
 }
 
+/// Writes a whole answer as the stream that it would have been, for a client that asked for one.
+pub fn stream_of(client: Surface, reply: &Reply, asked: &Asked) -> Bytes {
+    let mut encoder = EventEncoder::new(client, asked);
+    let mut out = Vec::with_capacity(4096);
+    events_of(reply).iter().for_each(|event| encoder.push(event, &mut out));
+    out.into()
+}
+
 /// Reads an error that an upstream answered with, whatever its body is.
 pub fn decode_error(dialect: Dialect, status: StatusCode, body: &[u8]) -> ApiError {
     match dialect {

@@ -4,6 +4,7 @@ mod golden;
 mod grammar;
 mod properties;
 mod tables;
+mod whole;
 
 use bytes::Bytes;
 

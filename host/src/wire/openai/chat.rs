@@ -44,7 +44,7 @@ pub const TABLE: &[Row] = &[
     row(
         Field::Reasoning,
         Action::Approximate,
-        "a number of tokens as the nearest effort, `high` if it is the model's choice",
+        "a number of tokens as the nearest effort, `high` if it is the model's choice; none is left to the model",
     ),
     row(Field::Metadata, Action::Drop, "OpenAI takes labels only for answers that it stores"),
     row(Field::ServiceTier, Action::Drop, "a class that OpenAI does not know is left out"),

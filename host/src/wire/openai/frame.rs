@@ -8,6 +8,7 @@ use crate::wire::sse;
 
 pub(super) mod content;
 pub(super) mod message;
+mod response;
 
 /// Writes a whole answer as events. `with_usage` says whether the client asked for the usage of its stream; streams of
 /// Anthropic's, Google's and of the Responses API always tell it.
@@ -31,7 +32,7 @@ pub fn events(endpoint: Endpoint, body: &[u8], with_usage: bool) -> Option<Bytes
             chunks(endpoint, answer, with_usage, &mut out)?;
             put(&mut out, None, "[DONE]");
         }
-        Endpoint::Responses => response(answer, &mut out)?,
+        Endpoint::Responses => response::events(answer, &mut out)?,
         _ => return None,
     }
     Some(out.into())
@@ -102,62 +103,6 @@ fn delta(mut message: Map<String, Value>) -> Map<String, Value> {
     message
 }
 
-/// The beginning, the text of every part, and the end.
-fn response(answer: Map<String, Value>, out: &mut Vec<u8>) -> Option<()> {
-    let items = answer.get("output")?.as_array()?;
-    let mut number = 0;
-    let mut event = |kind: &str, members: Value| {
-        let mut data = json!({"type": kind, "sequence_number": number});
-        if let (Value::Object(data), Value::Object(members)) = (&mut data, members) {
-            data.extend(members);
-        }
-        number += 1;
-        put(out, Some(kind), &data.to_string());
-    };
-    let mut begun = answer.clone();
-    begun.insert("status".to_owned(), json!("in_progress"));
-    begun.insert("output".to_owned(), json!([]));
-    event("response.created", json!({ "response": begun }));
-    for (output_index, item) in items.iter().enumerate() {
-        let item_id = item.get("id").cloned().unwrap_or_else(|| json!(format!("item_{output_index}")));
-        let mut begun = item.clone();
-        if let Value::Object(begun) = &mut begun {
-            begun.insert("status".to_owned(), json!("in_progress"));
-            if begun.contains_key("content") {
-                begun.insert("content".to_owned(), json!([]));
-            }
-        }
-        event("response.output_item.added", json!({"output_index": output_index, "item": begun}));
-        let parts = item.get("content").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        for (content_index, part) in parts.iter().enumerate() {
-            let place =
-                json!({"item_id": item_id, "output_index": output_index, "content_index": content_index});
-            let with = |more: Value| {
-                let mut all = place.clone();
-                if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
-                    all.extend(more);
-                }
-                all
-            };
-            let mut empty = part.clone();
-            if let Some(text) = empty.get_mut("text") {
-                *text = json!("");
-            }
-            event("response.content_part.added", with(json!({ "part": empty })));
-            if let (Some("output_text"), Some(text)) =
-                (part.get("type").and_then(Value::as_str), part.get("text"))
-            {
-                event("response.output_text.delta", with(json!({"delta": text, "logprobs": []})));
-                event("response.output_text.done", with(json!({"text": text, "logprobs": []})));
-            }
-            event("response.content_part.done", with(json!({ "part": part })));
-        }
-        event("response.output_item.done", json!({"output_index": output_index, "item": item}));
-    }
-    event("response.completed", json!({ "response": answer }));
-    Some(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,12 +146,119 @@ mod tests {
         let body = br#"{"id":"r","object":"response","status":"completed","output":[{"id":"m","type":"message","role":"assistant","content":[{"type":"output_text","text":"hi","annotations":[]}]}]}"#;
         let all = data(&events(Endpoint::Responses, body, true).unwrap());
         let kinds: Vec<&str> = all.iter().map(|event| event["type"].as_str().unwrap()).collect();
-        assert_eq!(kinds.first(), Some(&"response.created"));
-        assert_eq!(kinds.last(), Some(&"response.completed"));
+        assert_eq!(
+            kinds,
+            [
+                "response.created",
+                "response.in_progress",
+                "response.output_item.added",
+                "response.content_part.added",
+                "response.output_text.delta",
+                "response.output_text.done",
+                "response.content_part.done",
+                "response.output_item.done",
+                "response.completed",
+            ]
+        );
         assert!(all.iter().any(|event| event["delta"] == "hi"));
         assert_eq!(
             all.iter().map(|event| event["sequence_number"].as_u64().unwrap()).collect::<Vec<_>>(),
             (0..all.len() as u64).collect::<Vec<_>>()
+        );
+    }
+
+    /// What an item of an answer becomes: its events, without what is the same in all.
+    #[track_caller]
+    fn check_item(item: Value, begun: Value, expected: &[(&str, Value)]) {
+        let body = json!({"id": "r", "status": "incomplete", "output": [item], "usage": {"total_tokens": 3}});
+        let mut all = data(&events(Endpoint::Responses, body.to_string().as_bytes(), true).unwrap());
+        assert_eq!(all.pop().unwrap()["type"], "response.incomplete");
+        assert_eq!(all.pop().unwrap()["item"], item);
+        for first in all.drain(..2) {
+            assert_eq!(
+                first["response"],
+                json!({"id": "r", "status": "in_progress", "output": [], "usage": null})
+            );
+        }
+        assert_eq!(all.remove(0)["item"], begun);
+        let rest: Vec<(String, Value)> = all
+            .into_iter()
+            .map(|mut event| {
+                let members = event.as_object_mut().unwrap();
+                let kind = members.remove("type").unwrap().as_str().unwrap().to_owned();
+                assert_eq!(
+                    (members.remove("item_id"), members.remove("output_index")),
+                    (Some(json!("i")), Some(json!(0)))
+                );
+                members.remove("sequence_number");
+                (kind, event)
+            })
+            .collect();
+        let expected: Vec<(String, Value)> =
+            expected.iter().map(|(kind, event)| (format!("response.{kind}"), event.clone())).collect();
+        assert_eq!(rest, expected);
+    }
+
+    #[test]
+    fn an_item_begins_empty_and_says_the_rest_later() {
+        check_item(
+            json!({"id": "i", "type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "status": "completed"}),
+            json!({"id": "i", "type": "function_call", "call_id": "c", "name": "f", "arguments": "", "status": "in_progress"}),
+            &[
+                ("function_call_arguments.delta", json!({"delta": "{}"})),
+                ("function_call_arguments.done", json!({"name": "f", "arguments": "{}"})),
+            ],
+        );
+        let part = json!({"type": "summary_text", "text": "hm"});
+        check_item(
+            json!({"id": "i", "type": "reasoning", "summary": [part], "encrypted_content": "e"}),
+            json!({"id": "i", "type": "reasoning", "summary": []}),
+            &[
+                (
+                    "reasoning_summary_part.added",
+                    json!({"summary_index": 0, "part": {"type": "summary_text", "text": ""}}),
+                ),
+                ("reasoning_summary_text.delta", json!({"summary_index": 0, "delta": "hm"})),
+                ("reasoning_summary_text.done", json!({"summary_index": 0, "text": "hm"})),
+                ("reasoning_summary_part.done", json!({"summary_index": 0, "part": part})),
+            ],
+        );
+        let part = json!({"type": "refusal", "refusal": "no"});
+        check_item(
+            json!({"id": "i", "type": "message", "role": "assistant", "content": [part], "status": "completed"}),
+            json!({"id": "i", "type": "message", "role": "assistant", "content": [], "status": "in_progress"}),
+            &[
+                (
+                    "content_part.added",
+                    json!({"content_index": 0, "part": {"type": "refusal", "refusal": ""}}),
+                ),
+                ("refusal.delta", json!({"content_index": 0, "delta": "no"})),
+                ("refusal.done", json!({"content_index": 0, "refusal": "no"})),
+                ("content_part.done", json!({"content_index": 0, "part": part})),
+            ],
+        );
+        let part = json!({"type": "output_text", "text": "hi", "annotations": [{"url": "u"}]});
+        check_item(
+            json!({"id": "i", "type": "message", "content": [part]}),
+            json!({"id": "i", "type": "message", "content": [], "status": "in_progress"}),
+            &[
+                (
+                    "content_part.added",
+                    json!({"content_index": 0, "part": {"type": "output_text", "text": "", "annotations": []}}),
+                ),
+                ("output_text.delta", json!({"content_index": 0, "delta": "hi", "logprobs": []})),
+                (
+                    "output_text.annotation.added",
+                    json!({"content_index": 0, "annotation_index": 0, "annotation": {"url": "u"}}),
+                ),
+                ("output_text.done", json!({"content_index": 0, "text": "hi", "logprobs": []})),
+                ("content_part.done", json!({"content_index": 0, "part": part})),
+            ],
+        );
+        check_item(
+            json!({"id": "i", "type": "mcp_list_tools"}),
+            json!({"id": "i", "type": "mcp_list_tools", "status": "in_progress"}),
+            &[],
         );
     }
 

@@ -3,17 +3,17 @@
 //! Source: OpenAI API reference, "Create chat completion", "Chat completion chunk object"; for `reasoning_content` DeepSeek,
 //! "Thinking Mode", for `thinking_blocks` LiteLLM, "Reasoning content"; all seen 2026-11.
 
-use crate::chat::{Citation, Event, Signature, StopReason, Usage};
+use crate::chat::{Event, Signature, StopReason, Usage};
 use crate::wire::convert::Asked;
 use crate::wire::json::{plain, quote};
+use crate::wire::openai::chat::chunks::held::Held;
 use crate::wire::openai::chat::{encode_error, part, reply, usage_json};
 use crate::wire::{Endpoint, Surface};
 
+mod held;
+
 /// What stands behind the delta of a chunk that neither ends its answer nor has probabilities.
 const TAIL: &[u8] = b"},\"logprobs\":null,\"finish_reason\":null}]}\n\n";
-
-/// How much thinking is kept to be repeated with its signature, in bytes; the signature of more is left out.
-const THINKING_BYTES_MAX: usize = 1 << 20;
 
 /// Writes the events of a stream.
 #[derive(Debug)]
@@ -31,16 +31,8 @@ pub struct EventEncoder {
 struct Choice {
     index: u32,
     is_finished: bool,
-    /// The thinking since the last signature, until something else is said.
-    thinking: String,
+    held: Held,
     calls: Vec<Call>,
-    /// How many blocks of thinking and annotations there are. OpenAI's own client merges lists by the index of their
-    /// elements, and raises an error at a second piece of one without.
-    blocks: usize,
-    annotations: usize,
-    /// How many characters of text there are, and how many were before the current part.
-    chars: u64,
-    part_start: u64,
 }
 
 /// A call that has begun; its place in the list is the client's index for it.
@@ -143,34 +135,30 @@ impl Choice {
             // Nothing follows the reason of the end.
             _ if self.is_finished => {}
             Event::Text { text, .. } => {
-                self.thinking.clear();
-                self.chars += text.chars().count() as u64;
+                self.blocks(head, out);
+                self.held.text(text);
                 self.text(head, b"\"content\":", text, out);
             }
             Event::Thinking { text, .. } => {
-                if self.thinking.len() <= THINKING_BYTES_MAX {
-                    self.thinking.push_str(text);
-                }
+                self.held.think(text);
                 self.text(head, b"\"reasoning_content\":", text, out);
             }
             Event::Refusal { text, .. } => {
-                self.thinking.clear();
+                self.blocks(head, out);
+                self.held.end_part();
                 self.text(head, b"\"refusal\":", text, out);
             }
-            Event::Signature { signature, .. } => self.signature(head, signature, out),
-            Event::RedactedThinking { data, .. } => {
-                self.block(head, |index, out| part::write_redacted_block(data, Some(index), out), out);
-            }
+            // With the thinking that it is of, so that a client holds a whole block, however it collects them.
+            Event::Signature { signature, .. } => self.held.sign(signature),
+            Event::RedactedThinking { data, .. } => self.held.redacted(data),
             Event::ToolCall { index, id, name, signature, .. } => {
-                self.thinking.clear();
+                self.blocks(head, out);
+                self.held.end_part();
                 self.call(head, *index, id, name, signature.as_ref(), out);
             }
             Event::Arguments { index, json, .. } => self.arguments(head, *index, json, out),
-            Event::PartEnd { .. } => {
-                self.part_start = self.chars;
-                self.thinking.clear();
-            }
-            Event::Citation { citation, .. } => self.citation(head, citation, out),
+            Event::PartEnd { .. } => self.held.end_part(),
+            Event::Citation { citation, .. } => self.held.cite(citation),
             Event::Logprobs { tokens, .. } => {
                 self.begin(head, out);
                 out.extend_from_slice(b"},\"logprobs\":");
@@ -214,25 +202,20 @@ impl Choice {
         out.extend_from_slice(TAIL);
     }
 
-    fn block(&mut self, head: &[u8], write: impl FnOnce(usize, &mut Vec<u8>), out: &mut Vec<u8>) {
-        self.begin(head, out);
-        out.extend_from_slice(b"\"thinking_blocks\":[");
-        write(self.blocks, out);
-        out.push(b']');
-        out.extend_from_slice(TAIL);
-        self.blocks += 1;
+    /// Sends the blocks of thinking, before anything else is said.
+    fn blocks(&mut self, head: &[u8], out: &mut Vec<u8>) {
+        if self.held.has_thinking() {
+            let blocks = self.held.take_blocks();
+            self.list(head, b"\"thinking_blocks\":", blocks, out);
+        }
     }
 
-    /// Writes a signature with the thinking that it is of, so that a client holds a whole block, however it collects them.
-    fn signature(&mut self, head: &[u8], signature: &Signature, out: &mut Vec<u8>) {
-        let thinking = std::mem::take(&mut self.thinking);
-        if thinking.len() <= THINKING_BYTES_MAX {
-            let signature = Some(signature);
-            self.block(
-                head,
-                |index, out| part::write_thinking_block(&thinking, signature, Some(index), out),
-                out,
-            );
+    fn list(&self, head: &[u8], name: &[u8], list: Option<Vec<u8>>, out: &mut Vec<u8>) {
+        if let Some(list) = list {
+            self.begin(head, out);
+            out.extend_from_slice(name);
+            out.extend_from_slice(&list);
+            out.extend_from_slice(TAIL);
         }
     }
 
@@ -271,17 +254,6 @@ impl Choice {
         out.extend_from_slice(TAIL);
     }
 
-    fn citation(&mut self, head: &[u8], citation: &Citation, out: &mut Vec<u8>) {
-        if citation.url.is_some() {
-            self.begin(head, out);
-            out.extend_from_slice(b"\"annotations\":[");
-            reply::write_citation(citation, self.part_start, Some(self.annotations), out);
-            out.push(b']');
-            out.extend_from_slice(TAIL);
-            self.annotations += 1;
-        }
-    }
-
     fn finish(&mut self, head: &[u8], reason: StopReason, stop_sequence: Option<&str>, out: &mut Vec<u8>) {
         if self.is_finished {
             return;
@@ -290,6 +262,9 @@ impl Choice {
         let bare: Vec<u32> =
             self.calls.iter().filter(|call| !call.has_arguments).map(|call| call.index).collect();
         bare.into_iter().for_each(|index| self.arguments(head, index, "{}", out));
+        self.blocks(head, out);
+        let annotations = self.held.take_annotations();
+        self.list(head, b"\"annotations\":", annotations, out);
         self.is_finished = true;
         self.begin(head, out);
         out.extend_from_slice(b"},\"logprobs\":null,\"finish_reason\":");

@@ -89,12 +89,17 @@ impl EventDecoder {
         self.chunk(chunk, data, out)
     }
 
-    /// The stream ended, and the answer was whole.
+    /// The stream ended, and the answer was whole; one without any choice is none.
     pub fn finish(&mut self, out: &mut Vec<Event>) {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
-        self.begin(String::new(), String::new(), None, out);
+        if self.choices.is_empty() {
+            // An answer that is none would look like one that says nothing.
+            let message = "the upstream's stream ended without an answer";
+            out.push(Event::Failed(ApiError::of(&Error::new(ErrorKind::UpstreamInvalid, message))));
+            return;
+        }
         for choice in &mut self.choices {
             choice.finish(StopReason::Stop, None, out);
         }
@@ -165,7 +170,9 @@ impl Choice {
         let refusal = delta.refusal.filter(|text| !text.is_empty());
         out.extend(refusal.map(|text| Event::Refusal { choice, text: text.into_owned() }));
         for call in delta.calls {
-            self.call(call, stream, out)?;
+            // A whole message has each call once, whatever stands in it for an index or an id.
+            let known = if delta.is_whole { None } else { self.known(&call) };
+            self.call(call, known, stream, out)?;
         }
         Ok(())
     }
@@ -186,15 +193,22 @@ impl Choice {
         }
     }
 
-    fn call(&mut self, call: Call<'_>, stream: &str, out: &mut Vec<Event>) -> Result<()> {
-        let id = call.id.as_deref().filter(|id| !id.is_empty());
-        let known = self.known(&call, id);
+    /// Takes a piece of the call in a place of the list, or the first one of another.
+    fn call(
+        &mut self,
+        call: Call<'_>,
+        known: Option<usize>,
+        stream: &str,
+        out: &mut Vec<Event>,
+    ) -> Result<()> {
         let place = match known {
             Some(place) => place,
             None if self.calls.len() == CALLS_MAX => return Err(too_many("tool calls")),
             None => {
                 self.tell_calls(out);
                 let number = self.calls.len();
+                // Clients find results by the id, so that no two calls can have the same.
+                let id = call.said_id().filter(|id| self.calls.iter().all(|known| known.id != *id));
                 let id = id.map_or_else(|| format!("call_{stream}_{}_{number}", self.index), str::to_owned);
                 let (index, name, signature) = (call.index, String::new(), None);
                 self.calls.push(KnownCall { index, id, name, signature, is_told: false });
@@ -221,18 +235,29 @@ impl Choice {
     }
 
     /// Finds the call that a piece is of. Some upstreams send no index, or the same one for all calls, and tell them apart
-    /// by their ids; others send an id with the first piece only; and some send neither, and each call whole.
-    fn known(&self, call: &Call<'_>, id: Option<&str>) -> Option<usize> {
-        let is_named = call.name.as_deref().is_some_and(|name| !name.is_empty());
-        match (call.index, id) {
-            (Some(index), None) => self.calls.iter().rposition(|known| known.index == Some(index)),
-            (Some(index), Some(id)) => {
-                self.calls.iter().rposition(|known| known.index == Some(index) && known.id == id)
+    /// by their ids; others send an id with the first piece only, or another one with each; and some send neither, and each
+    /// call whole. The first piece of a call has its name, whoever sends it.
+    fn known(&self, call: &Call<'_>) -> Option<usize> {
+        let name = call.name.as_deref().filter(|name| !name.is_empty());
+        match (call.index, call.said_id()) {
+            (Some(index), id) => {
+                let is_at = |known: &KnownCall| known.index == Some(index);
+                let last = self.calls.iter().rposition(is_at)?;
+                let Some(id) = id else { return Some(last) };
+                let same = self.calls.iter().rposition(|known| is_at(known) && known.id == id);
+                let known = &self.calls[last];
+                let begins = name.is_some_and(|name| known.is_told || known.name != name);
+                same.or_else(|| (!begins).then_some(last))
             }
-            (None, Some(id)) => self.calls.iter().rposition(|known| known.id == id),
+            (None, Some(id)) => {
+                let same = self.calls.iter().rposition(|known| known.id == id);
+                let last = self.calls.len().checked_sub(1).filter(|_| name.is_none());
+                same.or(last)
+            }
             (None, None) => {
                 let last = self.calls.len().checked_sub(1)?;
-                (!is_named || !self.calls[last].is_told).then_some(last)
+                let has_name = self.calls[last].is_told || !self.calls[last].name.is_empty();
+                (name.is_none() || !has_name).then_some(last)
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Source: OpenAI API reference, "Create chat completion", "Chat completion object", seen 2026-11.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -47,7 +48,9 @@ fn extra(body: &[u8]) -> Result<Extra> {
     let read = scanner.members(|scanner, name| {
         let range = scanner.skip()?;
         let json = scanner.slice(range);
-        is_answer |= (name.is("choices") && json.starts_with('[')) || name.is("error") || name.is("message");
+        is_answer |= name.is("choices") && json.starts_with('[');
+        // What failed is told by whoever reads the whole of it; a `message` alone is of a server before the upstream.
+        is_answer |= name.is("error") || (name.is("object") && json == "\"error\"");
         if !KNOWN.contains(&name.raw()) && json != "null" {
             let raw = Raw::new(json).expect("it has been read as JSON");
             extra.0.push((name.decode().into_owned(), raw));
@@ -90,8 +93,8 @@ pub(super) fn id<'i>(upstream: &'i str, asked: &Asked) -> Cow<'i, str> {
 #[derive(Default)]
 struct Said<'r> {
     content: Option<String>,
-    /// Those of pages, and where in the content their part begins, in characters.
-    citations: Vec<(&'r Citation, u64)>,
+    /// Those of pages, and where in the content their part is, in characters.
+    citations: Vec<(&'r Citation, Range<u64>)>,
     refusal: Option<String>,
     thinking: String,
     /// The parts that are thinking, and whether there is one with a signature.
@@ -109,8 +112,9 @@ impl<'r> Said<'r> {
                 Content::Text { text, citations } => {
                     said.content.get_or_insert_default().push_str(text);
                     let pages = citations.iter().filter(|citation| citation.url.is_some());
-                    said.citations.extend(pages.map(|citation| (citation, chars)));
-                    chars += text.chars().count() as u64;
+                    let part = chars..chars + text.chars().count() as u64;
+                    chars = part.end;
+                    said.citations.extend(pages.map(|citation| (citation, part.clone())));
                 }
                 Content::Thinking { text, signature } => {
                     said.thinking.push_str(text);
@@ -148,8 +152,8 @@ impl<'r> Said<'r> {
             None => members.raw("refusal", "null"),
         }
         if !self.citations.is_empty() {
-            members.list("annotations", &self.citations, |(citation, start), out| {
-                write_citation(citation, *start, None, out);
+            members.list("annotations", &self.citations, |(citation, part), out| {
+                write_citation(citation, part.clone(), None, out);
             });
         }
         if !self.thinking.is_empty() {
@@ -189,17 +193,18 @@ fn choice(choice: &Choice, out: &mut Vec<u8>) {
     });
 }
 
-/// Writes an annotation; `start` is where in the whole text the part begins that it is about. With its index where it is one
-/// of a stream.
-pub(super) fn write_citation(citation: &Citation, start: u64, index: Option<usize>, out: &mut Vec<u8>) {
-    let (from, to) = citation.range.unwrap_or_default();
+/// Writes an annotation; `part` is where in the whole text the part is that it is about, all of it if it says no more. With
+/// its index where it is one of a stream.
+pub(super) fn write_citation(citation: &Citation, part: Range<u64>, index: Option<usize>, out: &mut Vec<u8>) {
+    let within = |(from, to): (u64, u64)| part.start.saturating_add(from)..part.start.saturating_add(to);
+    let stretch = citation.range.map_or(part.clone(), within);
     let url = citation.url.as_deref().unwrap_or_default();
     object(out, |members| {
         members.plain_if("index", index);
         members.string("type", "url_citation");
         members.object("url_citation", |members| {
-            members.plain("start_index", start.saturating_add(from));
-            members.plain("end_index", start.saturating_add(to));
+            members.plain("start_index", stretch.start);
+            members.plain("end_index", stretch.end);
             members.string("title", citation.title.as_deref().unwrap_or(url));
             members.string("url", url);
             members.string_if("content", citation.quoted.as_deref());

@@ -12,7 +12,6 @@ use http::StatusCode;
 use crate::chat::{ApiError, Citation, Event, Signature, StopReason, TokenLogprob, Usage};
 use crate::wire::convert::Asked;
 use crate::wire::json::quote;
-use crate::wire::openai::responses::encoder::arguments::Arguments;
 use crate::wire::openai::responses::output::{
     Item, Piece, PieceKind, encrypted, is_annotation, last_text, redacted, write_annotation, write_logprobs,
     write_summary,
@@ -23,6 +22,7 @@ use crate::wire::sse;
 mod arguments;
 mod writing;
 
+pub(super) use arguments::Arguments;
 pub use writing::error_event;
 
 /// How much of an answer is held, in bytes. A model's longest answers are a hundredth of that.

@@ -14,6 +14,15 @@ use crate::wire::openai::responses::parts::{attach, citations, thinking};
 /// What every item that was in an answer has and what means nothing to anybody else.
 const OF_ANSWERS: [&str; 3] = ["id", "status", "phase"];
 
+/// Items without which a conversation goes on as well: the answer that they led to follows them.
+const NOTES: [&str; 5] = [
+    "web_search_call",
+    "file_search_call",
+    "code_interpreter_call",
+    "image_generation_call",
+    "mcp_list_tools",
+];
+
 /// Reads the items of `input`, which is an array, and appends them to a conversation.
 ///
 /// # Errors
@@ -45,9 +54,14 @@ impl Reader<'_> {
             Some("item_reference") => reference(&mut fields),
             None if fields.has("id") => reference(&mut fields),
             None => Err(fields.missing("type")),
-            Some(kind) => {
-                self.push(role_of(kind), Part::new(other(&fields, json)?));
+            // What the vendor did on the way to its answer; the answer was made with it.
+            Some(kind) if NOTES.contains(&kind) => {
+                self.push(Role::Assistant, Part::new(other(&fields, json)?));
                 Ok(())
+            }
+            Some(kind) => {
+                let what = format!("is `{kind}`, which only OpenAI has; the upstream knows functions alone");
+                Err(fields.invalid("type", &what))
             }
         }
     }
@@ -139,11 +153,6 @@ fn reference(fields: &mut Fields<'_>) -> Result<()> {
     let what = "refers to an item that is not in the request, and the upstream keeps none; \
                 send the item itself, as clients do with `store` false";
     if is_thinking { Ok(()) } else { Err(fields.invalid("id", what)) }
-}
-
-/// Who an item that the hub has no word for is of: what a vendor's tool gave is told by the client.
-fn role_of(kind: &str) -> Role {
-    if kind.ends_with("_output") || kind == "mcp_approval_response" { Role::User } else { Role::Assistant }
 }
 
 fn other(fields: &Fields<'_>, json: &str) -> Result<Content> {

@@ -8,6 +8,7 @@ use crate::chat::{Choice, Content, Extra, Reply, StopReason, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::convert::Asked;
 use crate::wire::json::quote;
+use crate::wire::openai::responses::encoder::Arguments;
 use crate::wire::openai::responses::members::Members;
 use crate::wire::openai::responses::output::{Item, Status, items, separate, write_on_one_line};
 use crate::wire::openai::responses::parts;
@@ -23,6 +24,14 @@ pub fn encode_reply(reply: &Reply, asked: &Asked) -> Bytes {
     let mut out = Vec::with_capacity(1024);
     envelope.write_end(&items(choice, reply.surface), choice.stop, reply.usage, &mut out);
     out.into()
+}
+
+/// The item that was cut off when the answer was: the last one, unless that is a call whose arguments are whole.
+pub(super) fn cut(items: &[Item<'_>], stop: Option<StopReason>) -> Option<usize> {
+    let is_cut = Status::after(stop) == Status::Incomplete;
+    let last = items.len().checked_sub(1).filter(|_| is_cut)?;
+    let is_whole = matches!(&items[last], Item::Call { arguments, .. } if Arguments::of(arguments).is_whole);
+    (!is_whole).then_some(last)
 }
 
 /// Everything of a response object that is the same from its first event to its last: it is written in four of them.
@@ -72,12 +81,12 @@ impl Envelope {
             Some(StopReason::ContentFilter) => r#"{"reason":"content_filter"}"#,
             Some(StopReason::Stop | StopReason::ToolCalls | StopReason::Other) | None => "null",
         };
+        let cut = cut(items, stop);
         self.write(status, details, usage, out, |out| {
             let mut count = 0;
             for (index, item) in items.iter().enumerate() {
                 separate(&mut count, out);
-                // What was cut off is the last thing that there is.
-                let status = if index + 1 == items.len() { status } else { Status::Completed };
+                let status = if cut == Some(index) { Status::Incomplete } else { Status::Completed };
                 item.write(&self.exchange, index, status, out);
             }
         });

@@ -449,3 +449,24 @@ fn why_an_answer_ended_is_told() {
     check_stop(StopReason::Length, "incomplete", &json!({"reason": "max_output_tokens"}));
     check_stop(StopReason::ContentFilter, "incomplete", &json!({"reason": "content_filter"}));
 }
+
+#[test]
+fn what_was_cut_off_is_what_was_not_whole() {
+    let call = |arguments: &str| {
+        let (id, name, arguments) = ("c".to_owned(), "f".to_owned(), arguments.to_owned());
+        Part::new(Content::ToolCall { id, name, arguments, signature: None })
+    };
+    for (arguments, status) in [("{}", "completed"), ("{\"a\":", "incomplete")] {
+        for step in [1, 2] {
+            let reply = reply(vec![Part::text("a"), call(arguments)], StopReason::Length);
+            let whole: Value = serde_json::from_slice(&encode_reply(&reply, &asked("{}"))).unwrap();
+            let events = data(&encode(&stream(&reply, step), "{}"));
+            let is_done = |event: &&Value| event["type"] == "response.output_item.done";
+            let done = events.iter().rev().find(is_done).unwrap();
+            assert_eq!(whole["output"][0]["status"], "completed");
+            assert_eq!(whole["output"][1]["status"], status);
+            assert_eq!(done["item"], whole["output"][1]);
+            assert_eq!(events.last().unwrap()["response"], whole);
+        }
+    }
+}

@@ -187,6 +187,11 @@ impl<'a> Call<'a> {
         Ok(call)
     }
 
+    /// Its id, if the upstream gives it one.
+    pub(super) fn said_id(&self) -> Option<&str> {
+        self.id.as_deref().filter(|id| !id.is_empty())
+    }
+
     /// Reads the only call of the time before there were several.
     fn function(scanner: &mut Scanner<'a>) -> Scan<Self> {
         let mut call = Self { index: Some(0), ..Self::default() };

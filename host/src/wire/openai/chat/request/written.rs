@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::chat::{ChatRequest, Effort, Extra, Field, Format, Function, Level, Reasoning, Tool, ToolChoice};
 use crate::error::{Error, Result};
@@ -25,6 +26,11 @@ const SCHEMA_NAME: &str = "response";
 ///
 /// Source: OpenAI API reference, "Create chat completion", `stop`, seen 2026-11.
 const STOP_MAX: usize = 4;
+
+/// How long the name of whom a client asks for may be, in bytes.
+///
+/// Source: bifrost's issue 1000 for OpenAI, which takes less than the routers to it, seen 2026-11.
+const USER_BYTES_MAX: usize = 64;
 
 /// Members of the Responses API that the chat API has under the same names.
 const SHARED: [&str; 2] = ["prompt_cache_key", "prompt_cache_retention"];
@@ -53,7 +59,7 @@ pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<By
     if request.metadata.is_some() && request.surface != Surface::Chat {
         terms.cannot(Field::Metadata)?;
     }
-    let effort = request.reasoning.map(|reasoning| effort(reasoning, terms)).transpose()?;
+    let effort = effort(request, terms)?;
     let top_k = top_k(request, terms)?;
     check_stop(request, terms)?;
     let mut out = Vec::with_capacity(messages.len() + 1024);
@@ -62,7 +68,7 @@ pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<By
         members.member("messages").extend_from_slice(&messages);
         tools.write(members);
         members.plain_if("parallel_tool_calls", request.parallel_tool_calls.filter(|_| tools.has_any()));
-        members.plain_if(max_tokens_name(request), request.max_tokens);
+        members.plain_if(max_tokens_name(request, effort), request.max_tokens);
         members.plain_if("top_k", top_k);
         sampling(request, members);
         members.string_if("reasoning_effort", effort);
@@ -70,7 +76,7 @@ pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<By
             members.object("response_format", |members| response_format(format, members));
         }
         members.string_if("verbosity", request.verbosity.as_deref());
-        members.string_if("user", request.user.as_deref());
+        members.string_if("user", request.user.as_deref().map(user).as_deref());
         if let (Some(metadata), Surface::Chat) = (&request.metadata, request.surface) {
             members.raw("metadata", metadata.get());
         }
@@ -93,13 +99,15 @@ pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<By
 ///
 /// Source: OpenAI API reference, "Create chat completion", `max_tokens`; DeepSeek's, Mistral's and Ollama's, which have
 /// only that; all seen 2026-11.
-fn max_tokens_name(request: &ChatRequest) -> &'static str {
-    let asks_reasoning = request.reasoning.is_some_and(|reasoning| reasoning.level != Level::Off);
+fn max_tokens_name(request: &ChatRequest, effort: Option<&str>) -> &'static str {
+    let asks_reasoning = effort.is_some_and(|effort| effort != "none");
     if asks_reasoning || is_of_openai(&request.model) { "max_completion_tokens" } else { "max_tokens" }
 }
 
 fn is_of_openai(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or_default();
+    // A fine-tuned model's name is that of what it was made from, with more behind it.
+    let name = name.strip_prefix("ft:").unwrap_or(name);
     let is_numbered = |rest: &str| rest.starts_with(|first: char| first.is_ascii_digit());
     name.starts_with("chatgpt-")
         || name.strip_prefix("gpt-").is_some_and(is_numbered)
@@ -138,10 +146,17 @@ fn sampling(request: &ChatRequest, members: &mut Writer<&mut Vec<u8>>) {
     }
 }
 
-/// The word for an amount of thinking.
-fn effort(reasoning: Reasoning, terms: &mut Terms<'_>) -> Result<&'static str> {
-    let effort = match reasoning.level {
-        Level::Off | Level::Budget(0) => return Ok("none"),
+/// The word for an amount of thinking. Only newer models of OpenAI's know one for none, and the others refuse it, so that it
+/// is left to the client to say it; and what a model finds right is what OpenAI's models do unasked.
+///
+/// Source: OpenAI's API, "'reasoning_effort' does not support 'none' with this model", seen 2026-11.
+fn effort(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<Option<&'static str>> {
+    let Some(Reasoning { level, .. }) = request.reasoning else { return Ok(None) };
+    let is_of_openai = matches!(request.surface, Surface::Chat | Surface::Responses);
+    let effort = match level {
+        Level::Off if is_of_openai => return Ok(Some("none")),
+        Level::Dynamic if is_of_openai => return Ok(None),
+        Level::Off | Level::Budget(0) => return terms.cannot(Field::Reasoning).map(|()| None),
         Level::Effort(effort) => effort,
         Level::Dynamic => {
             terms.cannot(Field::Reasoning)?;
@@ -152,13 +167,13 @@ fn effort(reasoning: Reasoning, terms: &mut Terms<'_>) -> Result<&'static str> {
             effort_of(tokens, terms.budgets)
         }
     };
-    Ok(match effort {
+    Ok(Some(match effort {
         Effort::Minimal => "minimal",
         Effort::Low => "low",
         Effort::Medium => "medium",
         Effort::High => "high",
         Effort::Max => "xhigh",
-    })
+    }))
 }
 
 fn effort_of(tokens: u64, budgets: EffortBudgets) -> Effort {
@@ -169,6 +184,14 @@ fn effort_of(tokens: u64, budgets: EffortBudgets) -> Effort {
     } else {
         Effort::High
     }
+}
+
+/// Whom a client asks for; a longer name becomes one that depends on it alone, as that is all it is for.
+fn user(name: &str) -> Cow<'_, str> {
+    if name.len() <= USER_BYTES_MAX {
+        return Cow::Borrowed(name);
+    }
+    Cow::Owned(format!("user_{:032x}", xxh3_128(name.as_bytes())))
 }
 
 /// The class of service; Anthropic's and Google's words for the usual one are not OpenAI's.
@@ -255,6 +278,10 @@ impl<'r> Tools<'r> {
             // Only OpenAI itself knows `allowed_tools`.
             terms.cannot(Field::ToolChoiceAmong)?;
             tools.functions.retain(|function| names.contains(&function.name));
+            if *is_required && tools.functions.is_empty() {
+                let message = "`tool_choice` requires a call of a tool that is not among `tools`";
+                return Err(Error::invalid("tool_choice", message));
+            }
             let choice = if *is_required { ToolChoice::Required } else { ToolChoice::Auto };
             tools.choice = Some(Cow::Owned(choice));
         }

@@ -191,6 +191,32 @@ fn calls_are_numbered_without_gaps_whatever_tells_them_apart() {
         ],
         &[called(0, "a", "get_time")],
     );
+    // Another id with each piece.
+    check(
+        &[
+            r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":""}}]}"#,
+            r#"{"tool_calls":[{"index":0,"id":"t-2","function":{"arguments":"{\"x\""}}]}"#,
+            r#"{"tool_calls":[{"index":0,"id":"t-3","function":{"arguments":":1}"}}]}"#,
+            r#"{"tool_calls":[{"index":0,"id":"b","function":{"name":"g","arguments":"{}"}}]}"#,
+        ],
+        &both,
+    );
+    check(
+        &[
+            r#"{"tool_calls":[{"id":"a","function":{"name":"f","arguments":"{\"x\""}}]}"#,
+            r#"{"tool_calls":[{"id":"t-2","function":{"arguments":":1}"}}]}"#,
+            r#"{"tool_calls":[{"id":"b","function":{"name":"g","arguments":"{}"}}]}"#,
+        ],
+        &both,
+    );
+    // Calls without arguments, an index or an id, and an id that another call has.
+    check(
+        &[
+            r#"{"tool_calls":[{"function":{"name":"f"}},{"function":{"name":"g","arguments":""}}]}"#,
+            r#"{"tool_calls":[{"index":1,"id":"call_x_0_0","function":{"name":"h"}}]}"#,
+        ],
+        &[called(0, "call_x_0_0", "f"), called(1, "call_x_0_1", "g"), called(2, "call_x_0_2", "h")],
+    );
     // The only call of old.
     check(
         &[r#"{"function_call":{"name":"f","arguments":""}}"#, r#"{"function_call":{"arguments":"{}"}}"#],
@@ -245,6 +271,36 @@ fn refusals_citations_and_probabilities_are_told() {
     assert_eq!(logprobs, &Event::Logprobs { choice: 0, tokens: vec![token] });
     let stop_sequence = Some("END".to_owned());
     assert_eq!(finish, &Event::Finish { choice: 0, reason: StopReason::Stop, stop_sequence });
+}
+
+// parity: 100
+#[test]
+fn a_whole_message_has_each_call_once() {
+    let message = |calls: &str| {
+        read(&[&format!(r#"{{"choices":[{{"message":{{"tool_calls":[{calls}]}}}}]}}"#)])
+            .into_iter()
+            .filter(|event| matches!(event, Event::ToolCall { .. } | Event::Arguments { .. }))
+            .collect::<Vec<Event>>()
+    };
+    assert_eq!(
+        message(r#"{"function":{"name":"a","arguments":""}},{"function":{"name":"b","arguments":""}}"#),
+        [called(0, "call_x_0_0", "a"), called(1, "call_x_0_1", "b")]
+    );
+    assert_eq!(
+        message(
+            r#"{"id":"x","index":0,"function":{"name":"a","arguments":"{}"}},{"id":"x","index":0,"function":{"name":"a","arguments":"{}"}}"#
+        ),
+        [called(0, "x", "a"), arguments(0, "{}"), called(1, "call_x_0_1", "a"), arguments(1, "{}")]
+    );
+}
+
+#[test]
+fn a_stream_without_an_answer_is_a_failure() {
+    for data in [r#"{"id":"c","choices":[]}"#, r#"{"choices":[],"usage":{"prompt_tokens":1}}"#, "[DONE]"] {
+        let events = read(&[data]);
+        let Some(Event::Failed(error)) = events.last() else { panic!("{events:?}") };
+        assert_eq!(error.status.as_u16(), 502, "{data}");
+    }
 }
 
 #[track_caller]
@@ -374,15 +430,46 @@ fn a_signature_comes_with_the_thinking_it_proves() {
         json!([
             {"reasoning_content": "a"},
             {"reasoning_content": "b"},
-            {"thinking_blocks": [{"index": 0, "type": "thinking", "thinking": "ab", "signature": "messages#s"}]},
-            {"thinking_blocks": [{"index": 1, "type": "redacted_thinking", "data": "messages#s"}]},
+            {"thinking_blocks": [
+                {"index": 0, "type": "thinking", "thinking": "ab", "signature": "messages#s"},
+                {"index": 1, "type": "redacted_thinking", "data": "messages#s"},
+            ]},
             {"content": "c"},
+        ]),
+    );
+    // What comes later has further indices, and what nobody could prove is thinking alone.
+    let signature = Signature { surface: Surface::Messages, value: "s".into() };
+    let signed = Event::Signature { choice: 0, signature };
+    check_deltas(
+        &[signed.clone(), called(0, "1", "f"), thought("a"), said("b"), signed, finish(0, StopReason::Stop)],
+        json!([
+            {"thinking_blocks": [{"index": 0, "type": "thinking", "thinking": "", "signature": "messages#s"}]},
+            {"tool_calls": [{"index": 0, "id": "1", "type": "function", "function": {"name": "f", "arguments": ""}}]},
+            {"reasoning_content": "a"},
+            {"content": "b"},
+            {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]},
+            {"thinking_blocks": [{"index": 1, "type": "thinking", "thinking": "", "signature": "messages#s"}]},
+            {},
         ]),
     );
 }
 
 #[test]
-fn a_citation_is_placed_in_the_whole_text() {
+fn no_more_than_a_bound_is_held() {
+    let many = "x".repeat(3 << 20);
+    let signature = Signature { surface: Surface::Messages, value: "s".into() };
+    let signed = Event::Signature { choice: 0, signature };
+    let written =
+        chunks(&[thought(&many), thought(&many), signed.clone(), thought("a"), signed, said("b")], false);
+    let blocks = &written[4]["choices"][0]["delta"]["thinking_blocks"];
+    assert_eq!(
+        *blocks,
+        json!([{"index": 0, "type": "thinking", "thinking": "a", "signature": "messages#s"}])
+    );
+}
+
+#[test]
+fn citations_come_at_the_end_each_with_its_place_in_the_whole_text() {
     let page = Citation { url: Some("u".into()), range: Some((0, 1)), ..Citation::default() };
     let nowhere = Citation { quoted: Some("q".into()), ..Citation::default() };
     check_deltas(
@@ -390,13 +477,24 @@ fn a_citation_is_placed_in_the_whole_text() {
             said("é"),
             Event::PartEnd { choice: 0 },
             said("b"),
-            Event::Citation { choice: 0, citation: page },
+            Event::Citation { choice: 0, citation: page.clone() },
             Event::Citation { choice: 0, citation: nowhere },
+            Event::Citation { choice: 0, citation: Citation { range: None, ..page } },
+            said("cd"),
+            Event::PartEnd { choice: 0 },
+            said("e"),
+            finish(0, StopReason::Stop),
         ],
         json!([
             {"content": "é"},
             {"content": "b"},
-            {"annotations": [{"index": 0, "type": "url_citation", "url_citation": {"start_index": 1, "end_index": 2, "title": "u", "url": "u"}}]},
+            {"content": "cd"},
+            {"content": "e"},
+            {"annotations": [
+                {"index": 0, "type": "url_citation", "url_citation": {"start_index": 1, "end_index": 2, "title": "u", "url": "u"}},
+                {"index": 1, "type": "url_citation", "url_citation": {"start_index": 1, "end_index": 4, "title": "u", "url": "u"}},
+            ]},
+            {},
         ]),
     );
 }

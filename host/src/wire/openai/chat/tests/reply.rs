@@ -85,7 +85,7 @@ fn every_part_of_an_answer_has_its_member() {
             Content::Thinking { text: "p".into(), signature: Some(signature(Surface::Messages, "s")) },
             Content::RedactedThinking(signature(Surface::Messages, "d")),
             text("é", vec![]),
-            text("bc", vec![page, Citation::default()]),
+            text("bc", vec![page.clone(), Citation::default(), Citation { range: None, ..page }]),
             Content::Refusal("no".into()),
             Content::ToolCall {
                 id: "1".into(),
@@ -96,7 +96,10 @@ fn every_part_of_an_answer_has_its_member() {
         ],
         json!({
             "role": "assistant", "content": "ébc", "refusal": "no", "reasoning_content": "p",
-            "annotations": [{"type": "url_citation", "url_citation": {"start_index": 1, "end_index": 3, "title": "t", "url": "u"}}],
+            "annotations": [
+                {"type": "url_citation", "url_citation": {"start_index": 1, "end_index": 3, "title": "t", "url": "u"}},
+                {"type": "url_citation", "url_citation": {"start_index": 1, "end_index": 3, "title": "t", "url": "u"}},
+            ],
             "thinking_blocks": [
                 {"type": "thinking", "thinking": "p", "signature": "messages#s"},
                 {"type": "redacted_thinking", "data": "messages#d"},
@@ -159,6 +162,9 @@ fn what_is_no_answer_is_refused() {
     check_invalid("{}", "no `choices`");
     check_invalid(r#"{"choices":null}"#, "no `choices`");
     check_invalid(r#"{"error":{"message":"broken"}}"#, "broken");
+    check_invalid(r#"{"object":"error","message":"full","code":503}"#, "full");
+    check_invalid(r#"{"message":"Internal failure","code":500}"#, "no `choices`");
+    check_invalid(r#"{"id":"c","choices":[]}"#, "without an answer");
 }
 
 #[track_caller]

@@ -503,21 +503,38 @@ fn only_tools_that_every_server_knows_are_sent() {
         json!({}),
         &[],
     );
+    let mut request = ChatRequest::new(Surface::Responses, "m");
+    request.tools = vec![function("f")];
+    request.tool_choice = Some(ToolChoice::Among { names: vec!["x".into()], is_required: true });
+    let error = written(&request).unwrap_err();
+    assert_eq!((error.kind, error.param.as_deref()), (ErrorKind::InvalidRequest, Some("tool_choice")));
     let search = Tool::Other { kind: "web_search".into(), json: Raw::new("{}").unwrap() };
     check_refused(|request| request.tools = vec![search], "tools[].type");
 }
 
 #[track_caller]
 fn check_effort(level: Level, expected: &str) {
-    let mut request = foreign("m");
+    check_effort_of(Surface::Messages, level, Some(expected));
+}
+
+#[track_caller]
+fn check_effort_of(surface: Surface, level: Level, expected: Option<&str>) {
+    let mut request = ChatRequest { surface, ..foreign("m") };
     request.reasoning = Some(Reasoning { level, is_shown: None });
-    assert_eq!(written(&request).unwrap().0["reasoning_effort"], expected, "{level:?}");
+    assert_eq!(written(&request).unwrap().0["reasoning_effort"].as_str(), expected, "{level:?}");
+}
+
+#[test]
+fn nothing_is_said_of_thinking_that_most_models_refuse() {
+    check_effort_of(Surface::Messages, Level::Off, None);
+    check_effort_of(Surface::Gemini, Level::Budget(0), None);
+    check_effort_of(Surface::Responses, Level::Off, Some("none"));
+    check_effort_of(Surface::Responses, Level::Dynamic, None);
 }
 
 // parity: 104
 #[test]
 fn budgets_become_the_nearest_effort() {
-    check_effort(Level::Off, "none");
     check_effort(Level::Effort(Effort::Max), "xhigh");
     check_effort(Level::Dynamic, "high");
     check_effort(Level::Budget(2048), "low");
@@ -540,8 +557,21 @@ fn the_most_tokens_are_told_as_the_model_wants_it() {
     check_max_tokens("gpt-oss-120b", Some(Level::Off), "max_tokens");
     check_max_tokens("openai/gpt-5.1", None, "max_completion_tokens");
     check_max_tokens("o3-mini", None, "max_completion_tokens");
+    check_max_tokens("ft:o4-mini-2025-04-16:acme::id", None, "max_completion_tokens");
     check_max_tokens("olmo", None, "max_tokens");
     check_max_tokens("fast", Some(Level::Budget(5000)), "max_completion_tokens");
+}
+
+#[test]
+fn a_long_name_of_a_user_becomes_a_short_one() {
+    let user = |name: &str| {
+        let mut request = ChatRequest::new(Surface::Messages, "m");
+        request.user = Some(name.to_owned());
+        written(&request).unwrap().0["user"].as_str().unwrap().to_owned()
+    };
+    let (long, other) = (user(&"x".repeat(65)), user(&"x".repeat(66)));
+    assert_eq!(user(&"x".repeat(64)), "x".repeat(64));
+    assert!(long.len() <= 64 && long == user(&"x".repeat(65)) && long != other, "{long} {other}");
 }
 
 #[test]

@@ -2,16 +2,23 @@
 
 /// How far the arguments of a call are: an object, of which no more than this has to be known to see its end.
 #[derive(Debug, Default)]
-pub(super) struct Arguments {
+pub(in crate::wire::openai::responses) struct Arguments {
     /// How many objects and arrays are open.
     depth: usize,
     is_string: bool,
     is_escaped: bool,
     /// Whether the object is whole.
-    pub(super) is_whole: bool,
+    pub(in crate::wire::openai::responses) is_whole: bool,
 }
 
 impl Arguments {
+    /// Takes all there is of them.
+    pub(in crate::wire::openai::responses) fn of(json: &str) -> Self {
+        let mut arguments = Self::default();
+        arguments.add(json);
+        arguments
+    }
+
     /// Takes a piece of them.
     pub(super) fn add(&mut self, json: &str) {
         for byte in json.bytes() {

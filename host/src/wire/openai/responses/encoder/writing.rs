@@ -6,7 +6,7 @@ use crate::chat::ApiError;
 use crate::wire::json::quote;
 use crate::wire::openai::responses::encoder::{EventEncoder, PLACE_BYTES};
 use crate::wire::openai::responses::output::{Item, Piece, Status, write_number};
-use crate::wire::openai::responses::reply::Envelope;
+use crate::wire::openai::responses::reply::{Envelope, cut};
 
 /// Writes an error as the last event of a stream with so many events before it.
 pub fn error_event(error: &ApiError, mut events: u64) -> Bytes {
@@ -83,10 +83,10 @@ impl EventEncoder {
         self.whole_event("response.output_item.added", self.items.len() - 1, Status::InProgress, out);
     }
 
-    /// Says that an item is whole.
+    /// Says that an item is over. What was not when the answer ended was cut off, if that was.
     pub(super) fn done(&mut self, item: usize, out: &mut Vec<u8>) {
-        let is_last = item + 1 == self.items.len();
-        let status = if is_last { Status::after(self.stop) } else { Status::Completed };
+        let is_cut = cut(&self.items, self.stop) == Some(item);
+        let status = if is_cut { Status::Incomplete } else { Status::Completed };
         self.whole_event("response.output_item.done", item, status, out);
     }
 

@@ -168,6 +168,14 @@ fn what_cannot_be_meant_is_refused_with_its_place() {
         "input[1].call_id",
         "`input[1].call_id` is `c9`, but no `function_call` before it has this `call_id`",
     );
+    for kind in ["local_shell_call_output", "computer_call_output", "mcp_call", "compaction", "new"] {
+        let what = "which only OpenAI has; the upstream knows functions alone";
+        check_item(
+            &format!(r#"{{"type":"{kind}","call_id":"c","output":"a"}}"#),
+            "input[1].type",
+            &format!("`input[1].type` is `{kind}`, {what}"),
+        );
+    }
     check_item(
         r#"{"type":"function_call_output","output":"a"}"#,
         "input[1].call_id",

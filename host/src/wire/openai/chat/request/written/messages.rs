@@ -67,6 +67,10 @@ impl Messages {
     fn said(&mut self, role: &str, message: &Message, terms: &mut Terms<'_>) -> Result<()> {
         let content = self.content(&message.parts, terms)?;
         let extra = self.extra(&message.extra, terms)?;
+        if content.is_empty() && !message.parts.is_empty() {
+            // Many servers refuse a turn without content, and models answer to it.
+            return Ok(());
+        }
         self.message(role, |members| {
             content.write(members.member("content"));
             members.string_if("name", message.name.as_deref());
@@ -110,6 +114,10 @@ impl Messages {
         }
         let content = self.content(said, terms)?;
         let extra = self.extra(&message.extra, terms)?;
+        let says_nothing = content.is_empty() && refusal.is_none() && calls.is_empty() && blocks.is_empty();
+        if says_nothing && !message.parts.is_empty() {
+            return Ok(());
+        }
         self.message("assistant", |members| {
             if content.is_empty() && (!calls.is_empty() || refusal.is_some()) {
                 members.raw("content", "null");

@@ -397,7 +397,7 @@ fn an_answer_that_breaks_off_without_its_end_is_finished() {
         Event::Start { id: "msg_x".into(), model: String::new(), created_unix_s: None, usage: None },
         text("a"),
         Event::PartEnd { choice: 0 },
-        Event::Finish { choice: 0, reason: StopReason::Stop, stop_sequence: None },
+        Event::Finish { choice: 0, reason: StopReason::Other, stop_sequence: None },
         Event::End,
     ];
     assert_eq!(events, expected);

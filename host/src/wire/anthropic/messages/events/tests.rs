@@ -589,3 +589,28 @@ proptest! {
         prop_assert!(message_of(&stream).is_ok(), "{stream}");
     }
 }
+
+// parity: 109
+#[test]
+fn arguments_that_are_no_object_are_wrapped_as_in_a_whole_answer() {
+    let wrapped = |pieces: &[&str], input: Value| {
+        let call = |index, id: &str| Event::ToolCall {
+            choice: 0,
+            index,
+            id: id.into(),
+            name: "f".into(),
+            signature: None,
+        };
+        let piece = |json: &&str| Event::Arguments { choice: 0, index: 0, json: (*json).to_owned() };
+        let mut events = vec![call(0, "a")];
+        events.extend(pieces.iter().map(piece));
+        events.extend([call(1, "b"), Event::PartEnd { choice: 0 }, Event::PartEnd { choice: 0 }, Event::End]);
+        let content = message_of(&write(&events)).map(Value::from).unwrap();
+        assert_eq!(content[0]["input"], input, "{pieces:?}");
+    };
+    wrapped(&["not", " json"], json!({"arguments": "not json"}));
+    wrapped(&[" ", "[1", "]"], json!({"arguments": "[1]"}));
+    wrapped(&["7"], json!({"arguments": "7"}));
+    wrapped(&[" \n", " {\"a\"", ":1}"], json!({"a": 1}));
+    wrapped(&[" "], json!({}));
+}

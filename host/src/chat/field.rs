@@ -23,6 +23,8 @@ pub enum Field {
     FileUrl,
     /// A document by the id of an upload.
     FileId,
+    /// Content of a kind that only the client's vendor has.
+    ContentKind,
     /// Earlier thinking, without a signature of the target's.
     Thinking,
     /// Pictures and documents in a tool's result.
@@ -37,6 +39,8 @@ pub enum Field {
     ToolStrict,
     /// Which tools may be called, of those there are.
     ToolChoiceAmong,
+    /// That a tool must be called.
+    ToolRequired,
     /// Whether several tools may be called at once.
     ParallelToolCalls,
     /// The most tokens of the answer.
@@ -63,6 +67,8 @@ pub enum Field {
     LogitBias,
     /// An amount of thinking.
     Reasoning,
+    /// An answer of pictures or sound.
+    Modalities,
     /// A JSON object as the form of the answer.
     JsonObject,
     /// A schema for the answer.
@@ -169,6 +175,12 @@ impl Field {
                 "messages[].content[].source.file_id",
                 "",
             ],
+            Self::ContentKind => [
+                "messages[].content[].type",
+                "input[].content[].type",
+                "messages[].content[].type",
+                "contents[].parts[]",
+            ],
             Self::Thinking => [
                 "messages[].thinking_blocks",
                 "input[].encrypted_content",
@@ -193,6 +205,9 @@ impl Field {
                 "",
                 "toolConfig.functionCallingConfig.allowedFunctionNames",
             ],
+            Self::ToolRequired => {
+                ["tool_choice", "tool_choice", "tool_choice", "toolConfig.functionCallingConfig.mode"]
+            }
             Self::ParallelToolCalls => {
                 ["parallel_tool_calls", "parallel_tool_calls", "tool_choice.disable_parallel_tool_use", ""]
             }
@@ -217,6 +232,7 @@ impl Field {
             Self::Reasoning => {
                 ["reasoning_effort", "reasoning", "thinking", "generationConfig.thinkingConfig"]
             }
+            Self::Modalities => ["modalities", "", "", "generationConfig.responseModalities"],
             Self::JsonObject => ["response_format", "text.format", "", "generationConfig.responseMimeType"],
             Self::JsonSchema => [
                 "response_format.json_schema",

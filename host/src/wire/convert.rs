@@ -23,6 +23,7 @@ pub mod other;
 mod tests;
 
 mod explain;
+mod material;
 mod reply;
 
 pub use explain::{explain, markdown};
@@ -138,6 +139,8 @@ pub fn decode_request(surface: Surface, request: &Request) -> Result<ChatRequest
 /// # Errors
 /// As [`Terms::cannot`].
 pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<Bytes> {
+    let plain = material::plain(request, terms)?;
+    let request = &*plain;
     match terms.target {
         Surface::Chat | Surface::Responses => chat::encode_request(request, terms),
         Surface::Messages => messages::encode_request(request, terms),

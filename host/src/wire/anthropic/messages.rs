@@ -11,6 +11,7 @@ mod reply;
 mod request;
 mod usage;
 
+pub use block::plain;
 pub use error::{decode_error, encode_error};
 pub use events::{EventDecoder, EventEncoder};
 pub use reply::{decode_reply, encode_reply};

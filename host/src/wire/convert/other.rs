@@ -47,12 +47,12 @@ pub fn request(
         (Endpoint::CountMessageTokens, Endpoint::CountContentTokens) => {
             (terms.client, terms.target) = (Surface::Messages, Surface::Gemini);
             let chat = ChatRequest { model: model.to_owned(), ..messages::decode_request(body)? };
-            Ok(content_count(model, &content::encode_request(&chat, terms)?))
+            Ok(content_count(model, &super::encode_request(&chat, terms)?))
         }
         (Endpoint::CountContentTokens, Endpoint::CountMessageTokens) => {
             (terms.client, terms.target) = (Surface::Gemini, Surface::Messages);
             let chat = ChatRequest { model: model.to_owned(), ..counted_content(body)? };
-            Ok(message_count(&messages::encode_request(&chat, terms)?))
+            Ok(message_count(&super::encode_request(&chat, terms)?))
         }
         (Endpoint::EmbedContent, Endpoint::Embeddings) => {
             Ok(Inputs::of_content(body)?.for_openai(model, terms))

@@ -26,7 +26,7 @@ fn asked() -> Asked {
     }
 }
 
-fn terms(client: Surface, target: Surface) -> Terms<'static> {
+pub(super) fn terms(client: Surface, target: Surface) -> Terms<'static> {
     Terms {
         client,
         target,
@@ -48,7 +48,7 @@ fn endpoint(surface: Surface) -> Endpoint {
 
 /// A request of a client's.
 #[track_caller]
-fn request_of(client: Surface, body: Bytes) -> Request {
+pub(super) fn request_of(client: Surface, body: Bytes) -> Request {
     let path = InPath::of("alias:streamGenerateContent", Some("alt=sse"));
     request::decode(endpoint(client), body, path).unwrap()
 }

@@ -37,6 +37,7 @@ pub const TABLE: &[Row] = &[
         "the URL's ending does not tell the type of the document; send it as data",
     ),
     row(Field::FileId, Action::Refuse, "the upload is at another vendor; send the document as data"),
+    row(Field::ContentKind, Action::Refuse, "only the client's vendor can read it; send its text"),
     row(
         Field::Thinking,
         Action::Approximate,
@@ -47,6 +48,12 @@ pub const TABLE: &[Row] = &[
     row(Field::ToolStrict, Action::Drop, "calls follow the schema as well as the model does"),
     row(Field::ParallelToolCalls, Action::Drop, "the model may call several tools at once"),
     row(Field::Seed, Action::Approximate, "the lower 32 bits of it"),
+    row(
+        Field::Reasoning,
+        Action::Approximate,
+        "models that cannot but think, as 2.5 Pro and those from 3 on, think as little as they can",
+    ),
+    row(Field::Modalities, Action::Refuse, "answers are texts"),
     row(Field::LogitBias, Action::Refuse, "tokens have other numbers here"),
     row(Field::StopCount, Action::Refuse, "there may be 5 at most"),
     row(Field::User, Action::Drop, "nobody asks for whom"),

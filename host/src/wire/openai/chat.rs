@@ -29,6 +29,7 @@ pub const TABLE: &[Row] = &[
     row(Field::File, Action::Approximate, "a document of plain text is sent as text"),
     row(Field::FileUrl, Action::Refuse, "send the document's data instead of its URL"),
     row(Field::FileId, Action::Refuse, "an upload is known to its own vendor only, send its data"),
+    row(Field::ContentKind, Action::Refuse, "only the client's vendor can read it; send its text"),
     row(Field::Thinking, Action::Drop, "earlier thinking is left out, unless the upstream has signed it"),
     row(
         Field::ToolResultMedia,
@@ -46,6 +47,7 @@ pub const TABLE: &[Row] = &[
         Action::Approximate,
         "a number of tokens as the nearest effort, `high` if it is the model's choice; none is left to the model",
     ),
+    row(Field::Modalities, Action::Refuse, "answers are texts"),
     row(Field::Metadata, Action::Drop, "OpenAI takes labels only for answers that it stores"),
     row(Field::ServiceTier, Action::Drop, "a class that OpenAI does not know is left out"),
     row(Field::StoredConversation, Action::Refuse, "send the whole conversation"),

@@ -95,6 +95,30 @@ fn read_plain(block: &RawValue, kind: &str, mut members: Members<'_>) -> Result<
     Ok(Part { content, cache, extra: members.rest() })
 }
 
+/// What a block says that holds others, for surfaces that have no such block: a document made of blocks, and what a search
+/// of the client's has found. None for other blocks.
+///
+/// # Errors
+/// A block inside is not of its type's shape.
+pub fn plain(block: &Raw) -> Result<Option<Vec<Part>>> {
+    let Some(mut members) = Members::read(block.get()) else { return Ok(None) };
+    let title = members.string("title")?;
+    let (source, content) = match members.string("type")?.as_deref() {
+        Some("document") => (None, members.object("source")?.and_then(|mut source| source.take("content"))),
+        Some("search_result") => (members.string("source")?, members.take("content")),
+        _ => return Ok(None),
+    };
+    let head: Vec<_> = title.into_iter().chain(source).collect();
+    let mut parts = Vec::new();
+    if !head.is_empty() {
+        parts.push(Part::text(head.join("\n")));
+    }
+    if let Some(content) = content {
+        parts.append(&mut read_list("content", content, read_inner)?);
+    }
+    Ok(Some(parts))
+}
+
 fn text(members: &mut Members<'_>) -> Result<Content> {
     let text = members.required_string("text")?;
     // A document's `citations` is an object, a text's a list; what is neither says nothing.

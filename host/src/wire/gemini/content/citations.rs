@@ -153,7 +153,7 @@ pub(super) struct Grounding {
 impl Grounding {
     /// Adds a citation of a text, which begins at `offset` bytes of the part of this number.
     pub(super) fn add(&mut self, citation: &Citation, text: &str, offset: usize, part: usize) {
-        if self.supports.len() >= CITATIONS_MAX {
+        if self.supports.len().max(self.pages.len()) >= CITATIONS_MAX {
             return;
         }
         let url = citation.url.clone().unwrap_or_default();

@@ -7,12 +7,18 @@ use crate::wire::convert::{EffortBudgets, Terms};
 use crate::wire::gemini::value::{Value, compact};
 use crate::wire::json::{Kind, Writer};
 
+use super::request::major_version;
 use super::tools::{raw, schema};
 
 /// How many words may end an answer.
 ///
 /// Source: Gemini API reference, `GenerationConfig.stopSequences`, seen 2026-11.
 const STOP_COUNT_MAX: usize = 5;
+
+/// The least budget of the models that cannot but think, in tokens.
+///
+/// Source: Gemini API documentation, "Thinking", the range of 2.5 Pro, seen 2026-11.
+const BUDGET_MIN: u32 = 128;
 
 /// Reads `generationConfig`; what there is no word for is put into `extra` under its name.
 pub(super) fn read(value: &mut Value<'_, '_>, request: &mut ChatRequest) -> Result<()> {
@@ -103,7 +109,15 @@ pub(super) fn write(request: &ChatRequest, terms: &mut Terms<'_>, out: &mut Writ
         config.strings("stopSequences", &request.stop);
     }
     if let Some(reasoning) = &request.reasoning {
-        let mut thinking = thinking(reasoning, is_own, terms.budgets);
+        let is_less = !is_own && reasoning.level == Level::Off && always_thinks(&request.model);
+        if is_less {
+            terms.cannot(Field::Reasoning)?;
+        }
+        let mut thinking = match major_version(&request.model) {
+            Some(..3) if is_less => least("thinkingBudget", &BUDGET_MIN.to_string()),
+            _ if is_less => least("thinkingLevel", r#""LOW""#),
+            _ => thinking(reasoning, is_own, terms.budgets),
+        };
         config.member("thinkingConfig").append(&mut thinking);
     }
     match &request.format {
@@ -168,6 +182,21 @@ fn thinking(reasoning: &Reasoning, is_own: bool, budgets: EffortBudgets) -> Vec<
         thinking.plain("includeThoughts", false);
     }
     thinking.finish()
+}
+
+/// As little thinking as there is, not shown.
+fn least(name: &str, json: &str) -> Vec<u8> {
+    let mut thinking = Object::default();
+    thinking.member(name).extend_from_slice(json.as_bytes());
+    thinking.plain("includeThoughts", false);
+    thinking.finish()
+}
+
+/// Whether a model cannot be told not to think.
+///
+/// Source: Gemini API documentation, "Thinking", seen 2026-11.
+fn always_thinks(model: &str) -> bool {
+    model.contains("gemini-2.5-pro") || major_version(model).is_some_and(|major| major >= 3)
 }
 
 fn level(effort: Effort) -> &'static str {

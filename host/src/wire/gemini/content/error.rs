@@ -13,6 +13,9 @@ use crate::wire::json::{Kind, Writer, object};
 /// How much of a body that is no error of Google's a message shows, in bytes.
 const SHOWN_BYTES_MAX: usize = 512;
 
+/// Anthropic's status for a service that is overloaded.
+const OVERLOADED: u16 = 529;
+
 /// Google's words for statuses, of which the first is written for each.
 ///
 /// Source: googleapis, `google/rpc/code.proto`, and Gemini API documentation, "Troubleshooting guide"; seen 2026-11.
@@ -168,7 +171,9 @@ pub(super) fn of_stream(value: &mut Value<'_, '_>) -> Result<ApiError> {
 pub fn encode_error(error: &ApiError) -> Bytes {
     let mut whole = Writer::default();
     let mut inner = Writer::new(whole.member("error"));
-    inner.plain("code", error.status.as_u16());
+    // Google has no word of its own for what only Anthropic's servers say.
+    let code = error.status.as_u16();
+    inner.plain("code", if code == OVERLOADED { StatusCode::SERVICE_UNAVAILABLE.as_u16() } else { code });
     inner.string("message", &error.message);
     inner.string("status", word(error));
     if let Some(param) = &error.param {
@@ -193,7 +198,7 @@ fn word(error: &ApiError) -> &str {
     let by_status = || STATUSES.iter().find(|(status, _)| *status == code);
     let near = match code {
         400..500 => "INVALID_ARGUMENT",
-        502 | 529 => "UNAVAILABLE",
+        502 | OVERLOADED => "UNAVAILABLE",
         _ => "INTERNAL",
     };
     own.or_else(by_status).map_or(near, |(_, word)| word)
@@ -282,6 +287,13 @@ mod tests {
         check_word(502, None, "UNAVAILABLE");
         check_word(503, None, "UNAVAILABLE");
         check_word(504, None, "DEADLINE_EXCEEDED");
-        check_word(529, None, "UNAVAILABLE");
+        let error = ApiError {
+            status: StatusCode::from_u16(OVERLOADED).unwrap(),
+            message: "m".into(),
+            kind: Some("overloaded_error".into()),
+            code: None,
+            param: None,
+        };
+        assert_eq!(encode_error(&error), r#"{"error":{"code":503,"message":"m","status":"UNAVAILABLE"}}"#);
     }
 }

@@ -1,6 +1,8 @@
 //! Streamed answers, both ways. A stream is chunks of the shape of whole answers, and ends without a word.
 
-use crate::chat::{Content, Event, Part, Raw, Signature, StopReason, TokenLogprob, Usage};
+use http::StatusCode;
+
+use crate::chat::{ApiError, Content, Event, Part, Raw, Signature, StopReason, TokenLogprob, Usage};
 use crate::error::Result;
 use crate::wire::Surface;
 use crate::wire::convert::Asked;
@@ -83,12 +85,15 @@ impl EventDecoder {
         }
         self.usage = answer.usage.or(self.usage);
         self.blocked = answer.blocked.or_else(|| self.blocked.take());
-        for candidate in answer.candidates {
+        let mut broken = None;
+        for mut candidate in answer.candidates {
+            broken = candidate.broken.take().or(broken);
             if let Some(choice) = choice(&mut self.choices, candidate.index) {
                 choice.candidate(candidate, out);
             }
         }
-        Ok(())
+        // Nothing follows what broke, and without an error it would look like the end.
+        broken.map_or(Ok(()), |reason| Err(reply::broken(&reason)))
     }
 
     /// The stream ended, and the answer was whole.
@@ -218,6 +223,8 @@ pub struct EventEncoder {
     choices: Vec<Written>,
     arguments_bytes: usize,
     usage: Option<Usage>,
+    /// Whether the stream has failed: nothing follows.
+    has_failed: bool,
 }
 
 /// What was written of a choice.
@@ -257,6 +264,7 @@ impl EventEncoder {
             choices: Vec::new(),
             arguments_bytes: 0,
             usage: None,
+            has_failed: false,
         };
         encoder.set_tail();
         encoder
@@ -272,6 +280,9 @@ impl EventEncoder {
 
     /// Appends what the client is sent for a step.
     pub fn push(&mut self, event: &Event, out: &mut Vec<u8>) {
+        if self.has_failed {
+            return;
+        }
         match event {
             Event::Start { id, usage, .. } => {
                 self.usage = usage.or(self.usage);
@@ -304,7 +315,7 @@ impl EventEncoder {
                 };
                 self.call(*choice, call, out);
             }
-            Event::Arguments { choice, index, json } => self.arguments(*choice, *index, json),
+            Event::Arguments { choice, index, json } => self.arguments(*choice, *index, json, out),
             Event::PartEnd { choice } => self.part_end(*choice, out),
             Event::Citation { choice, citation } => {
                 if let Some(state) = self.choice(*choice) {
@@ -323,9 +334,7 @@ impl EventEncoder {
             // Google's Python client takes a comment for a chunk; an empty line is nothing to all of them.
             Event::Ping => out.push(b'\n'),
             Event::Other(json) => self.other(json, out),
-            Event::Failed(error) => {
-                write_data(&encode_error(error), out);
-            }
+            Event::Failed(error) => self.fail(error, out),
             Event::End => self.end(out),
         }
     }
@@ -383,7 +392,8 @@ impl EventEncoder {
     fn call(&mut self, choice: u32, call: Call, out: &mut Vec<u8>) {
         let held = self.choice(choice).map_or(0, |state| state.calls.len());
         if held >= CALLS_MAX {
-            self.flush(choice, Flush::All, out);
+            self.fail_by("more calls of tools are open than the gateway holds", out);
+            return;
         }
         let Some(state) = self.choice(choice) else { return };
         state.is_text = false;
@@ -392,15 +402,30 @@ impl EventEncoder {
         state.calls.push(call);
     }
 
-    fn arguments(&mut self, choice: u32, index: u32, json: &str) {
-        let has_room = self.arguments_bytes + json.len() <= ARGUMENTS_BYTES_MAX;
+    fn arguments(&mut self, choice: u32, index: u32, json: &str, out: &mut Vec<u8>) {
+        if self.arguments_bytes + json.len() > ARGUMENTS_BYTES_MAX {
+            // A call without a piece of its arguments is another call.
+            self.fail_by("the arguments of calls are larger than the gateway holds", out);
+            return;
+        }
         let Some(state) = self.choice(choice) else { return };
         state.current = Some(index);
         let call = state.calls.iter_mut().rev().find(|call| call.index == index);
-        if let Some(call) = call.filter(|_| has_room) {
+        if let Some(call) = call {
             call.arguments.push_str(json);
             self.arguments_bytes += json.len();
         }
+    }
+
+    fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
+        self.has_failed = true;
+        self.choices = Vec::new();
+        write_data(&encode_error(error), out);
+    }
+
+    fn fail_by(&mut self, message: &str, out: &mut Vec<u8>) {
+        let (status, message) = (StatusCode::BAD_GATEWAY, message.to_owned());
+        self.fail(&ApiError { status, message, kind: None, code: None, param: None }, out);
     }
 
     fn part_end(&mut self, choice: u32, out: &mut Vec<u8>) {

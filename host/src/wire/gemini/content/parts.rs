@@ -20,6 +20,11 @@ pub(super) const RAW_ARGUMENTS: &str = "raw_arguments";
 /// What stands before redacted thinking in the place of another vendor's signature; no vendor's begins with it.
 const REDACTED: char = '#';
 
+/// Where uploads are that only Google's key can read.
+///
+/// Source: Gemini API documentation, "Files API", seen 2026-11.
+const FILES_URL: &str = "https://generativelanguage.googleapis.com/";
+
 /// Google's clients write the alphabet for URLs, with padding or without.
 const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -213,6 +218,9 @@ fn file(value: &mut Value<'_, '_>) -> Result<Option<Content>> {
     let Some(url) = url.filter(|url| !url.is_empty()) else {
         return Err(value.must_be("an object with `fileUri`"));
     };
+    if is_upload(&url) {
+        return Ok(Some(media(&media_type.unwrap_or_default(), Source::Id(url), name)));
+    }
     let kind = media_type.clone().or_else(|| media_type_of(&url).map(str::to_owned)).unwrap_or_default();
     Ok(Some(media(&kind, Source::Url { url, media_type }, name)))
 }
@@ -467,6 +475,18 @@ pub(super) fn write_url(media_type: &str, url: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"fileData":{"mimeType":"#);
     quote(media_type, out);
     out.extend_from_slice(br#","fileUri":"#);
+    quote(url, out);
+    out.extend_from_slice(b"}}");
+}
+
+/// Whether a URL is that of an upload at Google, which is no URL for anybody else.
+pub(super) fn is_upload(url: &str) -> bool {
+    url.strip_prefix(FILES_URL).is_some_and(|path| path.contains("/files/"))
+}
+
+/// Writes a part with an upload, the type of which Google knows.
+pub(super) fn write_upload(url: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"fileData":{"fileUri":"#);
     quote(url, out);
     out.extend_from_slice(b"}}");
 }

@@ -41,6 +41,8 @@ pub(super) struct Candidate {
     /// Where in `parts` begins what each of Google's parts says.
     starts: Vec<usize>,
     pub(super) stop: Option<StopReason>,
+    /// Why the answer is none, if what the model wrote could not be read.
+    pub(super) broken: Option<String>,
     pub(super) logprobs: Vec<TokenLogprob>,
     pub(super) found: Vec<Found>,
 }
@@ -67,6 +69,25 @@ pub fn stop_reason(name: &str) -> Option<StopReason> {
         | "IMAGE_RECITATION" => StopReason::ContentFilter,
         _ => StopReason::Other,
     })
+}
+
+/// Whether a reason says that what the model wrote is no answer: what was read of it is a piece, and asking again may help.
+///
+/// Source: Gemini API reference, "FinishReason", seen 2026-11.
+fn is_broken(name: &str) -> bool {
+    matches!(
+        name,
+        "MALFORMED_FUNCTION_CALL"
+            | "MALFORMED_RESPONSE"
+            | "UNEXPECTED_TOOL_CALL"
+            | "TOO_MANY_TOOL_CALLS"
+            | "MISSING_THOUGHT_SIGNATURE"
+    )
+}
+
+/// The error of an answer that is none.
+pub(super) fn broken(reason: &str) -> Error {
+    Error::new(ErrorKind::UpstreamInvalid, format!("the upstream's model broke off: {reason}"))
 }
 
 /// Google's word for a reason.
@@ -141,6 +162,7 @@ fn blocked(value: &mut Value<'_, '_>) -> Result<Option<String>> {
 
 fn candidate(value: &mut Value<'_, '_>, number: u32, calls: &mut Calls) -> Result<Candidate> {
     let mut candidate = Candidate { index: number, ..Candidate::default() };
+    let (mut reason, mut message) = (None, None);
     value.members(|name, value| {
         match name {
             "index" => {
@@ -148,7 +170,12 @@ fn candidate(value: &mut Value<'_, '_>, number: u32, calls: &mut Calls) -> Resul
                 candidate.index = index.ok_or_else(|| value.must_be("the number of a candidate"))?;
             }
             "content" => candidate.content(value, calls)?,
-            "finishReason" => candidate.stop = stop_reason(&value.text()?),
+            "finishReason" => {
+                let name = value.text()?;
+                candidate.stop = stop_reason(&name);
+                reason = is_broken(&name).then_some(name);
+            }
+            "finishMessage" => message = Some(value.text()?),
             "logprobsResult" => candidate.logprobs = logprobs(value)?,
             "groundingMetadata" => citations::read_grounding(value, &mut candidate.found)?,
             "citationMetadata" => citations::read_repeated(value, &mut candidate.found)?,
@@ -156,6 +183,10 @@ fn candidate(value: &mut Value<'_, '_>, number: u32, calls: &mut Calls) -> Resul
         }
         Ok(())
     })?;
+    candidate.broken = reason.map(|reason| match message {
+        Some(message) => format!("{reason}: {message}"),
+        None => reason.into_owned(),
+    });
     Ok(candidate)
 }
 
@@ -261,6 +292,12 @@ pub fn decode_reply(body: &[u8], id: &str) -> Result<Reply> {
     if answer.candidates.is_empty() && answer.blocked.is_none() && answer.usage.is_none() {
         let message = "the upstream's answer has no `candidates`";
         return Err(Error::new(ErrorKind::UpstreamInvalid, message));
+    }
+    let is_whole = |candidate: &Candidate| candidate.broken.is_none();
+    if let Some(reason) = answer.candidates.iter().find_map(|candidate| candidate.broken.as_deref())
+        && !answer.candidates.iter().any(is_whole)
+    {
+        return Err(broken(reason));
     }
     let mut choices: Vec<_> = answer.candidates.into_iter().map(Candidate::into_choice).collect();
     if let Some(reason) = answer.blocked.filter(|_| choices.is_empty()) {

@@ -209,9 +209,13 @@ pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<By
 ///
 /// Source: Gemini API documentation, "Thought signatures": Gemini 3 and later; seen 2026-11.
 fn needs_signatures(model: &str) -> bool {
+    major_version(model).is_some_and(|major| major >= 3)
+}
+
+/// The major version in the name of a model of Google's; none for other names.
+pub(super) fn major_version(model: &str) -> Option<u32> {
     let version = model.rsplit('/').next().and_then(|name| name.strip_prefix("gemini-"));
-    let major = version.and_then(|version| version.split(['.', '-']).next());
-    major.and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 3)
+    version.and_then(|version| version.split(['.', '-']).next())?.parse().ok()
 }
 
 /// What stands beside the conversation.
@@ -510,6 +514,7 @@ fn media(source: &Source, by_url: Field, terms: &mut Terms<'_>, out: &mut Vec<u8
             }
         }
         Source::Text(text) => parts::write_text(text, false, None, out),
+        Source::Id(url) if parts::is_upload(url) => parts::write_upload(url, out),
         Source::Id(_) => terms.cannot(Field::FileId)?,
     }
     Ok(())

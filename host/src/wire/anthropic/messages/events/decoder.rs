@@ -331,7 +331,7 @@ impl EventDecoder {
         while let Some((index, _)) = self.blocks.first() {
             self.close(*index, out);
         }
-        let (reason, stop_sequence) = self.end.take().unwrap_or((StopReason::Stop, None));
+        let (reason, stop_sequence) = self.end.take().unwrap_or((StopReason::Other, None));
         out.push(Event::Finish { choice: 0, reason, stop_sequence });
     }
 }

@@ -16,7 +16,7 @@ use crate::wire::anthropic::object::Members;
 use crate::wire::convert::Asked;
 use crate::wire::json::{Writer, quote};
 
-use super::held::{Arguments, Call, Held};
+use super::held::{Arguments, Call, Form, Held};
 
 /// How much may be held back, in bytes.
 const HELD_BYTES_MAX: usize = 8 << 20;
@@ -57,6 +57,7 @@ enum Open {
     Call {
         index: u32,
         arguments: Arguments,
+        form: Form,
     },
     /// One of the upstream's own, by the number that it has there.
     Other(u64),
@@ -255,7 +256,18 @@ impl EventEncoder {
         tool.raw("input", "{}");
         tool.finish();
         data.end();
-        self.open = Open::Call { index: call.index, arguments: Arguments::default() };
+        self.open = Open::Call { index: call.index, arguments: Arguments::default(), form: Form::default() };
+    }
+
+    /// Writes a piece of the open call's arguments. Clients parse them as an object and lose the whole answer over anything
+    /// else, which is therefore collected and wrapped at the end, as in a whole answer.
+    fn piece(&mut self, json: &str, out: &mut Vec<u8>) {
+        let Open::Call { arguments, form, .. } = &mut self.open else { return };
+        arguments.push(json);
+        match form.push(json) {
+            Some(json) => self.delta("input_json_delta", "partial_json", json, out),
+            None => self.grow(json.len(), out),
+        }
     }
 
     fn arguments(&mut self, index: u32, json: &str, out: &mut Vec<u8>) {
@@ -263,9 +275,8 @@ impl EventEncoder {
             return;
         }
         match &mut self.open {
-            Open::Call { index: own, arguments } if *own == index => {
-                arguments.push(json);
-                self.delta("input_json_delta", "partial_json", json, out);
+            Open::Call { index: own, .. } if *own == index => {
+                self.piece(json, out);
                 if !self.held.is_empty() {
                     self.release(out);
                 }
@@ -314,11 +325,8 @@ impl EventEncoder {
                 Held::Event(event) => self.say(&event, out),
                 Held::Call { call, json, is_complete } => {
                     self.begin_call(call, out);
-                    if let Open::Call { arguments, .. } = &mut self.open
-                        && !json.is_empty()
-                    {
-                        arguments.push(&json);
-                        self.delta("input_json_delta", "partial_json", &json, out);
+                    if !json.is_empty() {
+                        self.piece(&json, out);
                     }
                     if is_complete {
                         self.close(out);
@@ -469,10 +477,18 @@ impl EventEncoder {
 
     /// Ends the open block, if there is one.
     fn close(&mut self, out: &mut Vec<u8>) {
-        if self.open != Open::Nothing {
-            self.open = Open::Nothing;
-            self.stop_block(out);
+        match std::mem::replace(&mut self.open, Open::Nothing) {
+            Open::Nothing => return,
+            Open::Call { form: Form::Other(text), .. } => {
+                self.held_bytes = self.held_bytes.saturating_sub(text.len());
+                let mut input = Vec::new();
+                block::write_input(&text, &mut input);
+                let input = String::from_utf8(input).expect("it is written from texts");
+                self.delta("input_json_delta", "partial_json", &input, out);
+            }
+            Open::Call { .. } | Open::Text | Open::Thinking | Open::Other(_) => {}
         }
+        self.stop_block(out);
     }
 
     fn stop_block(&mut self, out: &mut Vec<u8>) {

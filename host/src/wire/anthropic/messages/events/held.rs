@@ -43,6 +43,39 @@ impl Held {
     }
 }
 
+/// What the arguments of a call are, as far as their beginning tells.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Nothing but white space so far.
+    #[default]
+    Unknown,
+    /// What begins as an object does.
+    Object,
+    /// Anything else: all of it.
+    Other(String),
+}
+
+impl Form {
+    /// Reads on, and returns what may be written at once; none for what is kept.
+    pub(super) fn push<'j>(&mut self, json: &'j str) -> Option<&'j str> {
+        match self {
+            Self::Object => return Some(json),
+            Self::Other(text) => text.push_str(json),
+            Self::Unknown => {
+                let begun = json.trim_start();
+                if begun.starts_with('{') {
+                    *self = Self::Object;
+                    return Some(begun);
+                }
+                if !begun.is_empty() {
+                    *self = Self::Other(begun.to_owned());
+                }
+            }
+        }
+        None
+    }
+}
+
 /// How far the arguments of a call have come: whether they are a whole object.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Arguments {

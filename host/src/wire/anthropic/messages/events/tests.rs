@@ -397,7 +397,7 @@ fn an_answer_that_breaks_off_without_its_end_is_finished() {
         Event::Start { id: "msg_x".into(), model: String::new(), created_unix_s: None, usage: None },
         text("a"),
         Event::PartEnd { choice: 0 },
-        Event::Finish { choice: 0, reason: StopReason::Stop, stop_sequence: None },
+        Event::Finish { choice: 0, reason: StopReason::Other, stop_sequence: None },
         Event::End,
     ];
     assert_eq!(events, expected);
@@ -588,4 +588,29 @@ proptest! {
         let stream = write(&events);
         prop_assert!(message_of(&stream).is_ok(), "{stream}");
     }
+}
+
+// parity: 109
+#[test]
+fn arguments_that_are_no_object_are_wrapped_as_in_a_whole_answer() {
+    let wrapped = |pieces: &[&str], input: Value| {
+        let call = |index, id: &str| Event::ToolCall {
+            choice: 0,
+            index,
+            id: id.into(),
+            name: "f".into(),
+            signature: None,
+        };
+        let piece = |json: &&str| Event::Arguments { choice: 0, index: 0, json: (*json).to_owned() };
+        let mut events = vec![call(0, "a")];
+        events.extend(pieces.iter().map(piece));
+        events.extend([call(1, "b"), Event::PartEnd { choice: 0 }, Event::PartEnd { choice: 0 }, Event::End]);
+        let content = message_of(&write(&events)).map(Value::from).unwrap();
+        assert_eq!(content[0]["input"], input, "{pieces:?}");
+    };
+    wrapped(&["not", " json"], json!({"arguments": "not json"}));
+    wrapped(&[" ", "[1", "]"], json!({"arguments": "[1]"}));
+    wrapped(&["7"], json!({"arguments": "7"}));
+    wrapped(&[" \n", " {\"a\"", ":1}"], json!({"a": 1}));
+    wrapped(&[" "], json!({}));
 }

@@ -12,9 +12,15 @@ pub const TABLE: &[Row] = &[
     row(Field::File, Action::Refuse, "it takes documents as PDF or as text"),
     row(Field::FileUrl, Action::Refuse, "it fetches nothing but `http` and `https` addresses"),
     row(Field::FileId, Action::Refuse, "uploads at another vendor cannot be read; send the file itself"),
+    row(Field::ContentKind, Action::Refuse, "only the client's vendor can read it; send its text"),
     row(Field::Thinking, Action::Drop, "thinking that it has not signed is left out"),
     row(Field::VendorTool, Action::Refuse, "tools that another vendor runs are not there"),
     row(Field::ToolChoiceAmong, Action::Approximate, "only these tools are sent"),
+    row(
+        Field::ToolRequired,
+        Action::Approximate,
+        "models that refuse it, as Opus and Sonnet from 5.5 on, are asked for a call in words",
+    ),
     row(
         Field::Temperature,
         Action::Approximate,
@@ -37,14 +43,15 @@ pub const TABLE: &[Row] = &[
         Field::Reasoning,
         Action::Approximate,
         "words and numbers of tokens stand for each other; none where a tool must be called, in a turn with tools that \
-         began without, or where `max_tokens` leaves no 1024 tokens for it",
+         began without, where `max_tokens` leaves no 1024 tokens for it, or for models before 3.7",
     ),
     row(
         Field::JsonSchema,
         Action::Approximate,
-        "objects are closed; rules that are not taken become descriptions",
+        "objects are closed; rules that are not taken become descriptions; older models are asked in words",
     ),
     row(Field::JsonObject, Action::Approximate, "an instruction asks for a JSON object"),
+    row(Field::Modalities, Action::Refuse, "answers are texts"),
     row(Field::Metadata, Action::Drop, "there are no labels"),
     row(Field::ServiceTier, Action::Drop, "the classes are others"),
     row(

@@ -425,7 +425,7 @@ fn an_effort_is_a_budget_or_a_word() {
         "m",
         Level::Budget(9000),
         Some(5000),
-        json!([budget(4999), null, 5000]),
+        json!([budget(3750), null, 5000]),
         &[Field::Reasoning],
     );
     check_thinking("m", Level::Budget(9000), Some(1024), json!([null, null, 1024]), &[Field::Reasoning]);
@@ -440,6 +440,44 @@ fn an_effort_is_a_budget_or_a_word() {
     check_thinking("claude-opus-4-6", Level::Budget(4000), None, json!([budget(4000), null, 32000]), &[]);
     check_thinking("claude-opus-5-5", Level::Budget(4000), None, json!([adaptive, "medium", 32000]), &[]);
     check_thinking("claude-opus-5-5", Level::Off, None, json!([null, "low", 32000]), &[]);
+    check_thinking("claude-fable-5", Level::Off, None, json!([null, "low", 32000]), &[]);
+    check_thinking("claude-fable-5", Level::Budget(2048), None, json!([adaptive, "low", 32000]), &[]);
+    check_thinking("claude-haiku-5-5", Level::Off, None, json!([{"type": "disabled"}, null, 32000]), &[]);
+    let low = Level::Effort(Effort::Low);
+    check_thinking("claude-3-haiku-20240307", low, None, json!([null, null, 4096]), &[Field::Reasoning]);
+    check_thinking(
+        "m",
+        Level::Effort(Effort::High),
+        Some(1500),
+        json!([budget(1125), null, 1500]),
+        &[Field::Reasoning],
+    );
+    check_thinking("m", low, Some(1300), json!([null, null, 1300]), &[Field::Reasoning]);
+}
+
+// parity: 102
+#[test]
+fn newer_models_are_asked_for_a_call_in_words() {
+    let named = asked("claude-sonnet-5-5", |request| {
+        request.tools = vec![tool("f"), tool("g")];
+        request.tool_choice = Some(ToolChoice::Named("g".into()));
+    });
+    let (body, losses) = encode(&named);
+    assert_eq!((&body["tool_choice"], losses), (&json!({"type": "auto"}), vec![Field::ToolRequired]));
+    assert_eq!((&body["tools"][0]["name"], &body["tools"][1]), (&json!("g"), &Value::Null));
+    assert_eq!(body["system"][0]["text"], "Answer with a call of a tool.");
+}
+
+// parity: 105
+#[test]
+fn older_models_are_told_a_schema_in_words() {
+    let schema = Raw::new(r#"{"type":"object"}"#).unwrap();
+    let format = Format::Schema { name: None, description: None, schema, strict: None };
+    let (body, losses) =
+        encode(&asked("claude-3-5-sonnet-20241022", |request| request.format = Some(format)));
+    assert_eq!((&body["output_config"], losses), (&Value::Null, vec![Field::JsonSchema]));
+    let told = body["system"][0]["text"].as_str().unwrap();
+    assert!(told.ends_with(r#"It follows this JSON Schema: {"type":"object"}"#), "{told}");
 }
 
 #[test]
@@ -825,4 +863,18 @@ proptest! {
             }
         }
     }
+}
+
+// parity: 99
+#[test]
+fn documents_by_address_are_pdfs() {
+    let file = |media_type: Option<&str>| {
+        let source = Source::Url { url: "https://a/b".into(), media_type: media_type.map(str::to_owned) };
+        asked("m", |request| request.messages[0].parts.push(Part::new(Content::File { source, name: None })))
+    };
+    for media_type in [None, Some("application/pdf")] {
+        assert_eq!(encode(&file(media_type)).0["messages"][0]["content"][1]["source"]["type"], "url");
+    }
+    let error = encode_request(&file(Some("video/mp4")), &mut terms(Surface::Chat)).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Inexpressible);
 }

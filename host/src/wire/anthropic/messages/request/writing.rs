@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::chat::{ChatRequest, Content, Field, Format, Function, Role, Tool, ToolChoice};
+use crate::chat::{ChatRequest, Content, Field, Format, Function, Raw, Role, Tool, ToolChoice};
 use crate::error::{Error, Result};
 use crate::wire::Surface;
 use crate::wire::anthropic::messages::{block, model};
@@ -22,6 +22,9 @@ use thinking::Thinking;
 /// What asks for a JSON object, where no schema is given.
 pub(super) const JSON_INSTRUCTION: &str =
     "Answer with one JSON object and nothing else: no text around it and no code fence.";
+
+/// What asks for a call, where a model cannot be made to.
+const CALL_INSTRUCTION: &str = "Answer with a call of a tool.";
 
 /// The schema of a tool without arguments.
 const NO_ARGUMENTS: &str = r#"{"type":"object","properties":{}}"#;
@@ -132,6 +135,14 @@ fn read_turns(request: &ChatRequest, system: &mut Blocks, terms: &mut Terms<'_>)
     if turns.is_empty() && system.is_empty() {
         return Err(Error::invalid("messages", "`messages` says nothing; add a message of the role `user`"));
     }
+    if let Some(schema) = told_schema(request) {
+        terms.cannot(Field::JsonSchema)?;
+        system.text(&format!("{JSON_INSTRUCTION} It follows this JSON Schema: {}", schema.get()));
+    }
+    if is_asked_to_call(request) {
+        terms.cannot(Field::ToolRequired)?;
+        system.text(CALL_INSTRUCTION);
+    }
     // Nothing but instructions: they are what is asked.
     if last.is_none() {
         terms.cannot(Field::SystemInside)?;
@@ -141,10 +152,33 @@ fn read_turns(request: &ChatRequest, system: &mut Blocks, terms: &mut Terms<'_>)
     Ok(turns)
 }
 
+/// The schema of the answer, where the model has to be told it in words.
+fn told_schema(request: &ChatRequest) -> Option<&Raw> {
+    match &request.format {
+        Some(Format::Schema { schema, .. })
+            if request.surface != Surface::Messages && !model::takes_schemas(&request.model) =>
+        {
+            Some(schema)
+        }
+        _ => None,
+    }
+}
+
+/// Whether a tool must be called, and the model refuses to be told so other than in words.
+fn is_asked_to_call(request: &ChatRequest) -> bool {
+    let is_required = matches!(
+        request.tool_choice,
+        Some(ToolChoice::Required | ToolChoice::Named(_) | ToolChoice::Among { is_required: true, .. })
+    );
+    let is_refused = request.surface != Surface::Messages && model::refuses_required_tools(&request.model);
+    is_required && is_refused && !request.tools.is_empty()
+}
+
 /// The tools that may be called. Where only some of them may, the others are not sent.
 fn allowed(request: &ChatRequest) -> Vec<&Tool> {
     let among = match &request.tool_choice {
-        Some(ToolChoice::Among { names, .. }) => Some(names),
+        Some(ToolChoice::Among { names, .. }) => Some(names.as_slice()),
+        Some(ToolChoice::Named(name)) if is_asked_to_call(request) => Some(std::slice::from_ref(name)),
         _ => None,
     };
     let is_allowed = |tool: &&Tool| match (among, tool) {
@@ -215,6 +249,7 @@ fn input_schema(parameters: &str) -> Cow<'_, str> {
 fn write_tool_choice(request: &ChatRequest, writer: &mut Writer<&mut Vec<u8>>) {
     let is_serial = request.parallel_tool_calls.map(|is_parallel| !is_parallel);
     let (kind, name) = match &request.tool_choice {
+        _ if is_asked_to_call(request) => ("auto", None),
         None if is_serial == Some(true) => ("auto", None),
         None => return,
         Some(ToolChoice::Auto | ToolChoice::Among { is_required: false, .. }) => ("auto", None),
@@ -240,8 +275,8 @@ fn write_output_config(
     terms: &mut Terms<'_>,
 ) -> Result<()> {
     let schema = match &request.format {
-        Some(Format::Schema { schema, .. }) => Some(schema),
-        None | Some(Format::Text | Format::Json) => None,
+        Some(Format::Schema { schema, .. }) if told_schema(request).is_none() => Some(schema),
+        _ => None,
     };
     let is_own = request.surface == Surface::Messages;
     let kept = request.extra.0.iter().find(|(name, _)| is_own && name == "output_config");

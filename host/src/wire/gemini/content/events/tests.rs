@@ -418,3 +418,37 @@ proptest! {
         prop_assert_eq!(events.iter().filter(|event| matches!(event, Event::Start { .. })).count() <= 1, true);
     }
 }
+
+// parity: 101
+#[test]
+fn a_call_that_is_too_large_ends_the_stream_with_an_error() {
+    let piece = "x".repeat(1 << 20);
+    let mut events = vec![begin(), call(0, "c"), arguments(0, r#"{"a":""#)];
+    events.extend((0..18).map(|_| arguments(0, &piece)));
+    events.extend([arguments(0, r#"END"}"#), finish(StopReason::ToolCalls), Event::End]);
+    let written = encoded(&events);
+    assert!(
+        written.contains(r#""code":502"#) && !written.contains("functionCall"),
+        "{} bytes",
+        written.len()
+    );
+    let calls = (0..=u32::try_from(CALLS_MAX).unwrap()).map(|index| call(index, "c"));
+    let written = encoded(&[begin()].into_iter().chain(calls).chain([Event::End]).collect::<Vec<_>>());
+    assert!(written.contains(r#""code":502"#) && !written.contains("functionCall"));
+}
+
+// parity: 106
+#[test]
+fn what_breaks_off_is_an_error_and_no_end() {
+    let broken = r#"{"candidates":[{"content":{"parts":[{"text":"Let me"}]},"finishReason":"MALFORMED_FUNCTION_CALL","finishMessage":"print(f("}]}"#;
+    let mut out = Vec::new();
+    let error = EventDecoder::new("x1").push(None, broken.as_bytes(), &mut out).unwrap_err();
+    let message = "the upstream's model broke off: MALFORMED_FUNCTION_CALL: print(f(";
+    assert_eq!((error.kind, &*error.message), (crate::error::ErrorKind::UpstreamInvalid, message));
+    assert_eq!(out[1..], [text("Let me")]);
+    let error = reply::decode_reply(broken.as_bytes(), "x1").unwrap_err();
+    assert_eq!((error.kind, &*error.message), (crate::error::ErrorKind::UpstreamInvalid, message));
+    // Of several answers the others are whole.
+    let one_of = r#"{"candidates":[{"finishReason":"MALFORMED_RESPONSE"},{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP"}]}"#;
+    assert_eq!(reply::decode_reply(one_of.as_bytes(), "x1").unwrap().choices.len(), 2);
+}

@@ -782,3 +782,16 @@ fn instructions_may_be_a_list_of_parts() {
     let parts: Vec<_> = request.messages[0].parts.iter().map(short).collect();
     assert_eq!((request.messages[0].role, parts.join(" | ")), (Role::System, "a | b | c".into()));
 }
+
+// parity: 99
+#[test]
+fn an_upload_at_google_is_no_url_for_others() {
+    let url = "https://generativelanguage.googleapis.com/v1beta/files/abc";
+    let body = format!(
+        r#"{{"contents":{{"parts":[{{"fileData":{{"mimeType":"video/mp4","fileUri":"{url}"}}}}]}}}}"#
+    );
+    let request = decode_request(body.as_bytes()).unwrap();
+    assert_eq!(short(&request.messages[0].parts[0]), format!("file Id({url:?})"));
+    let written = encode_request(&request, &mut terms()).unwrap();
+    assert!(written.windows(url.len()).any(|window| window == url.as_bytes()));
+}

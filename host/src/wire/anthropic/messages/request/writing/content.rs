@@ -333,6 +333,10 @@ fn write_file(
             text = Source::Text(plain);
             &text
         }
+        // What has no type is taken for what is sent by address most: a PDF, the one document that is fetched.
+        Source::Url { media_type: Some(kind), .. } if kind != "application/pdf" => {
+            return terms.cannot(Field::File);
+        }
         Source::Url { .. } | Source::Data { .. } | Source::Text(_) | Source::Id(_) => source,
     };
     let mut writer = block::begin("document", out.next());

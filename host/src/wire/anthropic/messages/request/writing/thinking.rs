@@ -19,11 +19,6 @@ const BUDGET_MIN: u64 = 1024;
 /// Source: Anthropic, "Adaptive thinking", seen 2026-11.
 const WITH_ADAPTIVE: (u32, u32) = (4, 6);
 
-/// From which version on models take no budgets, and always think.
-///
-/// Source: `@ai-sdk/anthropic` 4, `getModelCapabilities`, seen 2026-11.
-const WITHOUT_BUDGET: (u32, u32) = (5, 5);
-
 /// What is written about thinking.
 #[derive(Debug, Default)]
 pub(super) struct Thinking {
@@ -49,21 +44,30 @@ enum Mode {
 /// # Errors
 /// As [`Terms::cannot`].
 pub(super) fn decide(request: &ChatRequest, turns: &Turns, terms: &mut Terms<'_>) -> Result<Thinking> {
-    let max_tokens = request.max_tokens.unwrap_or(terms.max_tokens_default);
+    let output_max = model::output_max(&request.model).unwrap_or(u64::MAX);
+    let max_tokens = request.max_tokens.unwrap_or_else(|| terms.max_tokens_default.min(output_max));
     let Some(reasoning) = request.reasoning else {
         return Ok(Thinking { max_tokens, ..Thinking::default() });
     };
     let is_own = request.surface == Surface::Messages;
-    let (mode, effort) = mode(reasoning.level, is_own, model::version(&request.model), terms.budgets);
+    let (mode, effort) = mode(reasoning.level, is_own, &request.model, terms.budgets);
     let mut thinking = Thinking { max_tokens, effort, mode, display: reasoning.is_shown, is_on: false };
     if let Some(Mode::Enabled(budget)) = mode {
         // A default that is too small for the thinking is not the client's wish.
         if request.max_tokens.is_none() {
-            thinking.max_tokens = max_tokens.max(budget.saturating_add(BUDGET_MIN));
+            thinking.max_tokens = max_tokens.max(budget.saturating_add(BUDGET_MIN)).min(output_max);
         }
-        let fitting = budget.max(BUDGET_MIN).min(thinking.max_tokens.saturating_sub(1));
+        let most = match request.max_tokens {
+            // The client did not ask for so much thinking itself, so there is room for an answer.
+            Some(max_tokens) if !is_own => max_tokens - max_tokens / 4,
+            _ => thinking.max_tokens.saturating_sub(1),
+        };
+        let fitting = budget.max(BUDGET_MIN).min(most);
         thinking.mode =
             (fitting >= BUDGET_MIN && !turns.continues_without_thinking()).then_some(Mode::Enabled(fitting));
+    }
+    if !is_own && !model::can_think(&request.model) {
+        thinking.mode = None;
     }
     let is_forced = matches!(
         request.tool_choice,
@@ -79,23 +83,23 @@ pub(super) fn decide(request: &ChatRequest, turns: &Turns, terms: &mut Terms<'_>
     Ok(thinking)
 }
 
-/// How a level is said to a model of a version.
+/// How a level is said to a model.
 fn mode(
     level: Level,
     is_own: bool,
-    version: Option<(u32, u32)>,
+    model: &str,
     budgets: EffortBudgets,
 ) -> (Option<Mode>, Option<&'static str>) {
-    let is_from = |first| version.is_some_and(|version| version >= first);
+    let version = model::version(model);
     let has_adaptive = version.map_or(is_own, |version| version >= WITH_ADAPTIVE);
     match level {
-        Level::Off if is_from(WITHOUT_BUDGET) => (None, Some(word(Effort::Low))),
+        Level::Off if model::always_thinks(model) => (None, Some(word(Effort::Low))),
         Level::Off => (Some(Mode::Disabled), None),
         Level::Dynamic if version.is_none() || has_adaptive => (Some(Mode::Adaptive), None),
         Level::Dynamic => (Some(Mode::Enabled(budgets.high)), None),
         Level::Effort(effort) if has_adaptive => (Some(Mode::Adaptive), Some(word(effort))),
         Level::Effort(effort) => (Some(Mode::Enabled(budget(effort, budgets))), None),
-        Level::Budget(budget) if is_from(WITHOUT_BUDGET) => {
+        Level::Budget(budget) if model::refuses_budgets(model) => {
             (Some(Mode::Adaptive), Some(word(effort(budget, budgets))))
         }
         Level::Budget(budget) => (Some(Mode::Enabled(budget)), None),

@@ -1,6 +1,6 @@
 //! Anthropic's dialect.
 
+pub(super) mod cache;
 pub mod count;
 pub mod messages;
 pub mod models;
-mod object;

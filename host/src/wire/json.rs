@@ -10,8 +10,15 @@ use std::ops::Range;
 use memchr::memchr2;
 use wide::u8x16;
 
+pub use self::cursor::{Cursor, compact};
+pub use self::members::{Members, elements};
+pub use self::object::{Object, Value};
 pub use self::writer::{Writer, list, object, plain};
 
+pub mod cursor;
+mod members;
+mod object;
+mod place;
 mod writer;
 
 /// How many arrays and objects may be open inside each other.
@@ -94,6 +101,11 @@ impl<'a> Scanner<'a> {
             Ok(text) => Self { text, is_cut: false, position: 0, depth: 0 },
             Err(_) => Self { text: valid_prefix(bytes), is_cut: true, position: 0, depth: 0 },
         }
+    }
+
+    /// Starts before the first value of a text.
+    pub fn over(text: &'a str) -> Self {
+        Self { text, is_cut: false, position: 0, depth: 0 }
     }
 
     /// Starts like [`new`](Self::new), as if `depth` arrays and objects were open around the text.

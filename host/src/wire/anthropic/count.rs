@@ -6,9 +6,8 @@ use serde::Deserialize;
 use crate::chat::ChatRequest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::anthropic::messages;
-use crate::wire::anthropic::object::Members;
 use crate::wire::convert::Terms;
-use crate::wire::json::Writer;
+use crate::wire::json::{Members, Writer};
 
 /// What a request to count has of a request for an answer; anything else is refused there.
 ///
@@ -33,12 +32,12 @@ const MEMBERS: [&str; 10] = [
 pub fn encode_request(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<Bytes> {
     let whole = messages::encode_request(request, terms)?;
     let text = std::str::from_utf8(&whole).expect("it was written from texts");
-    let mut members = Members::read(text).expect("it was written as an object");
+    let members = Members::of(text).expect("it was written as an object");
     let mut out = Vec::with_capacity(whole.len());
     let mut writer = Writer::new(&mut out);
     for name in MEMBERS {
-        if let Some(value) = members.take(name) {
-            writer.raw(name, value.get());
+        if let Some(value) = members.get(name) {
+            writer.raw(name, value);
         }
     }
     writer.finish();

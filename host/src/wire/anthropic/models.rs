@@ -6,8 +6,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::percent;
-use crate::wire::anthropic::object::Members;
-use crate::wire::json::Writer;
+use crate::wire::json::{Members, Writer, elements};
 use crate::wire::models::Page;
 
 /// When a model was made whose age nobody knows.
@@ -70,18 +69,17 @@ pub fn page_query(after: Option<&str>) -> String {
 /// [`ErrorKind::UpstreamInvalid`] when it is no list.
 pub fn decode_page(body: &[u8]) -> Result<Page> {
     let text = std::str::from_utf8(body).ok();
-    let page = text.and_then(Members::read).and_then(|mut page| {
-        let list = page.list("data").ok().flatten()?;
-        let has_more = page.boolean("has_more").ok().flatten() == Some(true);
-        let last = page.string("last_id").ok().flatten();
+    let page = text.and_then(Members::of).and_then(|page| {
+        let list = elements(page.get("data")?)?;
+        let has_more = page.get("has_more") == Some("true");
+        let last = page.string("last_id");
         Some((list, last.filter(|last| has_more && !last.is_empty())))
     });
     let Some((list, next)) = page else {
         let message = "the upstream's list of models is not valid";
         return Err(Error::new(ErrorKind::UpstreamInvalid, message));
     };
-    let id = |model: &str| Members::read(model)?.string("id").ok().flatten();
-    Ok(Page { ids: list.into_iter().filter_map(|model| id(model.get())).collect(), next })
+    Ok(Page { ids: list.into_iter().filter_map(|model| Members::of(model)?.string("id")).collect(), next })
 }
 
 #[cfg(test)]

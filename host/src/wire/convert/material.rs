@@ -9,7 +9,7 @@ use crate::chat::{ChatRequest, Content, Field, Part, Raw, Role};
 use crate::error::Result;
 use crate::wire::Surface;
 use crate::wire::anthropic::messages;
-use crate::wire::gemini::value;
+use crate::wire::json::cursor;
 
 use super::Terms;
 
@@ -88,13 +88,13 @@ fn others(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<()> {
 fn names_other_than_text(json: &Raw) -> bool {
     let mut names = Vec::new();
     // What is no list of words is nothing that a vendor would understand.
-    let read = value::read(json.get().as_bytes(), |value| Ok(names = value.texts()?));
+    let read = cursor::read(json.get().as_bytes(), |value| Ok(names = value.texts()?));
     read.is_ok() && names.iter().any(|name| !name.eq_ignore_ascii_case("text"))
 }
 
 fn has_other_modalities(config: &Raw) -> bool {
     let mut modalities = None;
-    let read = value::read(config.get().as_bytes(), |value| {
+    let read = cursor::read(config.get().as_bytes(), |value| {
         value.members(|name, value| {
             if name == "responseModalities" {
                 modalities = Raw::new(value.json()?);

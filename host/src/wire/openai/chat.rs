@@ -12,7 +12,6 @@ mod events;
 mod part;
 mod reply;
 mod request;
-mod value;
 
 pub use chunks::EventEncoder;
 pub use error::{decode_error, encode_error};

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::chat::{StopReason, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Endpoint;
-use crate::wire::json::{Writer, list, object};
+use crate::wire::json::{Writer, object};
 use crate::wire::openai::chat::usage_json;
 use crate::wire::sse;
 

@@ -7,7 +7,6 @@
 mod decoder;
 mod encoder;
 mod input;
-mod members;
 mod output;
 mod parts;
 mod reply;

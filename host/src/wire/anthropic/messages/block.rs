@@ -1,12 +1,12 @@
 //! Content blocks, as they stand in requests and in answers.
 
-use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 use crate::chat::{Citation, Content, Part, Raw, Signature, Source};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::wire::Surface;
-use crate::wire::anthropic::object::{Members, missing, within, wrong};
-use crate::wire::json::Writer;
+use crate::wire::anthropic::cache;
+use crate::wire::json::{Kind, Members, Object, Value, Writer};
 
 /// The type of a citation of a page in the network.
 const WEB_CITATION: &str = "web_search_result_location";
@@ -14,64 +14,58 @@ const WEB_CITATION: &str = "web_search_result_location";
 /// Reads a list of blocks, or the text that stands for a list of one.
 ///
 /// # Errors
-/// A block is not of its type's shape; the field is named from `name`.
-pub(super) fn read_content(name: &'static str, value: &RawValue) -> Result<Vec<Part>> {
-    read_list(name, value, read)
+/// A block is not of its type's shape.
+pub(super) fn read_content(value: &Value<'_, '_>) -> Result<Vec<Part>> {
+    read_list(value, read)
 }
 
-fn read_list(
-    name: &'static str,
-    value: &RawValue,
-    read: impl Fn(&RawValue) -> Result<Part>,
-) -> Result<Vec<Part>> {
-    if value.get().starts_with('"') {
-        let text: String =
-            serde_json::from_str(value.get()).map_err(|_| wrong(name, "a string of Unicode"))?;
-        return Ok(vec![Part::text(text)]);
+fn read_list(value: &Value<'_, '_>, read: impl Fn(&Value<'_, '_>) -> Result<Part>) -> Result<Vec<Part>> {
+    match value.kind() {
+        Kind::String => Ok(vec![Part::text(value.text()?)]),
+        Kind::Array => value.each(read),
+        _ => Err(value.error("must be a string or a list of content blocks")),
     }
-    let blocks: Vec<&RawValue> =
-        serde_json::from_str(value.get()).map_err(|_| wrong(name, "a string or a list of content blocks"))?;
-    let parts = blocks.into_iter().enumerate();
-    parts.map(|(at, block)| read(block).map_err(|error| within(format!("{name}[{at}]"), error))).collect()
 }
 
 /// Reads a block. One of a type that the hub has no word for rides along.
 ///
 /// # Errors
 /// It is not of its type's shape.
-pub(super) fn read(block: &RawValue) -> Result<Part> {
-    let (kind, mut members) = open(block)?;
+pub(super) fn read(block: &Value<'_, '_>) -> Result<Part> {
+    let (kind, members) = open(block)?;
     if kind != "tool_result" {
-        return read_plain(block, &kind, members);
+        return read_plain(block, &kind, &members);
     }
-    let content = tool_result(&mut members)?;
-    let cache = members.cache_control()?;
-    Ok(Part { content, cache, extra: members.rest() })
+    let content = tool_result(&members)?;
+    let cache = cache::read(&members)?;
+    Ok(Part { content, cache, extra: members.rest(&[]) })
 }
 
 /// Reads a block of a result, which cannot be a result: nothing here goes deeper than this.
-fn read_inner(block: &RawValue) -> Result<Part> {
+fn read_inner(block: &Value<'_, '_>) -> Result<Part> {
     let (kind, members) = open(block)?;
     if kind == "tool_result" {
-        return Err(Error::invalid("type", "a tool's result cannot hold another one"));
+        return Err(members.invalid_at("type", "a tool's result cannot hold another one"));
     }
-    read_plain(block, &kind, members)
+    read_plain(block, &kind, &members)
 }
 
-fn open(block: &RawValue) -> Result<(String, Members<'_>)> {
-    let Some(mut members) = Members::read(block.get()) else {
-        return Err(Error::invalid("", "a content block must be an object with a `type`"));
-    };
-    Ok((members.required_string("type")?, members))
+fn open<'a, 'p>(block: &Value<'a, 'p>) -> Result<(Cow<'a, str>, Object<'a, 'p>)> {
+    if block.kind() != Kind::Object {
+        return Err(block.invalid("a content block must be an object with a `type`"));
+    }
+    let members = block.object()?;
+    let kind = members.need("type")?.text()?;
+    Ok((kind, members))
 }
 
-fn read_plain(block: &RawValue, kind: &str, mut members: Members<'_>) -> Result<Part> {
+fn read_plain(block: &Value<'_, '_>, kind: &str, members: &Object<'_, '_>) -> Result<Part> {
     let content = match kind {
-        "text" => text(&mut members)?,
-        "image" => Content::Image { source: image_source(&mut members)?, detail: None },
-        "document" => match document_source(&mut members)? {
+        "text" => text(members)?,
+        "image" => Content::Image { source: image_source(members)?, detail: None },
+        "document" => match document_source(members)? {
             Some(source) => Content::File { source, name: members.string("title")? },
-            None => return Ok(Part::new(Content::Other(Raw::of(&block)))),
+            None => return Ok(Part::new(Content::Other(block.raw()?))),
         },
         "thinking" => {
             let text = members.string("thinking")?.unwrap_or_default();
@@ -80,19 +74,19 @@ fn read_plain(block: &RawValue, kind: &str, mut members: Members<'_>) -> Result<
             Content::Thinking { text, signature }
         }
         "redacted_thinking" => {
-            let data = members.required_string("data")?;
+            let data = members.need("data")?.string()?;
             Content::RedactedThinking(Signature::read_from(Surface::Messages, &data))
         }
         "tool_use" => Content::ToolCall {
-            id: members.required_string("id")?,
-            name: members.required_string("name")?,
-            arguments: input(&mut members)?,
+            id: members.need("id")?.string()?,
+            name: members.need("name")?.string()?,
+            arguments: input(members)?,
             signature: None,
         },
-        _ => return Ok(Part::new(Content::Other(Raw::of(&block)))),
+        _ => return Ok(Part::new(Content::Other(block.raw()?))),
     };
-    let cache = members.cache_control()?;
-    Ok(Part { content, cache, extra: members.rest() })
+    let cache = cache::read(members)?;
+    Ok(Part { content, cache, extra: members.rest(&[]) })
 }
 
 /// What a block says that holds others, for surfaces that have no such block: a document made of blocks, and what a search
@@ -101,11 +95,16 @@ fn read_plain(block: &RawValue, kind: &str, mut members: Members<'_>) -> Result<
 /// # Errors
 /// A block inside is not of its type's shape.
 pub fn plain(block: &Raw) -> Result<Option<Vec<Part>>> {
-    let Some(mut members) = Members::read(block.get()) else { return Ok(None) };
+    let block = Value::of(block.get());
+    if block.kind() != Kind::Object {
+        return Ok(None);
+    }
+    let members = block.object()?;
     let title = members.string("title")?;
+    let inner = members.object("source").unwrap_or_default();
     let (source, content) = match members.string("type")?.as_deref() {
-        Some("document") => (None, members.object("source")?.and_then(|mut source| source.take("content"))),
-        Some("search_result") => (members.string("source")?, members.take("content")),
+        Some("document") => (None, inner.as_ref().and_then(|source| source.get("content"))),
+        Some("search_result") => (members.string("source")?, members.get("content")),
         _ => return Ok(None),
     };
     let head: Vec<_> = title.into_iter().chain(source).collect();
@@ -114,91 +113,88 @@ pub fn plain(block: &Raw) -> Result<Option<Vec<Part>>> {
         parts.push(Part::text(head.join("\n")));
     }
     if let Some(content) = content {
-        parts.append(&mut read_list("content", content, read_inner)?);
+        parts.append(&mut read_list(&content, read_inner)?);
     }
     Ok(Some(parts))
 }
 
-fn text(members: &mut Members<'_>) -> Result<Content> {
-    let text = members.required_string("text")?;
+fn text(members: &Object<'_, '_>) -> Result<Content> {
+    let text = members.need("text")?.string()?;
     // A document's `citations` is an object, a text's a list; what is neither says nothing.
-    let citations = members.take("citations").and_then(|list| serde_json::from_str(list.get()).ok());
-    let citations: Vec<&RawValue> = citations.unwrap_or_default();
-    Ok(Content::Text { text, citations: citations.into_iter().filter_map(read_citation).collect() })
+    let citations = members.list("citations").unwrap_or_default().into_iter();
+    let citations = citations.filter_map(|citation| read_citation(citation.json())).collect();
+    Ok(Content::Text { text, citations })
 }
 
-fn input(members: &mut Members<'_>) -> Result<String> {
-    match members.take("input") {
+fn input(members: &Object<'_, '_>) -> Result<String> {
+    match members.get("input") {
         None => Ok("{}".to_owned()),
-        Some(input) if input.get().starts_with('{') => Ok(input.get().to_owned()),
-        Some(_) => Err(wrong("input", "an object")),
+        Some(input) if input.kind() == Kind::Object => Ok(input.json().to_owned()),
+        Some(input) => Err(input.error("must be an object")),
     }
 }
 
-fn tool_result(members: &mut Members<'_>) -> Result<Content> {
-    let id = members.required_string("tool_use_id")?;
+fn tool_result(members: &Object<'_, '_>) -> Result<Content> {
+    let id = members.need("tool_use_id")?.string()?;
     let is_error = members.boolean("is_error")?.unwrap_or_default();
-    let content = match members.take("content") {
+    let content = match members.get("content") {
         None => Vec::new(),
-        Some(content) => read_list("content", content, read_inner)?,
+        Some(content) => read_list(&content, read_inner)?,
     };
     Ok(Content::ToolResult { id, name: None, content, is_error })
 }
 
-fn image_source(members: &mut Members<'_>) -> Result<Source> {
-    let mut source = members.object("source")?.ok_or_else(|| missing("source"))?;
-    let read = source.required_string("type").and_then(|kind| match kind.as_str() {
-        "base64" => data(&mut source).map(Some),
-        "url" => url(&mut source).map(Some),
-        "file" => source.required_string("file_id").map(|id| Some(Source::Id(id))),
-        _ => Err(wrong("type", "`base64`, `url` or `file`")),
-    });
-    read.map_err(|error| within("source", error))?.ok_or_else(|| missing("source"))
+fn image_source(members: &Object<'_, '_>) -> Result<Source> {
+    let source = members.need("source")?.object()?;
+    match &*source.need("type")?.text()? {
+        "base64" => data(&source),
+        "url" => url(&source),
+        "file" => Ok(Source::Id(source.need("file_id")?.string()?)),
+        _ => Err(source.error_at("type", "must be `base64`, `url` or `file`")),
+    }
 }
 
 /// Reads where a document is; none if it is made of blocks of its own.
-fn document_source(members: &mut Members<'_>) -> Result<Option<Source>> {
-    let mut source = members.object("source")?.ok_or_else(|| missing("source"))?;
-    let read = source.required_string("type").and_then(|kind| match kind.as_str() {
-        "base64" => data(&mut source).map(Some),
-        "url" => url(&mut source).map(Some),
-        "file" => source.required_string("file_id").map(|id| Some(Source::Id(id))),
-        "text" => source.required_string("data").map(|text| Some(Source::Text(text))),
+fn document_source(members: &Object<'_, '_>) -> Result<Option<Source>> {
+    let source = members.need("source")?.object()?;
+    match &*source.need("type")?.text()? {
+        "base64" => data(&source).map(Some),
+        "url" => url(&source).map(Some),
+        "file" => Ok(Some(Source::Id(source.need("file_id")?.string()?))),
+        "text" => Ok(Some(Source::Text(source.need("data")?.string()?))),
         "content" => Ok(None),
-        _ => Err(wrong("type", "`base64`, `url`, `file`, `text` or `content`")),
-    });
-    read.map_err(|error| within("source", error))
+        _ => Err(source.error_at("type", "must be `base64`, `url`, `file`, `text` or `content`")),
+    }
 }
 
-fn data(source: &mut Members<'_>) -> Result<Source> {
-    let media_type = source.required_string("media_type")?;
-    Ok(Source::Data { media_type, base64: source.required_string("data")? })
+fn data(source: &Object<'_, '_>) -> Result<Source> {
+    let media_type = source.need("media_type")?.string()?;
+    Ok(Source::Data { media_type, base64: source.need("data")?.string()? })
 }
 
-fn url(source: &mut Members<'_>) -> Result<Source> {
-    let url = source.required_string("url")?;
+fn url(source: &Object<'_, '_>) -> Result<Source> {
+    let url = source.need("url")?.string()?;
     let is_web = ["https://", "http://"]
         .iter()
         .any(|scheme| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
     if !is_web {
-        let message =
-            "`url` must begin with `https://`; give the bytes themselves as a source of type `base64`";
-        return Err(Error::invalid("url", message));
+        let message = "must begin with `https://`; give the bytes themselves as a source of type `base64`";
+        return Err(source.error_at("url", message));
     }
     Ok(Source::Url { url, media_type: None })
 }
 
 /// Reads a citation; none if it is no object.
-pub(super) fn read_citation(citation: &RawValue) -> Option<Citation> {
-    let mut members = Members::read(citation.get())?;
-    let mut text = |name| members.string(name).ok().flatten();
+pub(super) fn read_citation(citation: &str) -> Option<Citation> {
+    let members = Members::of(citation)?;
+    let text = |name| members.string(name);
     let url = text("url").or_else(|| text("source").filter(|source| source.starts_with("http")));
     let title = text("title").or_else(|| text("document_title"));
     let quoted = text("cited_text");
     // Written by [`write_citation`] for what another vendor found: no upstream of this surface would take it back.
     let is_foreign = text("type").as_deref() == Some(WEB_CITATION)
         && text("encrypted_index").is_none_or(|index| index.is_empty());
-    let original = (!is_foreign).then(|| (Surface::Messages, Raw::of(&citation)));
+    let original = Raw::new(citation).filter(|_| !is_foreign).map(|raw| (Surface::Messages, raw));
     Some(Citation { url, title, quoted, range: None, original })
 }
 
@@ -254,7 +250,7 @@ pub(super) fn write_input(arguments: &str, out: &mut Vec<u8>) {
     let arguments = arguments.trim();
     if arguments.is_empty() {
         out.extend_from_slice(b"{}");
-    } else if arguments.starts_with('{') && serde_json::from_str::<&RawValue>(arguments).is_ok() {
+    } else if arguments.starts_with('{') && Members::of(arguments).is_some() {
         out.extend_from_slice(arguments.as_bytes());
     } else {
         let mut writer = Writer::new(out);

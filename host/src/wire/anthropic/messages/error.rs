@@ -6,8 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::chat::ApiError;
-use crate::wire::anthropic::object::Members;
-use crate::wire::json::Writer;
+use crate::wire::json::{Members, Writer};
 
 /// How much of a body that is no error of this API is shown to a client, in bytes.
 const TEXT_BYTES_MAX: usize = 1024;
@@ -18,7 +17,7 @@ const OVERLOADED: u16 = 529;
 /// Reads an error; `body` may be anything.
 pub fn decode_error(status: StatusCode, body: &[u8]) -> ApiError {
     let text = String::from_utf8_lossy(body);
-    Members::read(&text).and_then(|members| read(members, Some(status))).unwrap_or_else(|| ApiError {
+    Members::of(&text).and_then(|members| read(members, Some(status))).unwrap_or_else(|| ApiError {
         status,
         message: plain_message(status, &text),
         kind: Some(kind_of(status).to_owned()),
@@ -29,7 +28,7 @@ pub fn decode_error(status: StatusCode, body: &[u8]) -> ApiError {
 
 /// Reads the error in the data of an event.
 pub(super) fn decode_event(data: &str) -> ApiError {
-    Members::read(data).and_then(|members| read(members, None)).unwrap_or_else(|| ApiError {
+    Members::of(data).and_then(|members| read(members, None)).unwrap_or_else(|| ApiError {
         status: StatusCode::INTERNAL_SERVER_ERROR,
         message: "the upstream failed without saying why".to_owned(),
         kind: Some("api_error".to_owned()),
@@ -39,11 +38,11 @@ pub(super) fn decode_event(data: &str) -> ApiError {
 }
 
 /// Reads `{"error":{"type":…,"message":…}}`. Without a status the type tells it.
-fn read(mut body: Members<'_>, status: Option<StatusCode>) -> Option<ApiError> {
-    let error = body.take("error")?;
-    let Some(mut error) = Members::read(error.get()) else {
+fn read(body: Members<'_>, status: Option<StatusCode>) -> Option<ApiError> {
+    let error = body.get("error")?;
+    let Some(error) = Members::of(error) else {
         // Proxies in front of the API write a bare text.
-        let message = serde_json::from_str(error.get()).ok()?;
+        let message = serde_json::from_str(error).ok()?;
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         return Some(ApiError {
             status,
@@ -53,13 +52,12 @@ fn read(mut body: Members<'_>, status: Option<StatusCode>) -> Option<ApiError> {
             param: None,
         });
     };
-    let kind = error.string("type").ok().flatten();
+    let kind = error.string("type");
     let status =
         status.unwrap_or_else(|| kind.as_deref().map_or(StatusCode::INTERNAL_SERVER_ERROR, status_of));
-    let message = error.string("message").ok().flatten();
+    let message = error.string("message");
     let message = message.unwrap_or_else(|| format!("the upstream answered with status {}", status.as_u16()));
-    let details = error.object("details").ok().flatten();
-    let code = details.and_then(|mut details| details.string("error_code").ok().flatten());
+    let code = error.object("details").and_then(|details| details.string("error_code"));
     Some(ApiError {
         status,
         message,

@@ -1,16 +1,14 @@
 //! Whole answers.
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
 
 use crate::chat::{Choice, Content, Extra, Part, Raw, Reply, StopReason};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Surface;
 use crate::wire::anthropic::messages::block;
 use crate::wire::anthropic::messages::usage::{self, Counts};
-use crate::wire::anthropic::object::Members;
 use crate::wire::convert::Asked;
-use crate::wire::json::Writer;
+use crate::wire::json::{Members, Value, Writer, elements};
 
 /// Reads a whole answer; blocks of a wrong shape are passed over.
 ///
@@ -20,17 +18,17 @@ pub fn decode_reply(body: &[u8], id: &str) -> Result<Reply> {
     let invalid =
         || Error::new(ErrorKind::UpstreamInvalid, "the upstream's answer is not a message of Anthropic's");
     let text = std::str::from_utf8(body).map_err(|error| invalid().with_source(error))?;
-    let mut members = Members::read(text).ok_or_else(invalid)?;
-    let content = members.list("content").ok().flatten().ok_or_else(invalid)?;
-    let mut text = |name| members.string(name).ok().flatten();
+    let members = Members::of(text).ok_or_else(invalid)?;
+    let content = members.get("content").and_then(elements).ok_or_else(invalid)?;
+    let text = |name| members.string(name);
     let own_id = text("id").unwrap_or_else(|| message_id(id));
     let (model, reason, stop_sequence) = (text("model"), text("stop_reason"), text("stop_sequence"));
     let _ = (text("type"), text("role"));
-    let counts = members.take("usage").and_then(|usage| Counts::read(usage.get()));
+    let counts = members.get("usage").and_then(|usage| Counts::read(usage));
     let choice = Choice {
         index: 0,
         parts: read_parts(&content),
-        stop: reason.as_deref().map(read_stop),
+        stop: reason.as_deref().map(StopReason::of_anthropic),
         stop_sequence,
         logprobs: Vec::new(),
         extra: reason.filter(|reason| !is_exact(reason)).map(kept_reason).unwrap_or_default(),
@@ -42,12 +40,13 @@ pub fn decode_reply(body: &[u8], id: &str) -> Result<Reply> {
         created_unix_s: None,
         choices: vec![choice],
         usage: counts.map(Counts::usage),
-        extra: members.rest(),
+        extra: members.rest(&[]),
     })
 }
 
-fn read_parts(blocks: &[&RawValue]) -> Vec<Part> {
-    let mut parts: Vec<Part> = blocks.iter().filter_map(|block| block::read(block).ok()).collect();
+fn read_parts(blocks: &[&str]) -> Vec<Part> {
+    let mut parts: Vec<Part> =
+        blocks.iter().filter_map(|block| block::read(&Value::of(block)).ok()).collect();
     parts.retain(|part| !matches!(part.content, Content::ToolResult { .. }));
     parts
 }
@@ -55,17 +54,6 @@ fn read_parts(blocks: &[&RawValue]) -> Vec<Part> {
 /// An answer's id as this surface's clients know them.
 pub(super) fn message_id(id: &str) -> String {
     if id.starts_with("msg_") { id.to_owned() } else { format!("msg_{id}") }
-}
-
-/// Reads why an answer ended.
-pub(super) fn read_stop(reason: &str) -> StopReason {
-    match reason {
-        "end_turn" | "stop_sequence" => StopReason::Stop,
-        "max_tokens" | "model_context_window_exceeded" => StopReason::Length,
-        "tool_use" => StopReason::ToolCalls,
-        "refusal" => StopReason::ContentFilter,
-        _ => StopReason::Other,
-    }
 }
 
 /// Whether a reason comes back as it was from the hub's word for it.

@@ -4,8 +4,7 @@ use crate::chat::{ChatRequest, Effort, Extra, Field, Format, Level, Raw, Reasoni
 use crate::error::Result;
 use crate::wire::Surface;
 use crate::wire::convert::{EffortBudgets, Terms};
-use crate::wire::gemini::value::{Value, compact};
-use crate::wire::json::{Kind, Writer};
+use crate::wire::json::{Cursor, Kind, Writer, compact};
 
 use super::request::major_version;
 use super::tools::{raw, schema};
@@ -21,7 +20,7 @@ const STOP_COUNT_MAX: usize = 5;
 const BUDGET_MIN: u32 = 128;
 
 /// Reads `generationConfig`; what there is no word for is put into `extra` under its name.
-pub(super) fn read(value: &mut Value<'_, '_>, request: &mut ChatRequest) -> Result<()> {
+pub(super) fn read(value: &mut Cursor<'_, '_>, request: &mut ChatRequest) -> Result<()> {
     let (mut mime, mut format, mut rest) = (None, None, Writer::default());
     value.members(|name, value| {
         match name {
@@ -59,7 +58,7 @@ pub(super) fn read(value: &mut Value<'_, '_>, request: &mut ChatRequest) -> Resu
     Ok(())
 }
 
-fn reasoning(value: &mut Value<'_, '_>) -> Result<Option<Reasoning>> {
+fn reasoning(value: &mut Cursor<'_, '_>) -> Result<Option<Reasoning>> {
     let (mut level, mut is_shown) = (None, None);
     value.members(|name, value| {
         match name {
@@ -81,7 +80,7 @@ fn reasoning(value: &mut Value<'_, '_>) -> Result<Option<Reasoning>> {
     Ok(Some(Reasoning { level: level.unwrap_or(Level::Dynamic), is_shown }))
 }
 
-fn effort(value: &mut Value<'_, '_>) -> Result<Option<Level>> {
+fn effort(value: &mut Cursor<'_, '_>) -> Result<Option<Level>> {
     let word = value.text()?.to_ascii_uppercase();
     Ok(Some(Level::Effort(match &*word {
         "MINIMAL" => Effort::Minimal,
@@ -186,7 +185,7 @@ fn thinking(reasoning: &Reasoning, is_own: bool, budgets: EffortBudgets) -> Vec<
 
 /// As little thinking as there is, not shown.
 fn least(name: &str, json: &str) -> Vec<u8> {
-    let mut thinking = Object::default();
+    let mut thinking = Writer::default();
     thinking.member(name).extend_from_slice(json.as_bytes());
     thinking.plain("includeThoughts", false);
     thinking.finish()

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::chat::{Choice, Citation, Content, Event, Extra, Raw, Reply, Signature, StopReason, TokenLogprob};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::convert::{Asked, ReplyBuilder};
-use crate::wire::json::{Scanner, Writer, list, object, plain};
+use crate::wire::json::{Scanner, Writer, object, plain};
 use crate::wire::openai::chat::events::EventDecoder;
 use crate::wire::openai::chat::{part, usage_json};
 use crate::wire::{Endpoint, Surface};

@@ -8,8 +8,8 @@ use crate::chat::{
 };
 use crate::error::Result;
 use crate::wire::Surface;
-use crate::wire::json::Kind;
-use crate::wire::openai::chat::value::{Object, Value};
+use crate::wire::anthropic::cache;
+use crate::wire::json::{Kind, Object, Value};
 
 mod message;
 mod part;
@@ -72,13 +72,13 @@ pub fn decode_request(body: &[u8]) -> Result<ChatRequest> {
     chat.format = format(&request)?;
     chat.verbosity = request.string("verbosity")?;
     chat.user = request.string("user")?.or(request.string("safety_identifier")?);
-    chat.metadata = request.get("metadata").map(|value| value.object().map(|_| value.raw())).transpose()?;
+    chat.metadata = request.raw_object("metadata")?;
     chat.service_tier = request.string("service_tier")?;
     chat.is_stream = request.boolean("stream")?.unwrap_or(false);
     if let Some(options) = request.get("stream_options") {
         chat.asks_usage = options.object()?.boolean("include_usage")?.unwrap_or(false);
     }
-    chat.extra = request.extra(&KNOWN);
+    chat.extra = request.rest(&KNOWN);
     Ok(chat)
 }
 
@@ -94,8 +94,8 @@ fn sampling(request: &Object<'_, '_>, chat: &mut ChatRequest) -> Result<()> {
     };
     chat.stop = match request.get("stop") {
         None => Vec::new(),
-        Some(value) if value.kind() == Kind::String => vec![value.string()?.into_owned()],
-        Some(value) if value.kind() == Kind::Array => value.each(|word| Ok(word.string()?.into_owned()))?,
+        Some(value) if value.kind() == Kind::String => vec![value.string()?],
+        Some(value) if value.kind() == Kind::Array => value.each(|word| Ok(word.string()?))?,
         Some(value) => return Err(value.error("must be a string or a list of strings")),
     };
     chat.seed = request.get("seed").map(|value| value.integer()).transpose()?;
@@ -104,8 +104,7 @@ fn sampling(request: &Object<'_, '_>, chat: &mut ChatRequest) -> Result<()> {
     chat.frequency_penalty = request.number("frequency_penalty")?;
     chat.logprobs = request.boolean("logprobs")?;
     chat.top_logprobs = request.count("top_logprobs")?;
-    chat.logit_bias =
-        request.get("logit_bias").map(|value| value.object().map(|_| value.raw())).transpose()?;
+    chat.logit_bias = request.raw_object("logit_bias")?;
     Ok(())
 }
 
@@ -126,29 +125,23 @@ fn tool(value: &Value<'_, '_>) -> Result<Tool> {
     let kind = tool.string("type")?;
     match kind.as_deref() {
         Some("function") | None => {
-            let cache = cache_control(&tool)?;
+            let cache = cache::read(&tool)?;
             Ok(Tool::Function(function(&tool.need("function")?.object()?, cache)?))
         }
-        Some(kind) => Ok(Tool::Other { kind: kind.to_owned(), json: value.raw() }),
+        Some(kind) => Ok(Tool::Other { kind: kind.to_owned(), json: value.raw()? }),
     }
 }
 
 fn function(function: &Object<'_, '_>, cache: Option<CacheControl>) -> Result<Function> {
     let parameters = function.get("parameters");
     Ok(Function {
-        name: function.need("name")?.string()?.into_owned(),
+        name: function.need("name")?.string()?,
         description: function.string("description")?,
-        parameters: parameters.map(|value| value.object().map(|_| value.raw())).transpose()?,
+        parameters: parameters.map(|value| value.raw_object()).transpose()?,
         strict: function.boolean("strict")?,
         cache,
-        extra: function.extra(&["name", "description", "parameters", "strict"]),
+        extra: function.rest(&["name", "description", "parameters", "strict"]),
     })
-}
-
-/// Reads the mark for the cache, in Anthropic's form, which the routers to its models take.
-fn cache_control(object: &Object<'_, '_>) -> Result<Option<CacheControl>> {
-    let mark = object.get("cache_control");
-    mark.map(|mark| Ok(CacheControl { ttl: mark.object()?.string("ttl")? })).transpose()
 }
 
 fn tool_choice(request: &Object<'_, '_>) -> Result<Option<ToolChoice>> {
@@ -181,8 +174,8 @@ fn tool_choice(request: &Object<'_, '_>) -> Result<Option<ToolChoice>> {
 fn named(tool: &Object<'_, '_>) -> Result<String> {
     let inner = tool.get("function").or_else(|| tool.get("custom"));
     let name = match inner {
-        Some(inner) => inner.object()?.need("name")?.string()?.into_owned(),
-        None => tool.need("name")?.string()?.into_owned(),
+        Some(inner) => inner.object()?.need("name")?.string()?,
+        None => tool.need("name")?.string()?,
     };
     Ok(name)
 }
@@ -257,7 +250,7 @@ fn format(request: &Object<'_, '_>) -> Result<Option<Format>> {
 
 fn schema(format: &Object<'_, '_>) -> Result<Format> {
     let schema = match format.get("schema") {
-        Some(schema) => schema.object().map(|_| schema.raw())?,
+        Some(schema) => schema.raw_object()?,
         None => Raw::of(&serde_json::Map::new()),
     };
     Ok(Format::Schema {
@@ -270,7 +263,5 @@ fn schema(format: &Object<'_, '_>) -> Result<Format> {
 
 /// The members of a part of a message that are not among those that have been read.
 fn extra_of(part: &Object<'_, '_>, read: &[&str]) -> Extra {
-    let mut extra = part.extra(read);
-    extra.0.retain(|(name, _)| name != "type" && name != "cache_control");
-    extra
+    part.rest(&[&["type", "cache_control"], read].concat())
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use crate::chat::{ApiError, Content, Event, Raw, Signature};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Surface;
+use crate::wire::json::Members;
 use crate::wire::openai::failure::Failure;
-use crate::wire::openai::responses::members::Members;
 use crate::wire::openai::responses::{parts, reply};
 use crate::wire::usage;
 

@@ -5,9 +5,9 @@
 
 use std::collections::HashSet;
 
-use crate::chat::{CacheControl, Content, Extra, Message, Part, Raw, Role, Source};
+use crate::chat::{CacheControl, Content, Message, Part, Role, Source};
 use crate::error::Result;
-use crate::wire::openai::responses::members::{Fields, list, string, wrong};
+use crate::wire::json::{Kind, Object, Value};
 use crate::wire::openai::responses::output::REASONING_PREFIX;
 use crate::wire::openai::responses::parts::{attach, citations, thinking};
 
@@ -27,12 +27,9 @@ const NOTES: [&str; 5] = [
 ///
 /// # Errors
 /// As [`decode_request`](super::decode_request).
-pub(super) fn read(json: &str, messages: &mut Vec<Message>) -> Result<()> {
+pub(super) fn read(input: &Value<'_, '_>, messages: &mut Vec<Message>) -> Result<()> {
     let mut reader = Reader { messages, calls: HashSet::new() };
-    for (index, json) in list(json).unwrap_or_default().into_iter().enumerate() {
-        reader.item(format!("input[{index}]"), json)?;
-    }
-    Ok(())
+    input.each(|item| reader.item(item)).map(drop)
 }
 
 struct Reader<'m> {
@@ -42,40 +39,40 @@ struct Reader<'m> {
 }
 
 impl Reader<'_> {
-    fn item(&mut self, at: String, json: &str) -> Result<()> {
-        let mut fields = Fields::of(at, json)?;
-        let kind = fields.text("type")?;
+    fn item(&mut self, item: &Value<'_, '_>) -> Result<()> {
+        let fields = &item.object()?;
+        let kind = fields.string("type")?;
         match kind.as_deref() {
             Some("message") => self.message(fields),
             None if fields.has("role") => self.message(fields),
             Some("function_call") => self.call(fields),
             Some("function_call_output") => self.result(fields),
             Some("reasoning") => self.reasoning(fields),
-            Some("item_reference") => reference(&mut fields),
-            None if fields.has("id") => reference(&mut fields),
-            None => Err(fields.missing("type")),
+            Some("item_reference") => reference(fields),
+            None if fields.has("id") => reference(fields),
+            None => Err(fields.error_at("type", "is missing")),
             // What the vendor did on the way to its answer; the answer was made with it.
             Some(kind) if NOTES.contains(&kind) => {
-                self.push(Role::Assistant, Part::new(other(&fields, json)?));
+                self.push(Role::Assistant, Part::new(Content::Other(item.raw()?)));
                 Ok(())
             }
             Some(kind) => {
                 let what = format!("is `{kind}`, which only OpenAI has; the upstream knows functions alone");
-                Err(fields.invalid("type", &what))
+                Err(fields.error_at("type", &what))
             }
         }
     }
 
-    fn message(&mut self, mut fields: Fields<'_>) -> Result<()> {
-        let parts = content(&mut fields, "content")?;
-        let role = match &*fields.required_text("role")? {
+    fn message(&mut self, fields: &Object<'_, '_>) -> Result<()> {
+        let parts = content(&fields.need("content")?)?;
+        let role = match &*fields.need("role")?.string()? {
             "system" => Role::System,
             "developer" => Role::Developer,
             "user" => Role::User,
             "assistant" => Role::Assistant,
-            _ => return Err(fields.invalid("role", "must be `system`, `developer`, `user` or `assistant`")),
+            _ => return Err(fields.error_at("role", "must be `system`, `developer`, `user` or `assistant`")),
         };
-        let extra = rest(fields);
+        let extra = fields.rest(&OF_ANSWERS);
         match self.messages.last_mut() {
             Some(last) if role == Role::Assistant && last.role == role => {
                 last.parts.extend(parts);
@@ -86,44 +83,44 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn call(&mut self, mut fields: Fields<'_>) -> Result<()> {
-        let id = fields.required_text("call_id")?;
-        let name = fields.required_text("name")?;
-        let arguments = fields.text("arguments")?.filter(|json| !json.trim().is_empty());
+    fn call(&mut self, fields: &Object<'_, '_>) -> Result<()> {
+        let id = fields.need("call_id")?.string()?;
+        let name = fields.need("name")?.string()?;
+        let arguments = fields.string("arguments")?.filter(|json| !json.trim().is_empty());
         let arguments = arguments.unwrap_or_else(|| "{}".to_owned());
         if serde_json::from_str::<serde::de::IgnoredAny>(&arguments).is_err() {
-            return Err(fields.invalid("arguments", "must be JSON text"));
+            return Err(fields.error_at("arguments", "must be JSON text"));
         }
         self.calls.insert(id.clone());
         let mut part = Part::new(Content::ToolCall { id, name, arguments, signature: None });
-        part.extra = rest(fields);
+        part.extra = fields.rest(&OF_ANSWERS);
         self.push(Role::Assistant, part);
         Ok(())
     }
 
-    fn result(&mut self, mut fields: Fields<'_>) -> Result<()> {
-        let id = fields.required_text("call_id")?;
+    fn result(&mut self, fields: &Object<'_, '_>) -> Result<()> {
+        let id = fields.need("call_id")?.string()?;
         if !self.calls.contains(&id) {
             let what = format!("is `{id}`, but no `function_call` before it has this `call_id`");
-            return Err(fields.invalid("call_id", &what));
+            return Err(fields.error_at("call_id", &what));
         }
-        let name = fields.text("name")?;
-        let content = content(&mut fields, "output")?;
+        let name = fields.string("name")?;
+        let content = content(&fields.need("output")?)?;
         let mut part = Part::new(Content::ToolResult { id, name, content, is_error: false });
-        part.extra = rest(fields);
+        part.extra = fields.rest(&OF_ANSWERS);
         self.push(Role::Tool, part);
         Ok(())
     }
 
-    fn reasoning(&mut self, mut fields: Fields<'_>) -> Result<()> {
-        let mut texts = texts(&mut fields, "content")?;
-        let summary = self::texts(&mut fields, "summary")?;
+    fn reasoning(&mut self, fields: &Object<'_, '_>) -> Result<()> {
+        let mut texts = texts(fields, "content")?;
+        let summary = self::texts(fields, "summary")?;
         if texts.is_empty() {
             texts = summary;
         }
-        let encrypted = fields.text("encrypted_content")?;
+        let encrypted = fields.string("encrypted_content")?;
         if let Some(content) = thinking(texts.join("\n\n"), encrypted.as_deref()) {
-            let extra = rest(fields);
+            let extra = fields.rest(&OF_ANSWERS);
             self.push(Role::Assistant, Part { extra, ..Part::new(content) });
         }
         Ok(())
@@ -138,81 +135,66 @@ impl Reader<'_> {
     }
 }
 
-/// What nobody has taken of an item, without what it has only because it was in an answer.
-fn rest(mut fields: Fields<'_>) -> Extra {
-    for name in OF_ANSWERS {
-        fields.take(name);
-    }
-    fields.rest()
-}
-
 /// Looks at a reference to an item of an earlier answer. One to thinking is passed over, for a conversation goes on without
 /// it; some clients refer to thinking that way and send everything else.
-fn reference(fields: &mut Fields<'_>) -> Result<()> {
-    let is_thinking = fields.text("id")?.is_some_and(|id| id.starts_with(REASONING_PREFIX));
+fn reference(fields: &Object<'_, '_>) -> Result<()> {
+    let is_thinking = fields.string("id")?.is_some_and(|id| id.starts_with(REASONING_PREFIX));
     let what = "refers to an item that is not in the request, and the upstream keeps none; \
                 send the item itself, as clients do with `store` false";
-    if is_thinking { Ok(()) } else { Err(fields.invalid("id", what)) }
-}
-
-fn other(fields: &Fields<'_>, json: &str) -> Result<Content> {
-    Raw::new(json).map(Content::Other).ok_or_else(|| fields.invalid("type", "is in what is not JSON"))
+    if is_thinking { Ok(()) } else { Err(fields.error_at("id", what)) }
 }
 
 /// The texts of the parts of a reasoning item.
-fn texts(fields: &mut Fields<'_>, name: &str) -> Result<Vec<String>> {
-    let parts = fields.list(name)?.into_iter();
-    parts.map(|(at, json)| Fields::of(at, json)?.required_text("text")).collect()
+fn texts(fields: &Object<'_, '_>, name: &str) -> Result<Vec<String>> {
+    let Some(parts) = fields.get(name) else { return Ok(Vec::new()) };
+    parts.each(|part| part.object()?.need("text")?.string())
 }
 
 /// A text, or a list of parts.
-fn content(fields: &mut Fields<'_>, name: &str) -> Result<Vec<Part>> {
-    let place = fields.place(name);
-    match fields.take(name) {
-        Some(json) if json.starts_with('"') => Ok(vec![Part::text(string(json).unwrap_or_default())]),
-        Some(json) if json.starts_with('[') => {
-            let parts = list(json).unwrap_or_default().into_iter().enumerate();
-            parts.map(|(index, json)| part(format!("{place}[{index}]"), json)).collect()
-        }
-        Some(_) => Err(wrong(place, "a string or an array")),
-        None => Err(fields.missing(name)),
+fn content(value: &Value<'_, '_>) -> Result<Vec<Part>> {
+    match value.kind() {
+        Kind::String => Ok(vec![Part::text(value.text()?)]),
+        Kind::Array => value.each(part),
+        _ => Err(value.error("must be a string or a list")),
     }
 }
 
-fn part(at: String, json: &str) -> Result<Part> {
-    let mut fields = Fields::of(at, json)?;
-    let content = match &*fields.required_text("type")? {
-        "input_text" | "text" => Content::Text { text: fields.required_text("text")?, citations: Vec::new() },
-        "output_text" => output_text(&mut fields)?,
-        "refusal" => Content::Refusal(fields.required_text("refusal")?),
-        "input_image" => image(&mut fields)?,
-        "input_file" => file(&mut fields)?,
-        "input_audio" => audio(&mut fields)?,
-        _ => return Ok(Part::new(other(&fields, json)?)),
+fn part(value: &Value<'_, '_>) -> Result<Part> {
+    let fields = &value.object()?;
+    let content = match &*fields.need("type")?.text()? {
+        "input_text" | "text" => {
+            Content::Text { text: fields.need("text")?.string()?, citations: Vec::new() }
+        }
+        "output_text" => output_text(fields)?,
+        "refusal" => Content::Refusal(fields.need("refusal")?.string()?),
+        "input_image" => image(fields)?,
+        "input_file" => file(fields)?,
+        "input_audio" => audio(fields)?,
+        _ => return Ok(Part::new(Content::Other(value.raw()?))),
     };
-    let cache = fields.object("prompt_cache_breakpoint")?.map(cache).transpose()?;
-    Ok(Part { content, cache, extra: fields.rest() })
+    let cache = fields.object("prompt_cache_breakpoint")?.map(|mark| cache(&mark)).transpose()?;
+    Ok(Part { content, cache, extra: fields.rest(&[]) })
 }
 
-fn output_text(fields: &mut Fields<'_>) -> Result<Content> {
-    let text = fields.required_text("text")?;
-    let annotations = fields.list("annotations")?.into_iter().map(|(_, json)| json);
-    fields.take("logprobs");
-    Ok(Content::Text { text, citations: citations(annotations) })
+fn output_text(fields: &Object<'_, '_>) -> Result<Content> {
+    let text = fields.need("text")?.string()?;
+    let annotations = fields.list("annotations")?;
+    let _ = fields.get("logprobs");
+    Ok(Content::Text { text, citations: citations(annotations.iter().map(Value::json)) })
 }
 
 /// A mark for the cache. OpenAI keeps for 30 minutes or 12 hours, and the hub's longest word is an hour.
-fn cache(mut fields: Fields<'_>) -> Result<CacheControl> {
-    Ok(CacheControl { ttl: fields.text("ttl")?.map(|_| "1h".to_owned()) })
+fn cache(fields: &Object<'_, '_>) -> Result<CacheControl> {
+    Ok(CacheControl { ttl: fields.string("ttl")?.map(|_| "1h".to_owned()) })
 }
 
-fn image(fields: &mut Fields<'_>) -> Result<Content> {
-    let detail = fields.text("detail")?;
-    let (url, id) = (fields.text("image_url")?, fields.text("file_id")?);
+fn image(fields: &Object<'_, '_>) -> Result<Content> {
+    let detail = fields.string("detail")?;
+    let (url, id) = (fields.string("image_url")?, fields.string("file_id")?);
     let source = match (url, id) {
-        (Some(url), _) => located(url).ok_or_else(|| fields.invalid("image_url", NEITHER))?,
+        (Some(url), _) => located(url).ok_or_else(|| fields.error_at("image_url", NEITHER))?,
         (None, Some(id)) => Source::Id(id),
-        (None, None) => return Err(fields.missing("image_url")),
+        (None, None) => return Err(fields.error_at("image_url", "is missing")),
     };
     Ok(Content::Image { source, detail })
 }
@@ -241,9 +223,10 @@ fn data_uri(uri: &str) -> Option<(&str, &str)> {
     Some((media_type, base64))
 }
 
-fn file(fields: &mut Fields<'_>) -> Result<Content> {
-    let name = fields.text("filename")?;
-    let (data, url, id) = (fields.text("file_data")?, fields.text("file_url")?, fields.text("file_id")?);
+fn file(fields: &Object<'_, '_>) -> Result<Content> {
+    let name = fields.string("filename")?;
+    let (data, url, id) =
+        (fields.string("file_data")?, fields.string("file_url")?, fields.string("file_id")?);
     let source = match (data, url, id) {
         (Some(data), ..) => match data_uri(&data) {
             Some((media_type, base64)) => {
@@ -253,11 +236,11 @@ fn file(fields: &mut Fields<'_>) -> Result<Content> {
             None if !data.contains(',') => {
                 Source::Data { media_type: media_type(name.as_deref()).to_owned(), base64: data }
             }
-            None => return Err(fields.invalid("file_data", "must be base64 or a data URI in base64")),
+            None => return Err(fields.error_at("file_data", "must be base64 or a data URI in base64")),
         },
-        (None, Some(url), _) => located(url).ok_or_else(|| fields.invalid("file_url", NEITHER))?,
+        (None, Some(url), _) => located(url).ok_or_else(|| fields.error_at("file_url", NEITHER))?,
         (None, None, Some(id)) => Source::Id(id),
-        (None, None, None) => return Err(fields.missing("file_data")),
+        (None, None, None) => return Err(fields.error_at("file_data", "is missing")),
     };
     Ok(Content::File { source, name })
 }
@@ -276,9 +259,10 @@ fn media_type(name: Option<&str>) -> &'static str {
     }
 }
 
-fn audio(fields: &mut Fields<'_>) -> Result<Content> {
-    let Some(mut audio) = fields.object("input_audio")? else { return Err(fields.missing("input_audio")) };
-    let (base64, format) = (audio.required_text("data")?, audio.required_text("format")?);
+fn audio(fields: &Object<'_, '_>) -> Result<Content> {
+    let value = fields.need("input_audio")?;
+    let audio = value.object()?;
+    let (base64, format) = (audio.need("data")?.string()?, audio.need("format")?.string()?);
     let media_type = format!("audio/{format}");
     Ok(Content::Audio { source: Source::Data { media_type, base64 } })
 }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::chat::{Citation, Content, Part, Raw, Signature, Source, TokenLogprob};
 use crate::wire::Surface;
-use crate::wire::openai::responses::members::{Members, list};
+use crate::wire::json::{Members, elements};
 
 /// Stands before what only another vendor can read of its thinking, so that it is not taken for the signature of thinking
 /// that was not told. No vendor's base64 begins so.
@@ -142,7 +142,7 @@ struct Alternative {
 
 /// Reads the probabilities of tokens; wrong shapes are passed over.
 pub(super) fn logprobs(json: &str) -> Vec<TokenLogprob> {
-    let tokens = list(json).unwrap_or_default().into_iter();
+    let tokens = elements(json).unwrap_or_default().into_iter();
     let read = |json| {
         let Token { token, logprob, top_logprobs } = serde_json::from_str(json).ok()?;
         let top = top_logprobs.into_iter().map(|other| (other.token, other.logprob)).collect();

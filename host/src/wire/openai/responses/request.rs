@@ -5,8 +5,8 @@ use crate::chat::{
 };
 use crate::error::Result;
 use crate::wire::Surface;
+use crate::wire::json::{Kind, Object, Value};
 use crate::wire::openai::responses::input;
-use crate::wire::openai::responses::members::{Fields, string, wrong};
 
 /// Members that name something which OpenAI keeps for the client.
 const KEPT: [&str; 3] = ["previous_response_id", "conversation", "prompt"];
@@ -26,52 +26,48 @@ const INCLUDE_LOGPROBS: &str = "message.output_text.logprobs";
 ///
 /// Source: OpenAI API reference, "Create a model response", and the types of its clients, seen 2026-11.
 pub fn decode_request(body: &[u8]) -> Result<ChatRequest> {
-    let mut fields = Fields::of_body(body)?;
-    refuse_kept(&mut fields)?;
-    let mut request = ChatRequest::new(Surface::Responses, fields.text("model")?.unwrap_or_default());
-    request.is_stream = fields.flag("stream")?.unwrap_or_default();
+    let document = Value::document(body)?;
+    let fields = &document.object()?;
+    refuse_kept(fields)?;
+    let mut request = ChatRequest::new(Surface::Responses, fields.string("model")?.unwrap_or_default());
+    request.is_stream = fields.boolean("stream")?.unwrap_or_default();
     // Every stream of this surface ends with the whole answer, and that has its usage.
     request.asks_usage = true;
-    request.messages.extend(fields.text("instructions")?.map(instructions));
-    conversation(&mut fields, &mut request.messages)?;
-    for (at, json) in fields.list("tools")? {
-        request.tools.push(tool(at, json)?);
+    request.messages.extend(fields.string("instructions")?.map(instructions));
+    conversation(fields, &mut request.messages)?;
+    for value in fields.list("tools")? {
+        request.tools.push(tool(&value)?);
     }
-    request.tool_choice = tool_choice(&mut fields)?;
-    request.parallel_tool_calls = fields.flag("parallel_tool_calls")?;
+    request.tool_choice = tool_choice(fields)?;
+    request.parallel_tool_calls = fields.boolean("parallel_tool_calls")?;
     request.max_tokens = fields.count("max_output_tokens")?;
     request.temperature = fields.number("temperature")?;
     request.top_p = fields.number("top_p")?;
-    (request.logprobs, request.top_logprobs) = logprobs(&mut fields)?;
-    request.reasoning = reasoning(&mut fields)?;
-    (request.format, request.verbosity) = text(&mut fields)?;
-    let (safety_identifier, user) = (fields.text("safety_identifier")?, fields.text("user")?);
+    (request.logprobs, request.top_logprobs) = logprobs(fields)?;
+    request.reasoning = reasoning(fields)?;
+    (request.format, request.verbosity) = text(fields)?;
+    let (safety_identifier, user) = (fields.string("safety_identifier")?, fields.string("user")?);
     request.user = user.or(safety_identifier);
     request.metadata = fields.raw_object("metadata")?;
-    request.service_tier = fields.text("service_tier")?;
+    request.service_tier = fields.string("service_tier")?;
     // `disabled` is what every other vendor does.
-    if fields.text("truncation")?.as_deref() == Some("auto") {
+    if fields.string("truncation")?.as_deref() == Some("auto") {
         request.extra.0.push(("truncation".to_owned(), Raw::of(&"auto")));
     }
-    // The chat API has it as a member of its own.
-    for name in HANDED_OVER {
-        fields.take(name);
-    }
-    request.extra.0.extend(fields.rest().0);
+    request.extra.0.extend(fields.rest(&HANDED_OVER).0);
     Ok(request)
 }
 
-fn refuse_kept(fields: &mut Fields<'_>) -> Result<()> {
+fn refuse_kept(fields: &Object<'_, '_>) -> Result<()> {
     for name in KEPT {
         if fields.has(name) {
             let what = "cannot be used here, the upstream keeps no conversations; send everything in `input`";
-            return Err(fields.invalid(name, what));
+            return Err(fields.error_at(name, what));
         }
-        fields.take(name);
     }
-    if fields.flag("background")? == Some(true) {
+    if fields.boolean("background")? == Some(true) {
         let what = "must be false, the upstream keeps no conversations and answers at once";
-        return Err(fields.invalid("background", what));
+        return Err(fields.error_at("background", what));
     }
     Ok(())
 }
@@ -80,94 +76,89 @@ fn instructions(text: String) -> Message {
     Message::new(Role::System, vec![Part::text(text)])
 }
 
-fn conversation(fields: &mut Fields<'_>, messages: &mut Vec<Message>) -> Result<()> {
-    match fields.take("input") {
-        Some(json) if json.starts_with('"') => {
-            let text = string(json).unwrap_or_default();
-            messages.push(Message::new(Role::User, vec![Part::text(text)]));
-        }
-        Some(json) if json.starts_with('[') => input::read(json, messages)?,
-        Some(_) => return Err(wrong("input".to_owned(), "a string or an array")),
-        None => return Err(fields.missing("input")),
+fn conversation(fields: &Object<'_, '_>, messages: &mut Vec<Message>) -> Result<()> {
+    let input = fields.need("input")?;
+    match input.kind() {
+        Kind::String => messages.push(Message::new(Role::User, vec![Part::text(input.text()?)])),
+        Kind::Array => input::read(&input, messages)?,
+        _ => return Err(input.error("must be a string or a list")),
     }
     if messages.is_empty() {
-        return Err(fields.invalid("input", "is empty, send at least one item"));
+        return Err(fields.error_at("input", "is empty, send at least one item"));
     }
     Ok(())
 }
 
-fn tool(at: String, json: &str) -> Result<Tool> {
-    let mut fields = Fields::of(at, json)?;
-    let kind = fields.required_text("type")?;
+fn tool(value: &Value<'_, '_>) -> Result<Tool> {
+    let fields = value.object()?;
+    let kind = fields.need("type")?.string()?;
     if kind != "function" {
-        let json = Raw::new(json).ok_or_else(|| fields.invalid("type", "is in what is not JSON"))?;
-        return Ok(Tool::Other { kind, json });
+        return Ok(Tool::Other { kind, json: value.raw()? });
     }
     Ok(Tool::Function(Function {
-        name: fields.required_text("name")?,
-        description: fields.text("description")?,
+        name: fields.need("name")?.string()?,
+        description: fields.string("description")?,
         parameters: fields.raw_object("parameters")?,
-        strict: fields.flag("strict")?,
+        strict: fields.boolean("strict")?,
         cache: None,
-        extra: fields.rest(),
+        extra: fields.rest(&[]),
     }))
 }
 
-fn tool_choice(fields: &mut Fields<'_>) -> Result<Option<ToolChoice>> {
-    let Some(json) = fields.take("tool_choice") else { return Ok(None) };
-    if let Some(word) = string(json) {
-        return match &*word {
+fn tool_choice(fields: &Object<'_, '_>) -> Result<Option<ToolChoice>> {
+    let Some(value) = fields.get("tool_choice") else { return Ok(None) };
+    if value.kind() == Kind::String {
+        return match &*value.text()? {
             "auto" => Ok(Some(ToolChoice::Auto)),
             "none" => Ok(Some(ToolChoice::None)),
             "required" => Ok(Some(ToolChoice::Required)),
-            _ => Err(fields.invalid("tool_choice", "must be `auto`, `none`, `required` or an object")),
+            _ => Err(value.error("must be `auto`, `none`, `required` or an object")),
         };
     }
-    let mut choice = Fields::of("tool_choice".to_owned(), json)?;
-    match &*choice.required_text("type")? {
-        "function" => Ok(Some(ToolChoice::Named(choice.required_text("name")?))),
-        "allowed_tools" => allowed_tools(&mut choice).map(Some),
+    let choice = &value.object()?;
+    match &*choice.need("type")?.string()? {
+        "function" => Ok(Some(ToolChoice::Named(choice.need("name")?.string()?))),
+        "allowed_tools" => allowed_tools(choice).map(Some),
         other => {
             let what = format!("is `{other}`, which the upstream has no tool for; name a function");
-            Err(choice.invalid("type", &what))
+            Err(choice.error_at("type", &what))
         }
     }
 }
 
-fn allowed_tools(choice: &mut Fields<'_>) -> Result<ToolChoice> {
-    let is_required = match choice.text("mode")?.as_deref() {
+fn allowed_tools(choice: &Object<'_, '_>) -> Result<ToolChoice> {
+    let is_required = match choice.string("mode")?.as_deref() {
         Some("required") => true,
         Some("auto") | None => false,
-        Some(_) => return Err(choice.invalid("mode", "must be `auto` or `required`")),
+        Some(_) => return Err(choice.error_at("mode", "must be `auto` or `required`")),
     };
     let mut names = Vec::new();
-    for (at, json) in choice.list("tools")? {
-        let mut tool = Fields::of(at, json)?;
+    for value in choice.list("tools")? {
+        let tool = value.object()?;
         // Tools of the vendor's are left out of the list of tools too.
-        if tool.required_text("type")? == "function" {
-            names.push(tool.required_text("name")?);
+        if tool.need("type")?.string()? == "function" {
+            names.push(tool.need("name")?.string()?);
         }
     }
     Ok(ToolChoice::Among { names, is_required })
 }
 
 /// Whether probabilities are wanted, and of how many alternatives.
-fn logprobs(fields: &mut Fields<'_>) -> Result<(Option<bool>, Option<u64>)> {
+fn logprobs(fields: &Object<'_, '_>) -> Result<(Option<bool>, Option<u64>)> {
     let mut is_wanted = false;
-    for (at, json) in fields.list("include")? {
-        let included = string(json).ok_or_else(|| wrong(at, "a string"))?;
-        is_wanted |= included == INCLUDE_LOGPROBS;
+    for included in fields.list("include")? {
+        is_wanted |= included.text()? == INCLUDE_LOGPROBS;
     }
     let top = fields.count("top_logprobs")?.filter(|top| *top > 0);
     is_wanted |= top.is_some();
     Ok((is_wanted.then_some(true), top))
 }
 
-fn reasoning(fields: &mut Fields<'_>) -> Result<Option<Reasoning>> {
-    let Some(mut reasoning) = fields.object("reasoning")? else { return Ok(None) };
-    let (older, newer) = (reasoning.text("generate_summary")?, reasoning.text("summary")?);
+fn reasoning(fields: &Object<'_, '_>) -> Result<Option<Reasoning>> {
+    let Some(reasoning) = fields.object("reasoning")? else { return Ok(None) };
+    let (older, newer) = (reasoning.string("generate_summary")?, reasoning.string("summary")?);
     let is_shown = newer.or(older).map(|_| true);
-    let level = match reasoning.text("effort")?.as_deref() {
+    let level = match reasoning.string("effort")?.as_deref() {
         Some("none") => Level::Off,
         Some("minimal") => Level::Effort(Effort::Minimal),
         Some("low") => Level::Effort(Effort::Low),
@@ -176,7 +167,7 @@ fn reasoning(fields: &mut Fields<'_>) -> Result<Option<Reasoning>> {
         Some("xhigh" | "max") => Level::Effort(Effort::Max),
         Some(_) => {
             let what = "must be `none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`";
-            return Err(reasoning.invalid("effort", what));
+            return Err(reasoning.error_at("effort", what));
         }
         // Who wants to see the thinking wants some.
         None if is_shown.is_some() => Level::Dynamic,
@@ -186,24 +177,24 @@ fn reasoning(fields: &mut Fields<'_>) -> Result<Option<Reasoning>> {
 }
 
 /// The form of the answer and how many words it is to have.
-fn text(fields: &mut Fields<'_>) -> Result<(Option<Format>, Option<String>)> {
-    let Some(mut text) = fields.object("text")? else { return Ok((None, None)) };
-    let verbosity = text.text("verbosity")?;
-    let format = text.object("format")?.map(format).transpose()?;
+fn text(fields: &Object<'_, '_>) -> Result<(Option<Format>, Option<String>)> {
+    let Some(text) = fields.object("text")? else { return Ok((None, None)) };
+    let verbosity = text.string("verbosity")?;
+    let format = text.object("format")?.map(|fields| format(&fields)).transpose()?;
     Ok((format, verbosity))
 }
 
-fn format(mut fields: Fields<'_>) -> Result<Format> {
-    match &*fields.required_text("type")? {
+fn format(fields: &Object<'_, '_>) -> Result<Format> {
+    match &*fields.need("type")?.string()? {
         "text" => Ok(Format::Text),
         "json_object" => Ok(Format::Json),
         "json_schema" => {
-            let name = fields.text("name")?;
+            let name = fields.string("name")?;
             let schema = fields.raw_object("schema")?;
-            let schema = schema.ok_or_else(|| fields.missing("schema"))?;
-            let (description, strict) = (fields.text("description")?, fields.flag("strict")?);
+            let schema = schema.ok_or_else(|| fields.error_at("schema", "is missing"))?;
+            let (description, strict) = (fields.string("description")?, fields.boolean("strict")?);
             Ok(Format::Schema { name, description, schema, strict })
         }
-        _ => Err(fields.invalid("type", "must be `text`, `json_object` or `json_schema`")),
+        _ => Err(fields.error_at("type", "must be `text`, `json_object` or `json_schema`")),
     }
 }

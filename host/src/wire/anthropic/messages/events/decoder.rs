@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Surface;
 use crate::wire::anthropic::messages::usage::Counts;
 use crate::wire::anthropic::messages::{block, error, reply};
-use crate::wire::anthropic::object::Members;
+use crate::wire::json::Members;
 
 /// How many blocks of an answer may be open at a time. Anthropic's API has one at most.
 const BLOCKS_OPEN_MAX: usize = 64;
@@ -176,10 +176,10 @@ impl EventDecoder {
             return;
         }
         self.progress = Progress::Started;
-        let mut message = message.and_then(|message| Members::read(message.get())).unwrap_or_default();
-        let counts = message.take("usage").and_then(|usage| Counts::read(usage.get()));
+        let message = message.and_then(|message| Members::of(message.get())).unwrap_or_default();
+        let counts = message.get("usage").and_then(|usage| Counts::read(usage));
         self.counts.update(counts.unwrap_or_default());
-        let mut text = |name| message.string(name).ok().flatten();
+        let text = |name| message.string(name);
         out.push(Event::Start {
             id: text("id").unwrap_or_else(|| reply::message_id(&self.id)),
             model: text("model").unwrap_or_default(),
@@ -201,18 +201,18 @@ impl EventDecoder {
             return Err(invalid());
         }
         let block = block.ok_or_else(invalid)?;
-        let mut members = Members::read(block.get()).ok_or_else(invalid)?;
-        let kind = members.string("type").ok().flatten().unwrap_or_default();
+        let members = Members::of(block.get()).ok_or_else(invalid)?;
+        let kind = members.string("type").unwrap_or_default();
         let block = match kind.as_str() {
-            "text" => text_start(&mut members, out),
-            "thinking" => thinking_start(&mut members, out),
+            "text" => text_start(&members, out),
+            "thinking" => thinking_start(&members, out),
             "redacted_thinking" => {
-                let data = members.string("data").ok().flatten().unwrap_or_default();
+                let data = members.string("data").unwrap_or_default();
                 let data = Signature::read_from(Surface::Messages, &data);
                 out.push(Event::RedactedThinking { choice: 0, data });
                 Block::Redacted
             }
-            "tool_use" => self.call_start(&mut members, out)?,
+            "tool_use" => self.call_start(&members, out)?,
             _ => {
                 out.extend(Raw::new(text).map(Event::Other));
                 Block::Other
@@ -222,14 +222,14 @@ impl EventDecoder {
         Ok(())
     }
 
-    fn call_start(&mut self, members: &mut Members<'_>, out: &mut Vec<Event>) -> Result<Block> {
-        let id = members.required_string("id").map_err(|_| invalid())?;
-        let name = members.required_string("name").map_err(|_| invalid())?;
+    fn call_start(&mut self, members: &Members<'_>, out: &mut Vec<Event>) -> Result<Block> {
+        let id = members.string("id").ok_or_else(invalid)?;
+        let name = members.string("name").ok_or_else(invalid)?;
         let index = self.calls;
         self.calls = self.calls.saturating_add(1);
         out.push(Event::ToolCall { choice: 0, index, id, name, signature: None });
         // Streams begin a call with an empty object and send its members later; some servers send them at once.
-        let input = members.take("input").map(RawValue::get);
+        let input = members.get("input");
         let input = input.filter(|input| input.starts_with('{') && input.bytes().any(|byte| byte == b'"'));
         if let Some(input) = input {
             out.push(Event::Arguments { choice: 0, index, json: input.to_owned() });
@@ -267,7 +267,7 @@ impl EventDecoder {
             }
             (DeltaKind::CitationsDelta, Block::Text { is_empty }) => {
                 *is_empty = false;
-                let citation = delta.citation.and_then(block::read_citation);
+                let citation = delta.citation.and_then(|citation| block::read_citation(citation.get()));
                 out.extend(citation.map(|citation| Event::Citation { choice: 0, citation }));
             }
             // A delta of a block of another type says nothing.
@@ -314,7 +314,7 @@ impl EventDecoder {
             if !reply::is_exact(&reason) {
                 out.extend(Raw::new(text).map(Event::Other));
             }
-            self.end = Some((reply::read_stop(&reason), stop_sequence));
+            self.end = Some((StopReason::of_anthropic(&reason), stop_sequence));
             self.finish_choice(out);
         }
         if let Some(counts) = usage.and_then(|usage| Counts::read(usage.get())) {
@@ -336,18 +336,17 @@ impl EventDecoder {
     }
 }
 
-fn text_start(members: &mut Members<'_>, out: &mut Vec<Event>) -> Block {
-    let text = members.string("text").ok().flatten().filter(|text| !text.is_empty());
-    let citations = members.list("citations").ok().flatten().unwrap_or_default();
-    let citations = citations.into_iter().filter_map(block::read_citation);
+fn text_start(members: &Members<'_>, out: &mut Vec<Event>) -> Block {
+    let text = members.string("text").filter(|text| !text.is_empty());
+    let citations = members.list("citations").into_iter().filter_map(block::read_citation);
     let before = out.len();
     out.extend(text.map(|text| Event::Text { choice: 0, text }));
     out.extend(citations.map(|citation| Event::Citation { choice: 0, citation }));
     Block::Text { is_empty: out.len() == before }
 }
 
-fn thinking_start(members: &mut Members<'_>, out: &mut Vec<Event>) -> Block {
-    let mut text = |name| members.string(name).ok().flatten().filter(|text| !text.is_empty());
+fn thinking_start(members: &Members<'_>, out: &mut Vec<Event>) -> Block {
+    let text = |name| members.string(name).filter(|text| !text.is_empty());
     let (thinking, signature) = (text("thinking"), text("signature"));
     let before = out.len();
     out.extend(thinking.map(|text| Event::Thinking { choice: 0, text }));

@@ -12,9 +12,8 @@ use crate::chat::{ApiError, Citation, Event, Raw, Signature, StopReason, Usage};
 use crate::wire::Surface;
 use crate::wire::anthropic::messages::reply::Ending;
 use crate::wire::anthropic::messages::{block, error, reply, usage};
-use crate::wire::anthropic::object::Members;
 use crate::wire::convert::Asked;
-use crate::wire::json::{Writer, quote};
+use crate::wire::json::{Members, Writer, quote};
 
 use super::held::{Arguments, Call, Form, Held};
 
@@ -175,10 +174,10 @@ impl EventEncoder {
         self.start("", out);
         self.release_all(out);
         let mut data = Data::begin("message_delta", out);
-        match self.delta.take().as_ref().and_then(|raw| Members::read(raw.get())) {
-            Some(mut own) => {
-                let _ = (own.take("type"), own.take("usage"));
-                data.writer().extra(&own.rest());
+        match self.delta.take().as_ref().and_then(|raw| Members::of(raw.get())) {
+            Some(own) => {
+                let _ = (own.get("type"), own.get("usage"));
+                data.writer().extra(&own.rest(&[]));
             }
             None => self.write_stop(data.writer()),
         }
@@ -422,9 +421,9 @@ impl EventEncoder {
 
     /// Writes an event that only this surface has, if it is one: blocks of its own, and the end in its own words.
     fn other(&mut self, raw: &Raw, out: &mut Vec<u8>) {
-        let Some(mut members) = Members::read(raw.get()) else { return };
-        let kind = members.string("type").ok().flatten().unwrap_or_default();
-        let index = members.count("index").ok().flatten().unwrap_or_default();
+        let Some(members) = Members::of(raw.get()) else { return };
+        let kind = members.string("type").unwrap_or_default();
+        let index = members.count("index").unwrap_or_default();
         match kind.as_str() {
             "message_delta" => self.delta = Some(raw.clone()),
             "content_block_start" => {
@@ -442,7 +441,7 @@ impl EventEncoder {
     fn write_other(&self, kind: &str, members: Members<'_>, out: &mut Vec<u8>) {
         let mut data = Data::begin(kind, out);
         data.writer().plain("index", self.number);
-        data.writer().extra(&members.rest());
+        data.writer().extra(&members.rest(&[]));
         data.end();
     }
 

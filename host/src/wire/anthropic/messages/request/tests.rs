@@ -65,11 +65,13 @@ fn check_written(request: &ChatRequest, member: &str, expected: Value, losses: &
     assert_eq!((&body[member], lost.as_slice()), (&expected, losses), "{body}");
 }
 
+/// `_` in the message stands for the place.
 #[track_caller]
 fn check_refused(body: Value, param: &str, message: &str) {
+    let message = message.replace("`_`", &format!("`{param}`"));
     let error = decode_request(body.to_string().as_bytes()).unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidRequest);
-    assert_eq!((error.param.as_deref().unwrap_or_default(), error.message.as_str()), (param, message));
+    assert_eq!((error.param.as_deref().unwrap_or_default(), &error.message), (param, &message));
 }
 
 #[track_caller]
@@ -202,10 +204,10 @@ fn signatures_of_other_vendors_are_held_in_thinking_blocks() {
 
 #[test]
 fn what_is_wrong_is_named() {
-    check_refused(json!([]), "", "the body must be a JSON object");
-    check_refused(json!({"model": 1}), "model", "`model` must be a string");
-    check_refused(json!({"model": "m"}), "messages", "`messages` is missing");
-    check_refused(json!({"messages": {}}), "messages", "`messages` must be a list");
+    check_refused(json!([]), "", "request must be an object");
+    check_refused(json!({"model": 1}), "model", "`_` must be a string");
+    check_refused(json!({"model": "m"}), "messages", "`_` is missing");
+    check_refused(json!({"messages": {}}), "messages", "`_` must be a list");
     check_refused(
         json!({"messages": [7]}),
         "messages[0]",
@@ -216,12 +218,12 @@ fn what_is_wrong_is_named() {
         "messages[0].role",
         "unknown role `tool`; use `user`, `assistant` or `system`",
     );
-    check_refused(json!({"messages": [{"role": "user"}]}), "messages[0].content", "`content` is missing");
+    check_refused(json!({"messages": [{"role": "user"}]}), "messages[0].content", "`_` is missing");
     let block = |role: &str, block: Value| json!({"messages": [{"role": role, "content": [block]}]});
     let at = |rest: &str| format!("messages[0].content[0]{rest}");
     check_refused(block("user", json!("a")), &at(""), "a content block must be an object with a `type`");
-    check_refused(block("user", json!({"text": "a"})), &at(".type"), "`type` is missing");
-    check_refused(block("user", json!({"type": "text", "text": 1})), &at(".text"), "`text` must be a string");
+    check_refused(block("user", json!({"text": "a"})), &at(".type"), "`_` is missing");
+    check_refused(block("user", json!({"type": "text", "text": 1})), &at(".text"), "`_` must be a string");
     check_refused(
         block("user", json!({"type": "tool_result", "tool_use_id": "x"})),
         &at(".tool_use_id"),
@@ -230,12 +232,12 @@ fn what_is_wrong_is_named() {
     check_refused(
         block("user", json!({"type": "image", "source": {"type": "url", "url": "ftp://a"}})),
         &at(".source.url"),
-        "`url` must begin with `https://`; give the bytes themselves as a source of type `base64`",
+        "`_` must begin with `https://`; give the bytes themselves as a source of type `base64`",
     );
     check_refused(
         block("user", json!({"type": "image", "source": {"type": "path"}})),
         &at(".source.type"),
-        "`type` must be `base64`, `url` or `file`",
+        "`_` must be `base64`, `url` or `file`",
     );
     check_refused(
         block("user", json!({"type": "tool_use", "id": "1", "name": "f", "input": {}})),
@@ -253,32 +255,32 @@ fn what_is_wrong_is_named() {
     check_refused(
         block("assistant", json!({"type": "tool_use", "id": "1", "name": "f", "input": []})),
         &at(".input"),
-        "`input` must be an object",
+        "`_` must be an object",
     );
     check_refused(
         json!({"messages": [], "max_tokens": -1}),
         "max_tokens",
-        "`max_tokens` must be a whole number, 0 or more",
+        "`_` must be a whole number, 0 or more",
     );
     check_refused(
         json!({"messages": [], "tools": [{"name": "f"}]}),
         "tools[0].input_schema",
-        "`input_schema` is missing",
+        "`_` is missing",
     );
     check_refused(
         json!({"messages": [], "tool_choice": {"type": "x"}}),
         "tool_choice.type",
-        "`type` must be `auto`, `any`, `tool` or `none`",
+        "`_` must be `auto`, `any`, `tool` or `none`",
     );
     check_refused(
         json!({"messages": [], "thinking": {"type": "enabled"}}),
         "thinking.budget_tokens",
-        "`budget_tokens` is missing",
+        "`_` is missing",
     );
     check_refused(
         json!({"messages": [], "output_config": {"format": {"type": "json_schema"}}}),
         "output_config.format.schema",
-        "`schema` is missing",
+        "`_` is missing",
     );
 }
 

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use crate::chat::{ChatRequest, Content, Field, Format, Function, Raw, Role, Tool, ToolChoice};
 use crate::error::{Error, Result};
 use crate::wire::Surface;
+use crate::wire::anthropic::cache;
 use crate::wire::anthropic::messages::{block, model};
-use crate::wire::anthropic::object::{Members, write_cache_control};
 use crate::wire::convert::Terms;
-use crate::wire::json::Writer;
+use crate::wire::json::{Members, Writer};
 
 use content::{Blocks, Turns, write_text};
 use thinking::Thinking;
@@ -94,7 +94,7 @@ fn check(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<()> {
 }
 
 fn is_empty_object(json: &str) -> bool {
-    Members::read(json).is_some_and(|members| members.rest().0.is_empty())
+    Members::of(json).is_some_and(|members| members.rest(&[]).0.is_empty())
 }
 
 /// Reads the conversation into this surface's turns, and the instructions into `system`.
@@ -225,7 +225,7 @@ fn write_function(function: &Function, is_own: bool, out: &mut Vec<u8>) {
     if let Some(strict) = function.strict {
         writer.plain("strict", strict);
     }
-    write_cache_control(function.cache.as_ref(), &mut writer);
+    cache::write(function.cache.as_ref(), &mut writer);
     if is_own {
         writer.extra(&function.extra);
     }
@@ -234,14 +234,14 @@ fn write_function(function: &Function, is_own: bool, out: &mut Vec<u8>) {
 
 /// A schema of arguments with the `type` that it must have here.
 fn input_schema(parameters: &str) -> Cow<'_, str> {
-    let Some(mut members) = Members::read(parameters) else { return Cow::Borrowed(NO_ARGUMENTS) };
-    if members.take("type").is_some() {
+    let Some(members) = Members::of(parameters) else { return Cow::Borrowed(NO_ARGUMENTS) };
+    if members.get("type").is_some() {
         return Cow::Borrowed(parameters);
     }
     let mut out = Vec::with_capacity(parameters.len() + 20);
     let mut writer = Writer::new(&mut out);
     writer.string("type", "object");
-    writer.extra(&members.rest());
+    writer.extra(&members.rest(&[]));
     writer.finish();
     Cow::Owned(String::from_utf8(out).expect("it is written from texts"))
 }
@@ -302,8 +302,8 @@ fn write_output_config(
         }
         format.finish();
     }
-    if let Some(kept) = kept.and_then(|(_, kept)| Members::read(kept.get())) {
-        config.extra(&kept.rest());
+    if let Some(kept) = kept.and_then(|(_, kept)| Members::of(kept.get())) {
+        config.extra(&kept.rest(&[]));
     }
     config.finish();
     Ok(())

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use crate::chat::{CacheControl, Content, Extra, Message, Part, Role, Signature};
 use crate::error::Result;
 use crate::wire::Surface;
-use crate::wire::json::Kind;
-use crate::wire::openai::chat::request::{cache_control, part};
-use crate::wire::openai::chat::value::{Object, Value};
+use crate::wire::anthropic::cache;
+use crate::wire::json::{Kind, Object, Value};
+use crate::wire::openai::chat::request::part;
 
 /// Reads the conversation.
 pub(super) fn messages(list: &Value<'_, '_>) -> Result<Vec<Message>> {
@@ -44,9 +44,9 @@ impl Conversation {
     }
 
     fn said(&mut self, role: Role, message: &Object<'_, '_>) -> Result<()> {
-        let parts = marked(content(message)?, cache_control(message)?);
+        let parts = marked(content(message)?, cache::read(message)?);
         let name = message.string("name")?;
-        let extra = message.extra(&["role", "content", "name", "cache_control"]);
+        let extra = message.rest(&["role", "content", "name", "cache_control"]);
         self.messages.push(Message { role, parts, name, extra });
         Ok(())
     }
@@ -65,7 +65,7 @@ impl Conversation {
             "thinking_blocks",
         ];
         let mut parts = thinking(message)?;
-        parts.append(&mut marked(content(message)?, cache_control(message)?));
+        parts.append(&mut marked(content(message)?, cache::read(message)?));
         let refusal = message.string("refusal")?.filter(|text| !text.is_empty());
         parts.extend(refusal.map(|text| Part::new(Content::Refusal(text))));
         if let Some(calls) = message.get("tool_calls") {
@@ -75,27 +75,27 @@ impl Conversation {
             parts.push(self.function_call(&call.object()?)?);
         }
         let name = message.string("name")?;
-        self.messages.push(Message { role: Role::Assistant, parts, name, extra: message.extra(&READ) });
+        self.messages.push(Message { role: Role::Assistant, parts, name, extra: message.rest(&READ) });
         Ok(())
     }
 
     fn call(&mut self, value: &Value<'_, '_>) -> Result<Part> {
         let call = value.object()?;
-        let id = call.need("id")?.string()?.into_owned();
+        let id = call.need("id")?.string()?;
         self.calls.insert(id.clone());
         if !matches!(call.string("type")?.as_deref(), Some("function" | "") | None) {
-            return Ok(Part::new(Content::Other(value.raw())));
+            return Ok(Part::new(Content::Other(value.raw()?)));
         }
         let function = call.need("function")?.object()?;
-        let name = function.need("name")?.string()?.into_owned();
+        let name = function.need("name")?.string()?;
         let arguments = arguments(&function)?;
         let signature = thought_signature(&call)?;
-        let extra = call.extra(&["id", "type", "function", "index", "extra_content"]);
+        let extra = call.rest(&["id", "type", "function", "index", "extra_content"]);
         Ok(Part { content: Content::ToolCall { id, name, arguments, signature }, cache: None, extra })
     }
 
     fn function_call(&mut self, function: &Object<'_, '_>) -> Result<Part> {
-        let name = function.need("name")?.string()?.into_owned();
+        let name = function.need("name")?.string()?;
         let id = format!("call_{}", self.count);
         self.function_call = Some((name.clone(), id.clone()));
         let arguments = arguments(function)?;
@@ -104,23 +104,23 @@ impl Conversation {
 
     fn returned(&mut self, message: &Object<'_, '_>) -> Result<()> {
         let value = message.need("tool_call_id")?;
-        let id = value.string()?.into_owned();
+        let id = value.string()?;
         if !self.calls.contains(&id) {
             return Err(value.error("names no call of an assistant's message before it"));
         }
         let name = message.string("name")?;
-        let extra = message.extra(&["role", "content", "name", "cache_control", "tool_call_id"]);
+        let extra = message.rest(&["role", "content", "name", "cache_control", "tool_call_id"]);
         self.result(id, name, message, extra)
     }
 
     fn function_returned(&mut self, message: &Object<'_, '_>) -> Result<()> {
         let value = message.need("name")?;
-        let name = value.string()?.into_owned();
+        let name = value.string()?;
         let call = self.function_call.as_ref().filter(|(called, _)| *called == name);
         let Some((_, id)) = call else {
             return Err(value.error("names no function that an assistant's message before it calls"));
         };
-        let extra = message.extra(&["role", "content", "name", "cache_control"]);
+        let extra = message.rest(&["role", "content", "name", "cache_control"]);
         self.result(id.clone(), Some(name), message, extra)
     }
 
@@ -133,7 +133,7 @@ impl Conversation {
         extra: Extra,
     ) -> Result<()> {
         let content = Content::ToolResult { id, name, content: content(message)?, is_error: false };
-        let part = Part { content, cache: cache_control(message)?, extra };
+        let part = Part { content, cache: cache::read(message)?, extra };
         match self.messages.last_mut() {
             Some(last) if last.role == Role::Tool => last.parts.push(part),
             _ => self.messages.push(Message::new(Role::Tool, vec![part])),
@@ -167,11 +167,8 @@ fn marked(mut parts: Vec<Part>, mark: Option<CacheControl>) -> Vec<Part> {
 fn arguments(function: &Object<'_, '_>) -> Result<String> {
     let Some(value) = function.get("arguments") else { return Ok("{}".to_owned()) };
     match value.kind() {
-        Kind::Object => Ok(value.raw().get().to_owned()),
-        _ => Ok(value
-            .string()
-            .map(|text| if text.trim().is_empty() { "{}".into() } else { text })?
-            .into_owned()),
+        Kind::Object => Ok(value.json().to_owned()),
+        _ => value.string().map(|text| if text.trim().is_empty() { "{}".to_owned() } else { text }),
     }
 }
 
@@ -207,10 +204,8 @@ fn thinking_block(block: &Object<'_, '_>) -> Result<Part> {
             text: block.string("thinking")?.unwrap_or_default(),
             signature: block.string("signature")?.filter(|text| !text.is_empty()).map(signature),
         },
-        "redacted_thinking" => {
-            Content::RedactedThinking(signature(block.need("data")?.string()?.into_owned()))
-        }
+        "redacted_thinking" => Content::RedactedThinking(signature(block.need("data")?.string()?)),
         _ => return Err(block.error_at("type", "must be `thinking` or `redacted_thinking`")),
     };
-    Ok(Part { content, cache: cache_control(block)?, extra: Extra::default() })
+    Ok(Part { content, cache: cache::read(block)?, extra: Extra::default() })
 }

@@ -2,9 +2,9 @@
 
 use crate::chat::{Content, Part, Source};
 use crate::error::Result;
-use crate::wire::json::Kind;
-use crate::wire::openai::chat::request::{cache_control, extra_of};
-use crate::wire::openai::chat::value::{Object, Value};
+use crate::wire::anthropic::cache;
+use crate::wire::json::{Kind, Object, Value};
+use crate::wire::openai::chat::request::extra_of;
 
 /// Reads a part of a message.
 pub(super) fn part(value: &Value<'_, '_>) -> Result<Part> {
@@ -16,18 +16,18 @@ pub(super) fn part(value: &Value<'_, '_>) -> Result<Part> {
     let (content, member) = match &*kind {
         // The Responses API's words are what its users leave in by mistake, and no server minds.
         "text" | "input_text" | "output_text" => {
-            let text = part.need("text")?.string()?.into_owned();
+            let text = part.need("text")?.string()?;
             (Content::Text { text, citations: Vec::new() }, "text")
         }
-        "refusal" => (Content::Refusal(part.need("refusal")?.string()?.into_owned()), "refusal"),
+        "refusal" => (Content::Refusal(part.need("refusal")?.string()?), "refusal"),
         "image_url" => (image(&part.need("image_url")?)?, "image_url"),
         "input_audio" => (audio(&part.need("input_audio")?.object()?)?, "input_audio"),
         "file" => (file(&part.need("file")?.object()?)?, "file"),
         "video_url" => (video(&part.need("video_url")?)?, "video_url"),
-        _ => (Content::Other(value.raw()), ""),
+        _ => (Content::Other(value.raw()?), ""),
     };
     let extra = if member.is_empty() { Default::default() } else { extra_of(&part, &[member]) };
-    Ok(Part { content, cache: cache_control(&part)?, extra })
+    Ok(Part { content, cache: cache::read(&part)?, extra })
 }
 
 fn image(value: &Value<'_, '_>) -> Result<Content> {
@@ -53,7 +53,7 @@ fn video(value: &Value<'_, '_>) -> Result<Content> {
 }
 
 fn audio(audio: &Object<'_, '_>) -> Result<Content> {
-    let base64 = audio.need("data")?.string()?.into_owned();
+    let base64 = audio.need("data")?.string()?;
     let format = audio.need("format")?.string()?;
     Ok(Content::Audio { source: Source::Data { media_type: format!("audio/{format}"), base64 } })
 }
@@ -64,7 +64,7 @@ fn file(file: &Object<'_, '_>) -> Result<Content> {
     let source = match (file.get("file_data"), file.get("file_id")) {
         (Some(data), _) => file_data(&data, name.as_deref(), media_type)?,
         (None, Some(id)) => {
-            let id = id.string()?.into_owned();
+            let id = id.string()?;
             // LiteLLM's users give a URL so.
             if is_web(&id) { Source::Url { url: id, media_type } } else { Source::Id(id) }
         }
@@ -75,7 +75,7 @@ fn file(file: &Object<'_, '_>) -> Result<Content> {
 
 /// Data, with or without what a data URI has before it; OpenRouter's users give a URL, too.
 fn file_data(value: &Value<'_, '_>, name: Option<&str>, media_type: Option<String>) -> Result<Source> {
-    let text = value.string()?;
+    let text = value.text()?;
     if is_web(&text) || starts_with(&text, "data:") {
         return linked(value, "a file");
     }
@@ -100,7 +100,7 @@ fn media_type_of(name: &str) -> &'static str {
 
 /// A URL, or data in a URI.
 fn linked(value: &Value<'_, '_>, what: &str) -> Result<Source> {
-    let text = value.string()?;
+    let text = value.text()?;
     if is_web(&text) {
         return Ok(Source::Url { url: text.into_owned(), media_type: None });
     }

@@ -12,7 +12,7 @@ use crate::chat::{ChatRequest, Effort, Extra, Field, Format, Function, Level, Re
 use crate::error::{Error, Result};
 use crate::wire::Surface;
 use crate::wire::convert::{EffortBudgets, Terms};
-use crate::wire::json::{Writer, list, object, quote};
+use crate::wire::json::{Writer, object, quote};
 
 mod messages;
 

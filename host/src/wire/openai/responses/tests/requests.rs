@@ -189,7 +189,7 @@ fn what_cannot_be_meant_is_refused_with_its_place() {
     check_item(
         r#"{"role":"user","content":5}"#,
         "input[1].content",
-        "`input[1].content` must be a string or an array",
+        "`input[1].content` must be a string or a list",
     );
     check_item(
         r#"{"role":"user","content":[{"type":"input_text"}]}"#,

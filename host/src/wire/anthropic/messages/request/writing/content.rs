@@ -7,8 +7,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::chat::{Content, Field, Message, Part, Role, Signature, Source};
 use crate::error::{Error, Result};
 use crate::wire::Surface;
+use crate::wire::anthropic::cache;
 use crate::wire::anthropic::messages::block;
-use crate::wire::anthropic::object::write_cache_control;
 use crate::wire::convert::Terms;
 use crate::wire::json::Writer;
 
@@ -360,7 +360,7 @@ fn plain_text(media_type: &str, base64: &str) -> Option<String> {
 }
 
 fn finish(part: &Part, surface: Surface, mut writer: Writer<&mut Vec<u8>>) {
-    write_cache_control(part.cache.as_ref(), &mut writer);
+    cache::write(part.cache.as_ref(), &mut writer);
     if surface == Surface::Messages {
         writer.extra(&part.extra);
     }

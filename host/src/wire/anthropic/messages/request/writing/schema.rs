@@ -3,8 +3,7 @@
 //! Source: Anthropic, "Structured outputs", "JSON Schema limitations", and `transform_schema` of its client for Python,
 //! 2.12, seen 2026-11.
 
-use crate::wire::anthropic::object::Members;
-use crate::wire::json::Writer;
+use crate::wire::json::{Members, Writer, elements, list};
 
 /// How deep a schema is read; what is deeper is written as it is.
 const DEPTH_MAX: u32 = 64;
@@ -35,30 +34,30 @@ pub(super) fn write(schema: &str, out: &mut Vec<u8>) {
 }
 
 fn write_at(schema: &str, depth: u32, out: &mut Vec<u8>) {
-    let Some(mut members) = Members::read(schema).filter(|_| depth > 0) else {
+    let Some(members) = Members::of(schema).filter(|_| depth > 0) else {
         out.extend_from_slice(schema.as_bytes());
         return;
     };
     let mut writer = Writer::new(out);
-    let kind = members.take("type").map(|kind| kind.get());
+    let kind = members.get("type");
     let is_object = kind.is_some_and(|kind| kind.contains("\"object\""));
     if let Some(kind) = kind {
         writer.raw("type", kind);
     }
     for name in PLAIN {
-        if let Some(value) = members.take(name) {
-            writer.raw(name, value.get());
+        if let Some(value) = members.get(name) {
+            writer.raw(name, value);
         }
     }
     let has_any_of = members.has("anyOf");
     // Of two lists of alternatives one can be written; the other is described.
     for (name, written) in NESTED.into_iter().filter(|(name, _)| !(has_any_of && *name == "oneOf")) {
-        if let Some(value) = members.take(name) {
-            write_nested(name, value.get(), depth - 1, writer.member(written));
+        if let Some(value) = members.get(name) {
+            write_nested(name, value, depth - 1, writer.member(written));
         }
     }
     if is_object {
-        members.take("additionalProperties");
+        members.get("additionalProperties");
         writer.plain("additionalProperties", false);
     }
     write_rest(members, &mut writer);
@@ -67,46 +66,39 @@ fn write_at(schema: &str, depth: u32, out: &mut Vec<u8>) {
 
 fn write_nested(name: &str, value: &str, depth: u32, out: &mut Vec<u8>) {
     if matches!(name, "$defs" | "definitions" | "properties") {
-        let Some(members) = Members::read(value) else { return out.extend_from_slice(b"{}") };
+        let Some(members) = Members::of(value) else { return out.extend_from_slice(b"{}") };
         let mut writer = Writer::new(out);
-        for (name, schema) in members.rest().0 {
+        for (name, schema) in members.rest(&[]).0 {
             write_at(schema.get(), depth, writer.member(&name));
         }
         writer.finish();
         return;
     }
-    let Ok(list) = serde_json::from_str::<Vec<&serde_json::value::RawValue>>(value) else {
-        return write_at(value, depth, out);
-    };
-    out.push(b'[');
-    for (at, schema) in list.into_iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        write_at(schema.get(), depth, out);
+    match elements(value) {
+        Some(schemas) => list(out, schemas, |schema, out| write_at(schema, depth, out)),
+        None => write_at(value, depth, out),
     }
-    out.push(b']');
 }
 
 /// Writes the form of a text, the least number of elements and the description, with what is left in it.
-fn write_rest(mut members: Members<'_>, writer: &mut Writer<&mut Vec<u8>>) {
+fn write_rest(members: Members<'_>, writer: &mut Writer<&mut Vec<u8>>) {
     let mut notes = Vec::new();
-    if let Some(format) = members.take("format") {
-        if FORMATS.iter().any(|known| format.get().trim_matches('"') == *known) {
-            writer.raw("format", format.get());
+    if let Some(format) = members.get("format") {
+        if FORMATS.iter().any(|known| format.trim_matches('"') == *known) {
+            writer.raw("format", format);
         } else {
-            notes.push(format!("format: {}", format.get()));
+            notes.push(format!("format: {format}"));
         }
     }
-    if let Some(least) = members.take("minItems") {
-        if matches!(least.get(), "0" | "1") {
-            writer.raw("minItems", least.get());
+    if let Some(least) = members.get("minItems") {
+        if matches!(least, "0" | "1") {
+            writer.raw("minItems", least);
         } else {
-            notes.push(format!("minItems: {}", least.get()));
+            notes.push(format!("minItems: {least}"));
         }
     }
-    let description = members.string("description").ok().flatten();
-    let rest = members.rest().0.into_iter().filter(|(name, _)| name != "$schema" && name != "$id");
+    let description = members.string("description");
+    let rest = members.rest(&[]).0.into_iter().filter(|(name, _)| name != "$schema" && name != "$id");
     notes.extend(rest.map(|(name, value)| format!("{name}: {}", value.get())));
     let notes = (!notes.is_empty()).then(|| format!("{{{}}}", notes.join(", ")));
     let parts: Vec<String> = description.into_iter().chain(notes).collect();

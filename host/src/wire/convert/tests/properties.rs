@@ -342,7 +342,9 @@ proptest! {
             converter.finish(&mut out);
         }
         let mut builder = ReplyBuilder::new(client, 1000);
-        events.iter().for_each(|event| _ = builder.push(event));
+        for event in &events {
+            builder.push(event);
+        }
         let _ = encode_reply(client, &builder.finish(), &asked());
     }
 

@@ -11,10 +11,11 @@ use witgate::wire::convert::{
     decode_request, encode_error, encode_reply, encode_request, events_of,
 };
 use witgate::wire::openai::stream::Rules;
-use witgate::wire::relay::Relay;
+use witgate::wire::relay::{Change, Relay};
+use witgate::wire::rename::Rename;
 use witgate::wire::request::{self, InPath};
 use witgate::wire::sse::Decoder;
-use witgate::wire::{Dialect, Endpoint, Surface};
+use witgate::wire::{Audience, Dialect, Endpoint, Surface};
 
 /// The surfaces that upstreams are asked on by conversion.
 const UPSTREAMS: [Surface; 3] = [Surface::Chat, Surface::Messages, Surface::Gemini];
@@ -136,17 +137,24 @@ pub fn native_request(data: &[u8]) {
     }
 }
 
-/// A stream of any endpoint, filtered as one of its own dialect; the first byte says which, each piece begins with its length.
+/// A stream of any endpoint, as one of its own dialect is relayed; the first bytes say which, whether usage is hidden, and
+/// whether the model has another name. Each piece begins with its length.
 pub fn relay(data: &[u8]) {
-    let Some(([endpoint, hides_usage], data)) = choices(data, [Endpoint::ALL.len(), 2]) else { return };
+    let Some(([endpoint, hides_usage, renames], data)) = choices(data, [Endpoint::ALL.len(), 2, 2]) else {
+        return;
+    };
+    let endpoint = Endpoint::ALL[endpoint];
+    let change = match renames {
+        0 => Change::None,
+        _ => Change::Rename(Box::new(Rename::new(endpoint, "alias"))),
+    };
     let rules = Rules {
-        endpoint: Endpoint::ALL[endpoint],
+        endpoint,
         hides_usage: hides_usage == 1,
         special_prefix: None,
         thinking: ThinkingFormat::default(),
     };
-    let mut relay = Relay::new(rules, None);
-    pump(&mut relay, pieces(data));
+    pump(&mut Relay::new(rules, change), endpoint, pieces(data));
 }
 
 /// A stream of one surface for a client of another; the first two bytes say which.
@@ -161,8 +169,8 @@ pub fn convert(data: &[u8]) {
         thinking: ThinkingFormat::default(),
     };
     let pieces = pieces(data);
-    let filtered = Box::new(StreamConverter::new(upstream, client, &asked()));
-    pump(&mut Relay::new(rules, Some(filtered)), pieces.clone());
+    let change = Change::Convert(Box::new(StreamConverter::new(upstream, client, &asked())));
+    pump(&mut Relay::new(rules, change), endpoint(client), pieces.clone());
     let (cut, whole) = (converted(upstream, client, pieces.iter().cloned()), {
         converted(upstream, client, std::iter::once(Bytes::from(pieces.concat())))
     });
@@ -178,11 +186,13 @@ fn converted(upstream: Surface, client: Surface, pieces: impl Iterator<Item = By
     out.concat()
 }
 
-fn pump(relay: &mut Relay, pieces: Vec<Bytes>) {
+fn pump(relay: &mut Relay, asked: Endpoint, pieces: Vec<Bytes>) {
+    let compat = ErrorCompat::default();
+    let audience = Audience { dialect: asked.dialect(), endpoint: Some(asked), compat };
     let mut out = Vec::new();
     for piece in pieces {
         if let Err(error) = relay.push(piece, &mut out) {
-            relay.error_event(&error, Dialect::OpenAi, ErrorCompat::default());
+            relay.error_event(&error, audience);
             return;
         }
     }

@@ -503,7 +503,7 @@ fn only_tools_that_every_server_knows_are_sent() {
         json!({}),
         &[],
     );
-    let mut request = ChatRequest::new(Surface::Responses, "m");
+    let mut request = ChatRequest { surface: Surface::Responses, ..foreign("m") };
     request.tools = vec![function("f")];
     request.tool_choice = Some(ToolChoice::Among { names: vec!["x".into()], is_required: true });
     let error = written(&request).unwrap_err();
@@ -565,7 +565,7 @@ fn the_most_tokens_are_told_as_the_model_wants_it() {
 #[test]
 fn a_long_name_of_a_user_becomes_a_short_one() {
     let user = |name: &str| {
-        let mut request = ChatRequest::new(Surface::Messages, "m");
+        let mut request = foreign("m");
         request.user = Some(name.to_owned());
         written(&request).unwrap().0["user"].as_str().unwrap().to_owned()
     };

@@ -3,6 +3,7 @@
 mod aliases;
 mod callers;
 mod lists;
+mod losses;
 mod models;
 mod native;
 mod refusals;

@@ -33,6 +33,7 @@ fn terms(client: Surface, target: Surface) -> Terms<'static> {
         max_tokens_default: 32000,
         budgets: EffortBudgets::default(),
         losses: Vec::new(),
+        unknown: Vec::new(),
     }
 }
 

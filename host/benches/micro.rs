@@ -135,6 +135,7 @@ fn conversions(stopwatch: &Stopwatch) {
                 max_tokens_default: 1024,
                 budgets: EffortBudgets::default(),
                 losses: Vec::new(),
+                unknown: Vec::new(),
             };
             let chat = decode_request(Surface::Chat, &request).expect("it is a valid chat");
             encode_request(&chat, &mut terms).expect("there are words for it")

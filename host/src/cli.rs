@@ -20,7 +20,7 @@ use http::Uri;
 
 use crate::config::env::Environment;
 use crate::config::{self, Input, Overrides};
-use crate::wire::convert;
+use crate::wire::{Endpoint, convert};
 
 /// Parses the arguments of the process and does what they say; without a subcommand, serves.
 pub fn run() -> ExitCode {
@@ -41,9 +41,15 @@ pub fn run() -> ExitCode {
             print!("{}", if markdown { convert::markdown() } else { convert::explain() });
             Ok(())
         }
-        Command::Explain { request, tenant, key, .. } => {
+        Command::Explain { request, endpoint, model, tenant, key, .. } => {
             let request = request.expect("clap requires it without --dialects");
-            explain::run(path, &environment, &request, tenant.as_deref(), key.as_deref())
+            let asked = explain::Asked {
+                endpoint,
+                model: model.as_deref(),
+                tenant: tenant.as_deref(),
+                key: key.as_deref(),
+            };
+            explain::run(path, &environment, &request, &asked)
         }
         Command::Health { url } => health::run(path, &environment, url),
         Command::Simulate { trace, nodes, blocks, json } => simulate::run(&trace, nodes, blocks, json),
@@ -104,11 +110,17 @@ pub enum Command {
         #[arg(long, value_name = "FILE", required_unless_present = "dialects")]
         request: Option<PathBuf>,
         /// Show what each dialect cannot say, and what is done about it
-        #[arg(long, conflicts_with_all = ["request", "tenant", "key"])]
+        #[arg(long, conflicts_with_all = ["request", "endpoint", "model", "tenant", "key"])]
         dialects: bool,
         /// Print that as a page of Markdown
         #[arg(long, requires = "dialects")]
         markdown: bool,
+        /// Where the request is posted, by the audit's name for it, as `gemini.generate_content` [default: guessed]
+        #[arg(long, value_parser = explain::endpoint)]
+        endpoint: Option<Endpoint>,
+        /// Model, for a request that has it in its path
+        #[arg(long, value_name = "NAME")]
+        model: Option<String>,
         /// Tenant that asks [default: the key's]
         #[arg(long)]
         tenant: Option<String>,

@@ -184,6 +184,14 @@ pub enum Endpoint {
     Model,
 }
 
+/// Keys of requests that Anthropic's Messages have, and OpenAI's chat has not.
+///
+/// Source: the vendors' API references, seen 2026-11; so for the next.
+const MESSAGES_KEYS: [&str; 4] = ["system", "stop_sequences", "thinking", "anthropic_version"];
+/// Keys of requests that OpenAI's Responses have, and its embeddings have not.
+const RESPONSES_KEYS: [&str; 7] =
+    ["instructions", "max_output_tokens", "previous_response_id", "reasoning", "text", "tools", "stream"];
+
 impl Endpoint {
     /// Every endpoint, in the order of the documentation.
     pub const ALL: [Self; 22] = [
@@ -279,14 +287,21 @@ impl Endpoint {
     pub fn guess(body: &[u8]) -> Result<Self, String> {
         let request: Value =
             serde_json::from_slice(body).map_err(|error| format!("request is not JSON: {error}"))?;
-        // Each is a key that only this endpoint requires.
+        let has = |keys: &[&str]| keys.iter().any(|key| request.get(key).is_some());
+        let has_items = request
+            .get("input")
+            .and_then(Value::as_array)
+            .is_some_and(|input| input.iter().any(Value::is_object));
+        // Each is a key that only this endpoint requires, or one that of two with the same key only this has.
         let known = [
-            ("messages", Self::ChatCompletions),
-            ("contents", Self::GenerateContent),
-            ("prompt", Self::Completions),
-            ("input", Self::Embeddings),
+            (has(&["messages"]) && has(&MESSAGES_KEYS), Self::Messages),
+            (has(&["messages"]), Self::ChatCompletions),
+            (has(&["contents"]), Self::GenerateContent),
+            (has(&["input"]) && (has_items || has(&RESPONSES_KEYS)), Self::Responses),
+            (has(&["prompt"]), Self::Completions),
+            (has(&["input"]), Self::Embeddings),
         ];
-        let found = known.into_iter().find(|(key, _)| request.get(key).is_some());
+        let found = known.into_iter().find(|(is_it, _)| *is_it);
         found.map(|(_, endpoint)| endpoint).ok_or_else(|| {
             "request has none of `messages`, `contents`, `prompt` and `input`; give the body of a chat, completion or \
              embedding"
@@ -575,6 +590,12 @@ mod tests {
         assert_eq!(Endpoint::guess(br#"{"model":"m","contents":[]}"#), Ok(Endpoint::GenerateContent));
         assert_eq!(Endpoint::guess(br#"{"model":"m","prompt":"p"}"#), Ok(Endpoint::Completions));
         assert_eq!(Endpoint::guess(br#"{"model":"m","input":"i"}"#), Ok(Endpoint::Embeddings));
+        assert_eq!(Endpoint::guess(br#"{"model":"m","input":["i"]}"#), Ok(Endpoint::Embeddings));
+        for body in [r#"{"input":"i","instructions":"x"}"#, r#"{"input":[{"role":"user","content":"i"}]}"#] {
+            assert_eq!(Endpoint::guess(body.as_bytes()), Ok(Endpoint::Responses), "{body}");
+        }
+        let body = br#"{"model":"m","max_tokens":1,"system":"x","messages":[]}"#;
+        assert_eq!(Endpoint::guess(body), Ok(Endpoint::Messages));
         assert!(Endpoint::guess(br#"{"model":"m"}"#).is_err());
         assert!(Endpoint::guess(b"[1]").is_err());
         assert!(Endpoint::guess(b"{").is_err());

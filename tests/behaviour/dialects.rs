@@ -4,6 +4,7 @@ mod aliases;
 mod callers;
 mod faults;
 mod lists;
+mod losses;
 mod models;
 mod native;
 mod refusals;

@@ -4,12 +4,58 @@ use std::fmt::{Display, Write as _};
 use std::fs;
 use std::path::Path;
 
+use bytes::Bytes;
+
 use crate::chat::Prompt;
 use crate::config::env::Environment;
 use crate::config::{self, Overrides};
+use crate::percent;
 use crate::route::explain::{self, Explanation};
 use crate::route::{Choice, Keying, Member, Routes};
-use crate::wire::{Endpoint, request};
+use crate::wire::Endpoint;
+use crate::wire::request::{self, InPath, Request};
+
+/// What of a request does not stand in its body.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asked<'a> {
+    /// Where it is posted; guessed from its keys if there is none.
+    pub(super) endpoint: Option<Endpoint>,
+    /// The model, where that is in the path.
+    pub(super) model: Option<&'a str>,
+    /// Who asks; the key's if there is none.
+    pub(super) tenant: Option<&'a str>,
+    /// The name of the key.
+    pub(super) key: Option<&'a str>,
+}
+
+impl Asked<'_> {
+    fn read(&self, body: Bytes) -> Result<Request, String> {
+        let endpoint = self.endpoint.map_or_else(|| Endpoint::guess(&body), Ok)?;
+        let has_path = endpoint.gemini_method(false).is_some();
+        if self.model.is_some() && !has_path {
+            return Err(format!("`{}` has its model in the body; leave out `--model`", endpoint.label()));
+        }
+        let path = self.model.map(|model| format!("{}:generateContent", percent::encoded(model)));
+        let in_path = path.and_then(|path| InPath::of(&path, None));
+        let is_nameless = has_path && in_path.is_none();
+        request::decode(endpoint, body, in_path).map_err(|error| match is_nameless {
+            true => format!("{}; where it is in the path, give `--model`", error.message),
+            false => error.to_string(),
+        })
+    }
+}
+
+/// Reads the name of an endpoint.
+///
+/// # Errors
+///
+/// A message with all names.
+pub(super) fn endpoint(label: &str) -> Result<Endpoint, String> {
+    Endpoint::labelled(label).ok_or_else(|| {
+        let labels: Vec<&str> = Endpoint::ALL.iter().map(|endpoint| endpoint.label()).collect();
+        format!("it is one of {}", labels.join(", "))
+    })
+}
 
 /// Prints how the request in a file would be routed.
 ///
@@ -20,16 +66,15 @@ pub(super) fn run(
     config: Option<&Path>,
     environment: &Environment,
     request: &Path,
-    tenant: Option<&str>,
-    key: Option<&str>,
+    asked: &Asked<'_>,
 ) -> Result<(), String> {
+    let Asked { tenant, key, .. } = *asked;
     let origin = config::locate(config, environment);
     let loaded = config::load(&origin, environment, &Overrides::default());
     let (config, _) = loaded.map_err(|problems| problems.to_string())?;
     let named = |error: &dyn Display| format!("{}: {error}", request.display());
     let body = fs::read(request).map_err(|error| named(&error))?;
-    let endpoint = Endpoint::guess(&body).map_err(|error| named(&error))?;
-    let request = request::decode(endpoint, body.into(), None).map_err(|error| named(&error))?;
+    let request = asked.read(body.into()).map_err(|error| named(&error))?;
     let mut keys = config.keys.iter().flat_map(|keys| keys.all.iter());
     let account = key.map(|name| {
         let found = keys.find(|key| *key.account.name == *name).map(|key| &*key.account);
@@ -101,6 +146,30 @@ mod tests {
 
     use super::*;
     use crate::config::{ModelMatch, PriorityMode, Routing, Strategy};
+
+    #[track_caller]
+    fn check_read(asked: Asked<'_>, body: &'static str, expected: Result<&str, &str>) {
+        let read = asked.read(Bytes::from(body));
+        let read = read.as_ref().map(Request::model).map_err(|message| &**message);
+        assert_eq!(read, expected, "{body}");
+    }
+
+    #[test]
+    fn what_the_body_does_not_say_is_given() {
+        let contents = r#"{"contents":[{"parts":[{"text":"hi"}]}]}"#;
+        let model = Asked { model: Some("org/gemini 2"), ..Asked::default() };
+        check_read(model, contents, Ok("org/gemini 2"));
+        let missing = "`model` is missing, name the model to use; where it is in the path, give `--model`";
+        check_read(Asked::default(), contents, Err(missing));
+        let chat = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":1}"#;
+        check_read(Asked::default(), chat, Ok("m"));
+        let messages = Asked { endpoint: Some(Endpoint::Messages), ..Asked::default() };
+        check_read(messages, chat, Ok("m"));
+        let both = "`chat.completions` has its model in the body; leave out `--model`";
+        check_read(model, chat, Err(both));
+        assert_eq!(endpoint("anthropic.messages"), Ok(Endpoint::Messages));
+        assert!(endpoint("x").unwrap_err().contains("gemini.generate_content"));
+    }
 
     #[track_caller]
     fn check(strategy: Strategy, model: &str, texts: &[&'static str], expected: &str) {

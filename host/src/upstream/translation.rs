@@ -8,7 +8,7 @@ use crate::chat::Field;
 use crate::config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::upstream::Upstream;
-use crate::wire::convert::{self, Asked, EffortBudgets, StreamConverter, Terms, other};
+use crate::wire::convert::{self, Asked, EffortBudgets, StreamConverter, Terms, UNKNOWN_NAMES_MAX, other};
 use crate::wire::openai::answer::Answer;
 use crate::wire::openai::frame;
 use crate::wire::request::{self, Edits, InPath, Request};
@@ -36,6 +36,8 @@ pub(crate) struct Translation {
     pub(super) request: Request,
     /// What could not be said, and was left out or said otherwise.
     losses: Vec<Field>,
+    /// The names of what only the client knows.
+    unknown: Vec<String>,
     client: Endpoint,
     asked: Asked,
 }
@@ -67,6 +69,7 @@ impl Translation {
             max_tokens_default,
             budgets: words.budgets,
             losses: Vec::new(),
+            unknown: Vec::new(),
         };
         let body = match (client.surface(), endpoint.surface()) {
             (Some(surface), Some(_)) => {
@@ -76,7 +79,7 @@ impl Translation {
             }
             _ => other::request(client, request, endpoint, words.model, &mut terms)?,
         };
-        let losses = terms.losses;
+        let (losses, unknown) = (terms.losses, terms.unknown);
         let in_path = endpoint.gemini_method(false).map(|_| InPath {
             model: words.model.to_owned(),
             is_stream: request.is_stream(),
@@ -84,14 +87,19 @@ impl Translation {
         });
         let made = request::decode(endpoint, body, in_path)
             .map_err(|error| Error::new(ErrorKind::Internal, error.message))?;
-        Ok(Self { endpoint, request: made, losses, client, asked: words.asked })
+        Ok(Self { endpoint, request: made, losses, unknown, client, asked: words.asked })
     }
 
     /// Says in an answer's headers what of the request could not be said.
     pub(super) fn describe(&self, headers: &mut HeaderMap) {
         let surface = surface_of(self.client);
+        // What only clients know is told by its own names; there may be more than are kept, or none that can be told.
+        let is_told =
+            |field: &Field| *field != Field::Unknown || !(1..UNKNOWN_NAMES_MAX).contains(&self.unknown.len());
+        let fields = self.losses.iter().filter(|field| is_told(field));
+        let fields = fields.filter_map(|field| field.name(surface));
         let mut names: Vec<&str> = Vec::with_capacity(self.losses.len());
-        for name in self.losses.iter().filter_map(|field| field.name(surface)) {
+        for name in fields.chain(self.unknown.iter().map(String::as_str)) {
             // Several things may be said by one field.
             if !names.contains(&name) {
                 names.push(name);

@@ -3,15 +3,17 @@
 //! Everything goes by way of the hub ([`chat`](crate::chat)): what one surface is read into is what the other is written
 //! from. Here is only who takes part; the words are in the modules of the dialects.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
 
-use crate::chat::{Action, ApiError, ChatRequest, Event, Field, Reply, Row};
+use crate::chat::{Action, ApiError, ChatRequest, Event, Extra, Field, Raw, Reply, Row};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::anthropic::messages;
 use crate::wire::gemini::content;
+use crate::wire::json::{Kind, Scanner};
 use crate::wire::openai::{chat, responses};
 use crate::wire::request::Request;
 use crate::wire::sse::{Decoder, EVENT_BYTES_MAX, Fields, Oversize};
@@ -62,7 +64,14 @@ pub struct Terms<'a> {
     pub budgets: EffortBudgets,
     /// What was left out or replaced by the nearest thing, each once.
     pub losses: Vec<Field>,
+    /// The names behind [`Field::Unknown`] there, each once, and no more than [`UNKNOWN_NAMES_MAX`].
+    pub unknown: Vec<String>,
 }
+
+/// How many names of what was left out are told, of those that only clients know.
+pub const UNKNOWN_NAMES_MAX: usize = 8;
+/// How long such a name may be, in bytes.
+const UNKNOWN_NAME_BYTES_MAX: usize = 64;
 
 impl Terms<'_> {
     /// Does about something that the target cannot say what the target's table has for it: notes it, or refuses.
@@ -87,6 +96,63 @@ impl Terms<'_> {
         }
         Ok(())
     }
+
+    /// As [`cannot`](Self::cannot) with [`Field::Unknown`], for members of these names, if there are any.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn unknown<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) -> Result<()> {
+        for name in names {
+            self.cannot(Field::Unknown)?;
+            self.note_unknown(name);
+        }
+        Ok(())
+    }
+
+    /// The same for the members that ride along with something.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn unknown_extra(&mut self, extra: &Extra) -> Result<()> {
+        self.unknown(extra.0.iter().map(|(name, _)| name.as_str()))
+    }
+
+    /// The same for a part of a message: its name is its `type`, or its first member where it has none.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn unknown_part(&mut self, json: &Raw) -> Result<()> {
+        self.cannot(Field::Unknown)?;
+        if let Some(name) = kind_of(json.get()) {
+            self.note_unknown(&name);
+        }
+        Ok(())
+    }
+
+    /// Keeps a name that may stand in a header's list; the others are in [`losses`](Self::losses) all the same.
+    fn note_unknown(&mut self, name: &str) {
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.[]".contains(&byte);
+        let is_named = (1..=UNKNOWN_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_word);
+        let is_new = !self.unknown.iter().any(|known| known == name);
+        if is_named && is_new && self.unknown.len() < UNKNOWN_NAMES_MAX {
+            self.unknown.push(name.to_owned());
+        }
+    }
+}
+
+fn kind_of(json: &str) -> Option<Cow<'_, str>> {
+    let (mut kind, mut first) = (None, None);
+    let mut scanner = Scanner::new(json.as_bytes());
+    let read = scanner.object(|scanner, key| {
+        if key.is("type") && scanner.peek()? == Kind::String {
+            kind = Some(scanner.string()?.decode());
+            return Ok(());
+        }
+        first.get_or_insert(key);
+        scanner.skip().map(drop)
+    });
+    read.ok()?;
+    kind.or_else(|| first.map(|key| key.decode()))
 }
 
 /// What is done about everything that a surface cannot say. Upstreams are not asked in the Responses API by conversion, so

@@ -82,6 +82,7 @@ mod tests {
             max_tokens_default: 1,
             budgets: EffortBudgets::default(),
             losses: Vec::new(),
+            unknown: Vec::new(),
         };
         let written = encode_request(&request, &mut terms).unwrap();
         let expected = r#"{"model":"m","system":[{"type":"text","text":"s"}],"messages":[{"role":"user","content":[{"type":"text","text":"a"}]}]}"#;

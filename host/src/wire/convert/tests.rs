@@ -34,6 +34,7 @@ pub(super) fn terms(client: Surface, target: Surface) -> Terms<'static> {
         max_tokens_default: 32000,
         budgets: EffortBudgets::default(),
         losses: Vec::new(),
+        unknown: Vec::new(),
     }
 }
 

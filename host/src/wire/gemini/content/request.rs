@@ -241,7 +241,7 @@ fn others(request: &ChatRequest, terms: &mut Terms<'_>, out: &mut Writer) -> Res
         Some(_) => terms.cannot(Field::ServiceTier)?,
     }
     if request.verbosity.is_some() {
-        terms.cannot(Field::Unknown)?;
+        terms.unknown(["verbosity"])?;
     }
     for (name, json) in &request.extra.0 {
         if is_own {
@@ -251,7 +251,7 @@ fn others(request: &ChatRequest, terms: &mut Terms<'_>, out: &mut Writer) -> Res
         } else if STORED.contains(&&**name) && json.get() != "null" {
             terms.cannot(Field::StoredConversation)?;
         } else {
-            terms.cannot(Field::Unknown)?;
+            terms.unknown([name.as_str()])?;
         }
     }
     Ok(())
@@ -275,8 +275,8 @@ impl<'r> Contents<'r> {
         if message.name.is_some() {
             terms.cannot(Field::MessageName)?;
         }
-        if !self.is_own && !message.extra.0.is_empty() {
-            terms.cannot(Field::Unknown)?;
+        if !self.is_own {
+            terms.unknown_extra(&message.extra)?;
         }
         if message.role == Role::Developer {
             terms.cannot(Field::Developer)?;
@@ -372,8 +372,8 @@ impl<'r> Contents<'r> {
         if part.cache.is_some() {
             terms.cannot(Field::CacheControl)?;
         }
-        if !self.is_own && !part.extra.0.is_empty() {
-            terms.cannot(Field::Unknown)?;
+        if !self.is_own {
+            terms.unknown_extra(&part.extra)?;
         }
         Ok(())
     }
@@ -402,7 +402,7 @@ impl<'r> Contents<'r> {
                 self.result(id, name.as_deref(), content, *is_error, out, terms)?;
             }
             Content::Other(json) if self.is_own => out.extend_from_slice(json.get().as_bytes()),
-            Content::Other(_) => terms.cannot(Field::Unknown)?,
+            Content::Other(json) => terms.unknown_part(json)?,
             Content::ToolCall { id, name, arguments, signature } => {
                 parts::write_call(id, name, arguments, own(signature.as_ref()), out);
             }

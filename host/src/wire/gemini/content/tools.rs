@@ -155,8 +155,8 @@ fn write_function(function: &Function, is_own: bool, terms: &mut Terms<'_>, out:
     }
     if is_own {
         extra.0.iter().for_each(|(name, json)| object.raw(name, json.get()));
-    } else if !extra.0.is_empty() {
-        terms.cannot(Field::Unknown)?;
+    } else {
+        terms.unknown_extra(extra)?;
     }
     object.finish();
     Ok(())

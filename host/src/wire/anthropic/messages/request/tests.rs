@@ -21,6 +21,7 @@ fn terms(client: Surface) -> Terms<'static> {
         max_tokens_default: 32_000,
         budgets: EffortBudgets::default(),
         losses: Vec::new(),
+        unknown: Vec::new(),
     }
 }
 

@@ -88,9 +88,10 @@ fn check(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<()> {
         (Field::Seed, request.seed.is_some()),
         (Field::PresencePenalty, nonzero(request.presence_penalty)),
         (Field::FrequencyPenalty, nonzero(request.frequency_penalty)),
-        (Field::Unknown, !is_own && !request.extra.0.is_empty() || request.verbosity.is_some()),
     ];
-    lacks.into_iter().filter(|(_, lacks)| *lacks).try_for_each(|(field, _)| terms.cannot(field))
+    lacks.into_iter().filter(|(_, lacks)| *lacks).try_for_each(|(field, _)| terms.cannot(field))?;
+    terms.unknown(request.verbosity.as_ref().map(|_| "verbosity"))?;
+    if is_own { Ok(()) } else { terms.unknown_extra(&request.extra) }
 }
 
 fn is_empty_object(json: &str) -> bool {

@@ -16,6 +16,7 @@ fn terms() -> Terms<'static> {
         max_tokens_default: 100,
         budgets: EffortBudgets::default(),
         losses: Vec::new(),
+        unknown: Vec::new(),
     }
 }
 

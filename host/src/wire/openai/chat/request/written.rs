@@ -241,7 +241,7 @@ fn extra(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<Extra> {
         } else if request.surface == Surface::Responses && SHARED.contains(&name.as_str()) {
             kept.0.push((name.clone(), value.clone()));
         } else if !is_null {
-            terms.cannot(Field::Unknown)?;
+            terms.unknown([name.as_str()])?;
         }
     }
     Ok(kept)

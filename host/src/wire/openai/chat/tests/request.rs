@@ -329,6 +329,7 @@ fn written(request: &ChatRequest) -> Result<(Value, Vec<Field>), crate::error::E
         max_tokens_default: 4096,
         budgets: EffortBudgets::default(),
         losses: Vec::new(),
+        unknown: Vec::new(),
     };
     let body = encode_request(request, &mut terms)?;
     Ok((serde_json::from_slice(&body).unwrap(), terms.losses))

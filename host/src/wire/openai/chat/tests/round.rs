@@ -314,6 +314,7 @@ proptest! {
             max_tokens_default: 1,
             budgets: EffortBudgets::default(),
             losses: Vec::new(),
+            unknown: Vec::new(),
         };
         let body = encode_request(&request, &mut terms).unwrap();
         prop_assert_eq!(&terms.losses, &[]);

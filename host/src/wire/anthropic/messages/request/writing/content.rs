@@ -211,7 +211,7 @@ fn write_part(part: &Part, surface: Surface, out: &mut Blocks, terms: &mut Terms
         Content::Other(raw) if surface == Surface::Messages => {
             out.next().extend_from_slice(raw.get().as_bytes());
         }
-        Content::Other(_) => terms.cannot(Field::Unknown)?,
+        Content::Other(raw) => terms.unknown_part(raw)?,
         Content::ToolResult { .. } => {
             return Err(Error::invalid("messages", "a result holds another result"));
         }

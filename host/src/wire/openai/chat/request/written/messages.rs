@@ -182,7 +182,7 @@ impl Messages {
         if self.surface == Surface::Chat || extra.0.is_empty() {
             return Ok(extra.clone());
         }
-        terms.cannot(Field::Unknown)?;
+        terms.unknown_extra(extra)?;
         Ok(Extra::default())
     }
 
@@ -229,7 +229,8 @@ impl Messages {
             Content::Thinking { .. } | Content::RedactedThinking(_) => {
                 return terms.cannot(Field::Thinking).map(|()| None);
             }
-            Content::Other(_) | Content::ToolCall { .. } | Content::ToolResult { .. } => {
+            Content::Other(json) => return terms.unknown_part(json).map(|()| None),
+            Content::ToolCall { .. } | Content::ToolResult { .. } => {
                 return terms.cannot(Field::Unknown).map(|()| None);
             }
         };

@@ -23,6 +23,7 @@ pub mod relay;
 pub mod rename;
 pub mod request;
 pub mod sse;
+mod stop;
 pub mod text;
 pub mod usage;
 pub mod wake;

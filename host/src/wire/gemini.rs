@@ -3,4 +3,3 @@
 pub mod content;
 pub mod models;
 mod schema;
-pub(super) mod value;

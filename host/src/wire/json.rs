@@ -10,10 +10,12 @@ use std::ops::Range;
 use memchr::memchr2;
 use wide::u8x16;
 
+pub use self::cursor::{Cursor, compact};
 pub use self::members::{Members, elements};
 pub use self::object::{Object, Value};
 pub use self::writer::{Writer, list, object, plain};
 
+pub mod cursor;
 mod members;
 mod object;
 mod place;

@@ -9,8 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::wire::convert::other::left_out;
 use crate::wire::convert::{Asked, Terms};
 use crate::wire::gemini::content::read_parts;
-use crate::wire::gemini::value::{self, Value, compact};
-use crate::wire::json::{Kind, Writer, object, quote};
+use crate::wire::json::{Cursor, Kind, Writer, compact, cursor, object, quote};
 use crate::wire::usage::Estimate;
 
 /// What is to be embedded.
@@ -26,7 +25,7 @@ impl Inputs {
     /// Reads a request of Google's for one embedding.
     pub(super) fn of_content(body: &[u8]) -> Result<Self> {
         let mut inputs = Self::default();
-        value::read(body, |value| inputs.content(value))?;
+        cursor::read(body, |value| inputs.content(value))?;
         Ok(inputs)
     }
 
@@ -34,7 +33,7 @@ impl Inputs {
     pub(super) fn of_contents(body: &[u8]) -> Result<Self> {
         let mut inputs = Self::default();
         let mut dimensions = Vec::new();
-        value::read(body, |value| {
+        cursor::read(body, |value| {
             value.members(|name, value| match name {
                 "requests" => value.elements(|value| {
                     inputs.dimensions = None;
@@ -59,7 +58,7 @@ impl Inputs {
         Ok(inputs)
     }
 
-    fn content(&mut self, value: &mut Value<'_, '_>) -> Result<()> {
+    fn content(&mut self, value: &mut Cursor<'_, '_>) -> Result<()> {
         let mut text = None;
         value.members(|name, value| {
             match name {
@@ -84,7 +83,7 @@ impl Inputs {
     /// Reads a request of OpenAI's.
     pub(super) fn of_openai(body: &[u8]) -> Result<Self> {
         let mut inputs = Self::default();
-        value::read(body, |value| {
+        cursor::read(body, |value| {
             value.members(|name, value| {
                 match name {
                     "input" => inputs.input(value)?,
@@ -101,7 +100,7 @@ impl Inputs {
         Ok(inputs)
     }
 
-    fn input(&mut self, value: &mut Value<'_, '_>) -> Result<()> {
+    fn input(&mut self, value: &mut Cursor<'_, '_>) -> Result<()> {
         value.one_or_more(|value| match value.kind() {
             Some(Kind::String) => {
                 self.texts.push(value.text()?.into_owned());
@@ -160,7 +159,7 @@ impl Inputs {
 }
 
 /// The text of a content of Google's.
-fn text_of(value: &mut Value<'_, '_>) -> Result<String> {
+fn text_of(value: &mut Cursor<'_, '_>) -> Result<String> {
     let mut parts = Vec::new();
     if value.kind() == Some(Kind::String) {
         return Ok(value.text()?.into_owned());
@@ -196,7 +195,7 @@ impl Vectors {
     /// Reads an answer of OpenAI's: entries say which input they are of, and may be in base64.
     fn of_openai(body: &[u8]) -> Result<Self> {
         let (mut entries, mut tokens) = (Vec::new(), None);
-        let read = value::read(body, |value| {
+        let read = cursor::read(body, |value| {
             value.members(|name, value| match name {
                 "data" => value.elements(|value| {
                     let number = entries.len() as u64;
@@ -223,7 +222,7 @@ impl Vectors {
     /// Reads an answer of Google's to one or several.
     fn of_contents(body: &[u8]) -> Result<Self> {
         let mut vectors = Self::default();
-        let read = value::read(body, |value| {
+        let read = cursor::read(body, |value| {
             value.members(|name, value| match name {
                 "embedding" | "embeddings" => value.one_or_more(|value| {
                     let mut list = None;
@@ -268,7 +267,7 @@ fn invalid(reason: &str) -> Error {
     Error::new(ErrorKind::UpstreamInvalid, message)
 }
 
-fn entry(value: &mut Value<'_, '_>, number: u64) -> Result<(u64, String)> {
+fn entry(value: &mut Cursor<'_, '_>, number: u64) -> Result<(u64, String)> {
     let (mut index, mut list) = (number, None);
     value.members(|name, value| {
         match name {
@@ -286,7 +285,7 @@ fn entry(value: &mut Value<'_, '_>, number: u64) -> Result<(u64, String)> {
 }
 
 /// A list of numbers, checked and without white space.
-fn numbers(value: &mut Value<'_, '_>) -> Result<String> {
+fn numbers(value: &mut Cursor<'_, '_>) -> Result<String> {
     value.elements(|value| value.number().map(drop))?;
     Ok(compact(value.was()))
 }
@@ -360,7 +359,7 @@ pub(super) fn for_openai(body: &[u8], asked: &Asked) -> Result<Bytes> {
 fn wants_base64(request: &[u8]) -> bool {
     let mut wants = false;
     // The request was read once; what is wrong in it was told then.
-    let _ = value::read(request, |value| {
+    let _ = cursor::read(request, |value| {
         value.members(|name, value| {
             wants |= name == "encodingFormat" && value.text()? == "base64";
             Ok(())

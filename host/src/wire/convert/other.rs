@@ -8,8 +8,7 @@ use crate::wire::anthropic::messages;
 use crate::wire::convert::embeddings::{self, Inputs};
 use crate::wire::convert::{Asked, Terms};
 use crate::wire::gemini::content;
-use crate::wire::gemini::value;
-use crate::wire::json::{Scanner, Writer};
+use crate::wire::json::{Scanner, Writer, cursor};
 use crate::wire::request::Request;
 use crate::wire::{Endpoint, Surface};
 
@@ -110,7 +109,7 @@ fn content_count(model: &str, request: &[u8]) -> Bytes {
 /// Reads what Google is to count: contents, or a whole request.
 fn counted_content(body: &[u8]) -> Result<ChatRequest> {
     let mut inner = None;
-    value::read(body, |value| {
+    cursor::read(body, |value| {
         value.members(|name, value| {
             if name == "generateContentRequest" {
                 inner = Some(value.json()?);
@@ -139,7 +138,7 @@ fn message_count(request: &[u8]) -> Bytes {
 /// Reads a count of either vendor's.
 fn counted(body: &[u8]) -> Result<u64> {
     let mut tokens = None;
-    let read = value::read(body, |value| {
+    let read = cursor::read(body, |value| {
         value.members(|name, value| {
             if matches!(name, "totalTokens" | "inputTokens") {
                 tokens = Some(value.count()?);

@@ -15,7 +15,7 @@ mod usage;
 pub use error::{decode_error, encode_error, retry_delay};
 pub use events::{EventDecoder, EventEncoder};
 pub use parts::{is_foreign_signature, read_all as read_parts};
-pub use reply::{decode_reply, encode_reply, stop_reason};
+pub use reply::{decode_reply, encode_reply};
 pub use request::{decode_request, encode_request};
 
 use crate::chat::{Action, Field, Row};

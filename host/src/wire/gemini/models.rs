@@ -4,8 +4,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::percent;
-use crate::wire::gemini::value::{self, Value};
-use crate::wire::json::{Kind, quote};
+use crate::wire::json::{Cursor, Kind, cursor, quote};
 use crate::wire::models::Page;
 
 /// What stands before the names of models.
@@ -27,7 +26,7 @@ pub fn page_query(after: Option<&str>) -> String {
 /// [`ErrorKind::UpstreamInvalid`] when it is not such a document.
 pub fn decode_page(body: &[u8]) -> Result<Page> {
     let (mut ids, mut next) = (Vec::new(), None);
-    let read = value::read(body, |value| {
+    let read = cursor::read(body, |value| {
         value.members(|name, value| match name {
             "models" | "tunedModels" => value.elements(|value| {
                 ids.extend(id_of(value)?);
@@ -48,7 +47,7 @@ pub fn decode_page(body: &[u8]) -> Result<Page> {
 }
 
 /// The id of an entry; none if it has no name.
-fn id_of(value: &mut Value<'_, '_>) -> Result<Option<String>> {
+fn id_of(value: &mut Cursor<'_, '_>) -> Result<Option<String>> {
     let mut id = None;
     if value.kind() == Some(Kind::Object) {
         value.members(|name, value| {

@@ -116,7 +116,9 @@ impl<'a> Walk<'a, '_> {
         self.slots[slots..].iter_mut().for_each(|slot| number(&mut slot.lane));
         self.reading.tools[tools..].iter_mut().for_each(number);
         self.reading.lists[lists..].iter_mut().for_each(|list| list.choice = index);
-        self.note(index, reason.map(|reason| stop_reason(&reason, before > 0 || calls > 0)));
+        let has_calls = before > 0 || calls > 0;
+        let stop = reason.and_then(|reason| StopReason::of_gemini(&reason));
+        self.note(index, stop.map(|stop| stop.with_calls(has_calls)));
         Ok(())
     }
 
@@ -239,23 +241,5 @@ impl Calls {
         let before = *count;
         *count = count.saturating_add(calls);
         before
-    }
-}
-
-fn stop_reason(name: &str, has_calls: bool) -> StopReason {
-    match name {
-        "STOP" if has_calls => StopReason::ToolCalls,
-        "STOP" => StopReason::Stop,
-        "MAX_TOKENS" => StopReason::Length,
-        "SAFETY"
-        | "RECITATION"
-        | "LANGUAGE"
-        | "BLOCKLIST"
-        | "PROHIBITED_CONTENT"
-        | "SPII"
-        | "IMAGE_SAFETY"
-        | "IMAGE_PROHIBITED_CONTENT"
-        | "IMAGE_RECITATION" => StopReason::ContentFilter,
-        _ => StopReason::Other,
     }
 }

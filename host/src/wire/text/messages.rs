@@ -153,7 +153,9 @@ impl<'a> Walk<'a, '_> {
             } else if key.is("input") && kind == Kind::Object {
                 block.input = Some(json::Span::plain(scanner.skip()?));
             } else if key.is("stop_reason") && kind == Kind::String {
-                block.stop = string(scanner)?.filter(|reason| !reason.is_empty()).map(stop_reason);
+                block.stop = string(scanner)?
+                    .filter(|reason| !reason.is_empty())
+                    .map(|reason| StopReason::of_anthropic(&reason));
             } else {
                 block.has_more |= is_filled(&self.bytes[scanner.skip()?]);
             }
@@ -260,7 +262,9 @@ impl<'a> Walk<'a, '_> {
                 return self.content(scanner);
             }
             if key.is("stop_reason") && scanner.peek()? == Kind::String {
-                self.reading.stop = string(scanner)?.filter(|reason| !reason.is_empty()).map(stop_reason);
+                self.reading.stop = string(scanner)?
+                    .filter(|reason| !reason.is_empty())
+                    .map(|reason| StopReason::of_anthropic(&reason));
                 return Ok(());
             }
             scanner.skip().map(drop)
@@ -314,15 +318,5 @@ impl Came {
             Some((known, BlockKind::Tool(number))) if known == index => Some(number),
             _ => None,
         }
-    }
-}
-
-fn stop_reason(name: impl AsRef<str>) -> StopReason {
-    match name.as_ref() {
-        "end_turn" | "stop_sequence" => StopReason::Stop,
-        "max_tokens" | "model_context_window_exceeded" => StopReason::Length,
-        "tool_use" => StopReason::ToolCalls,
-        "refusal" => StopReason::ContentFilter,
-        _ => StopReason::Other,
     }
 }

@@ -28,7 +28,7 @@ pub fn decode_reply(body: &[u8], id: &str) -> Result<Reply> {
     let choice = Choice {
         index: 0,
         parts: read_parts(&content),
-        stop: reason.as_deref().map(read_stop),
+        stop: reason.as_deref().map(StopReason::of_anthropic),
         stop_sequence,
         logprobs: Vec::new(),
         extra: reason.filter(|reason| !is_exact(reason)).map(kept_reason).unwrap_or_default(),
@@ -54,17 +54,6 @@ fn read_parts(blocks: &[&str]) -> Vec<Part> {
 /// An answer's id as this surface's clients know them.
 pub(super) fn message_id(id: &str) -> String {
     if id.starts_with("msg_") { id.to_owned() } else { format!("msg_{id}") }
-}
-
-/// Reads why an answer ended.
-pub(super) fn read_stop(reason: &str) -> StopReason {
-    match reason {
-        "end_turn" | "stop_sequence" => StopReason::Stop,
-        "max_tokens" | "model_context_window_exceeded" => StopReason::Length,
-        "tool_use" => StopReason::ToolCalls,
-        "refusal" => StopReason::ContentFilter,
-        _ => StopReason::Other,
-    }
 }
 
 /// Whether a reason comes back as it was from the hub's word for it.

@@ -3,8 +3,7 @@
 use crate::chat::{Citation, Raw};
 use crate::error::Result;
 use crate::wire::Surface;
-use crate::wire::gemini::value::{Value, compact};
-use crate::wire::json::Writer;
+use crate::wire::json::{Cursor, Writer, compact};
 
 /// How many citations of one answer are read or kept.
 const CITATIONS_MAX: usize = 1024;
@@ -31,7 +30,7 @@ impl Found {
 }
 
 /// Reads `groundingMetadata`: what the supports say of the text, or else what was looked up at all.
-pub(super) fn read_grounding(value: &mut Value<'_, '_>, found: &mut Vec<Found>) -> Result<()> {
+pub(super) fn read_grounding(value: &mut Cursor<'_, '_>, found: &mut Vec<Found>) -> Result<()> {
     let (mut pages, mut supports) = (Vec::new(), Vec::new());
     value.members(|name, value| match name {
         "groundingChunks" => value.elements(|value| {
@@ -65,7 +64,7 @@ pub(super) fn read_grounding(value: &mut Value<'_, '_>, found: &mut Vec<Found>) 
 }
 
 /// What was looked up; none if it is no page.
-fn page(value: &mut Value<'_, '_>) -> Result<Option<Citation>> {
+fn page(value: &mut Cursor<'_, '_>) -> Result<Option<Citation>> {
     let mut citation = Citation::default();
     value.members(|name, value| match name {
         "web" | "retrievedContext" | "maps" => value.members(|name, value| {
@@ -91,7 +90,7 @@ struct Support {
     pages: Vec<u64>,
 }
 
-fn support(value: &mut Value<'_, '_>) -> Result<Support> {
+fn support(value: &mut Cursor<'_, '_>) -> Result<Support> {
     let (mut part, mut start, mut end, mut pages) = (0, 0, None, Vec::new());
     value.members(|name, value| match name {
         "segment" => value.members(|name, value| {
@@ -115,7 +114,7 @@ fn support(value: &mut Value<'_, '_>) -> Result<Support> {
 }
 
 /// Reads `citationMetadata`: what the text repeats.
-pub(super) fn read_repeated(value: &mut Value<'_, '_>, found: &mut Vec<Found>) -> Result<()> {
+pub(super) fn read_repeated(value: &mut Cursor<'_, '_>, found: &mut Vec<Found>) -> Result<()> {
     value.members(|name, value| match name {
         "citations" | "citationSources" => value.elements(|value| {
             if found.len() < CITATIONS_MAX {
@@ -127,7 +126,7 @@ pub(super) fn read_repeated(value: &mut Value<'_, '_>, found: &mut Vec<Found>) -
     })
 }
 
-fn repeated(value: &mut Value<'_, '_>) -> Result<Found> {
+fn repeated(value: &mut Cursor<'_, '_>) -> Result<Found> {
     let (mut citation, mut start, mut end) = (Citation::default(), 0, None);
     value.members(|name, value| {
         match name {

@@ -4,8 +4,7 @@ use crate::chat::{ChatRequest, Effort, Extra, Field, Format, Level, Raw, Reasoni
 use crate::error::Result;
 use crate::wire::Surface;
 use crate::wire::convert::{EffortBudgets, Terms};
-use crate::wire::gemini::value::{Value, compact};
-use crate::wire::json::{Kind, Writer};
+use crate::wire::json::{Cursor, Kind, Writer, compact};
 
 use super::tools::{raw, schema};
 
@@ -15,7 +14,7 @@ use super::tools::{raw, schema};
 const STOP_COUNT_MAX: usize = 5;
 
 /// Reads `generationConfig`; what there is no word for is put into `extra` under its name.
-pub(super) fn read(value: &mut Value<'_, '_>, request: &mut ChatRequest) -> Result<()> {
+pub(super) fn read(value: &mut Cursor<'_, '_>, request: &mut ChatRequest) -> Result<()> {
     let (mut mime, mut format, mut rest) = (None, None, Writer::default());
     value.members(|name, value| {
         match name {
@@ -53,7 +52,7 @@ pub(super) fn read(value: &mut Value<'_, '_>, request: &mut ChatRequest) -> Resu
     Ok(())
 }
 
-fn reasoning(value: &mut Value<'_, '_>) -> Result<Option<Reasoning>> {
+fn reasoning(value: &mut Cursor<'_, '_>) -> Result<Option<Reasoning>> {
     let (mut level, mut is_shown) = (None, None);
     value.members(|name, value| {
         match name {
@@ -75,7 +74,7 @@ fn reasoning(value: &mut Value<'_, '_>) -> Result<Option<Reasoning>> {
     Ok(Some(Reasoning { level: level.unwrap_or(Level::Dynamic), is_shown }))
 }
 
-fn effort(value: &mut Value<'_, '_>) -> Result<Option<Level>> {
+fn effort(value: &mut Cursor<'_, '_>) -> Result<Option<Level>> {
     let word = value.text()?.to_ascii_uppercase();
     Ok(Some(Level::Effort(match &*word {
         "MINIMAL" => Effort::Minimal,

@@ -7,8 +7,7 @@ use http::StatusCode;
 
 use crate::chat::ApiError;
 use crate::error::Result;
-use crate::wire::gemini::value::{self, Value};
-use crate::wire::json::{Kind, Writer, object};
+use crate::wire::json::{Cursor, Kind, Writer, cursor, object};
 
 /// How much of a body that is no error of Google's a message shows, in bytes.
 const SHOWN_BYTES_MAX: usize = 512;
@@ -39,7 +38,7 @@ const STATUSES: [(u16, &str); 17] = [
 /// Reads an error: an object, or a list with one.
 pub fn decode_error(status: StatusCode, body: &[u8]) -> ApiError {
     let mut error = ApiError { status, message: String::new(), kind: None, code: None, param: None };
-    let read = value::read(body, |value| {
+    let read = cursor::read(body, |value| {
         value.one_or_more(|value| {
             if value.kind() != Some(Kind::Object) {
                 return Ok(());
@@ -64,7 +63,7 @@ pub fn decode_error(status: StatusCode, body: &[u8]) -> ApiError {
 pub fn retry_delay(body: &[u8]) -> Option<Duration> {
     let mut delay = None;
     // Whatever was read before it went wrong is better than nothing.
-    let _ = value::read(body, |value| {
+    let _ = cursor::read(body, |value| {
         value.one_or_more(|value| {
             within(value, "error", |error| {
                 within(error, "details", |details| {
@@ -88,9 +87,9 @@ pub fn retry_delay(body: &[u8]) -> Option<Duration> {
 
 /// Reads one member of what may be an object.
 fn within<'a>(
-    value: &mut Value<'a, '_>,
+    value: &mut Cursor<'a, '_>,
     member: &str,
-    mut read: impl FnMut(&mut Value<'a, '_>) -> Result<()>,
+    mut read: impl FnMut(&mut Cursor<'a, '_>) -> Result<()>,
 ) -> Result<()> {
     if value.kind() != Some(Kind::Object) {
         return Ok(());
@@ -114,7 +113,7 @@ fn shown(status: StatusCode, body: &[u8]) -> String {
 
 /// Reads what `error` says, in bodies and in streams, and returns its code. What is of another type than it should be says
 /// nothing: an error of an unknown shape is an error all the same.
-fn read(value: &mut Value<'_, '_>, error: &mut ApiError) -> Result<Option<u64>> {
+fn read(value: &mut Cursor<'_, '_>, error: &mut ApiError) -> Result<Option<u64>> {
     let mut code = None;
     match value.kind() {
         Some(Kind::String) => error.message = value.text()?.into_owned(),
@@ -134,7 +133,7 @@ fn read(value: &mut Value<'_, '_>, error: &mut ApiError) -> Result<Option<u64>> 
 }
 
 /// Source: googleapis, `google/rpc/error_details.proto`, `ErrorInfo` and `BadRequest`.
-fn detail(value: &mut Value<'_, '_>, error: &mut ApiError) -> Result<()> {
+fn detail(value: &mut Cursor<'_, '_>, error: &mut ApiError) -> Result<()> {
     if value.kind() != Some(Kind::Object) {
         return Ok(());
     }
@@ -150,7 +149,7 @@ fn detail(value: &mut Value<'_, '_>, error: &mut ApiError) -> Result<()> {
 }
 
 /// Reads an error that came in a stream: it says its status itself.
-pub(super) fn of_stream(value: &mut Value<'_, '_>) -> Result<ApiError> {
+pub(super) fn of_stream(value: &mut Cursor<'_, '_>) -> Result<ApiError> {
     let status = StatusCode::INTERNAL_SERVER_ERROR;
     let mut error = ApiError { status, message: String::new(), kind: None, code: None, param: None };
     let code = read(value, &mut error)?;

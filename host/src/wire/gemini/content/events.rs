@@ -9,9 +9,7 @@ use crate::wire::json::{Writer, quote};
 use super::citations::{Found, Grounding};
 use super::error::encode_error;
 use super::parts::{self, Calls, is_object};
-use super::reply::{
-    self, Answer, CHOICES_MAX, Candidate, finish_reason, refusal, with_calls, write_logprobs,
-};
+use super::reply::{self, Answer, CHOICES_MAX, Candidate, finish_reason, refusal, write_logprobs};
 use super::usage;
 
 /// How much of a choice's text is kept to find the places of citations in, in bytes.
@@ -105,7 +103,7 @@ impl EventDecoder {
             out.push(finished(0, StopReason::ContentFilter));
         }
         for Read { index, calls, stop, .. } in &self.choices {
-            out.push(finished(*index, with_calls(stop.unwrap_or(StopReason::Other), *calls > 0)));
+            out.push(finished(*index, stop.unwrap_or(StopReason::Other).with_calls(*calls > 0)));
         }
         out.extend(self.usage.map(Event::Usage));
         out.push(Event::End);

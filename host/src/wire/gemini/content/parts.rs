@@ -11,8 +11,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STAN
 use crate::chat::{Content, Part, Raw, Signature, Source};
 use crate::error::Result;
 use crate::wire::Surface;
-use crate::wire::gemini::value::{self, Value, compact};
-use crate::wire::json::{Kind, Scanner, quote};
+use crate::wire::json::{Cursor, Kind, Scanner, compact, cursor, quote};
 
 /// What holds arguments that are no JSON object, which is what Google's have to be.
 pub(super) const RAW_ARGUMENTS: &str = "raw_arguments";
@@ -102,13 +101,13 @@ struct Call {
 }
 
 /// Reads parts where no tools are called, and appends what they say.
-pub fn read_all(value: &mut Value<'_, '_>, out: &mut Vec<Part>) -> Result<()> {
+pub fn read_all(value: &mut Cursor<'_, '_>, out: &mut Vec<Part>) -> Result<()> {
     let mut calls = Calls::of_conversation();
     value.one_or_more(|value| read(value, &mut calls, out))
 }
 
 /// Reads a part of a request or an answer, and appends what it says; a text by itself is one, too.
-pub(super) fn read(value: &mut Value<'_, '_>, calls: &mut Calls, out: &mut Vec<Part>) -> Result<()> {
+pub(super) fn read(value: &mut Cursor<'_, '_>, calls: &mut Calls, out: &mut Vec<Part>) -> Result<()> {
     if value.kind() == Some(Kind::String) {
         out.push(Part::text(value.text()?));
         return Ok(());
@@ -157,7 +156,7 @@ pub(super) fn read(value: &mut Value<'_, '_>, calls: &mut Calls, out: &mut Vec<P
 
 fn member<'a>(
     name: &str,
-    value: &mut Value<'a, '_>,
+    value: &mut Cursor<'a, '_>,
     calls: &mut Calls,
     members: &mut Members<'a>,
 ) -> Result<()> {
@@ -180,7 +179,7 @@ fn member<'a>(
     Ok(())
 }
 
-fn inline(value: &mut Value<'_, '_>) -> Result<Option<Content>> {
+fn inline(value: &mut Cursor<'_, '_>) -> Result<Option<Content>> {
     let (mut media_type, mut data, mut name) = (String::new(), None, None);
     value.members(|key, value| {
         match key {
@@ -199,7 +198,7 @@ fn inline(value: &mut Value<'_, '_>) -> Result<Option<Content>> {
     Ok(Some(media(&kind, Source::Data { media_type, base64 }, name)))
 }
 
-fn file(value: &mut Value<'_, '_>) -> Result<Option<Content>> {
+fn file(value: &mut Cursor<'_, '_>) -> Result<Option<Content>> {
     let (mut media_type, mut url, mut name) = (None, None, None);
     value.members(|key, value| {
         match key {
@@ -226,7 +225,7 @@ fn media(media_type: &str, source: Source, name: Option<String>) -> Content {
     }
 }
 
-fn call(value: &mut Value<'_, '_>) -> Result<Option<Call>> {
+fn call(value: &mut Cursor<'_, '_>) -> Result<Option<Call>> {
     let (mut id, mut name, mut arguments) = (None, None, None);
     value.members(|key, value| {
         match key {
@@ -242,7 +241,7 @@ fn call(value: &mut Value<'_, '_>) -> Result<Option<Call>> {
     Ok(Some(Call { id, name, arguments: arguments.unwrap_or_else(|| "{}".to_owned()) }))
 }
 
-fn result(value: &mut Value<'_, '_>, calls: &mut Calls) -> Result<Content> {
+fn result(value: &mut Cursor<'_, '_>, calls: &mut Calls) -> Result<Content> {
     let (mut id, mut name, mut response, mut media) =
         (None, String::new(), (String::new(), false), Vec::new());
     value.members(|key, value| {
@@ -287,7 +286,7 @@ fn is_of_a_turn(content: &Content) -> bool {
 /// What a result says, and whether it is an error: the text under the one key that Google has for it, otherwise the JSON.
 ///
 /// Source: Gemini API reference, "FunctionResponse": `output` and `error`; Google's clients write `result`.
-fn told(value: &mut Value<'_, '_>) -> Result<(String, bool)> {
+fn told(value: &mut Cursor<'_, '_>) -> Result<(String, bool)> {
     if value.kind() == Some(Kind::String) {
         return Ok((value.text()?.into_owned(), false));
     }
@@ -298,7 +297,7 @@ fn told(value: &mut Value<'_, '_>) -> Result<(String, bool)> {
 /// The text of an object that has nothing but a text under one of the keys for it, and whether the key is that of errors.
 fn wrapped(json: &str) -> Option<(String, bool)> {
     let (mut count, mut text) = (0, None);
-    let read = value::read(json.as_bytes(), |value| {
+    let read = cursor::read(json.as_bytes(), |value| {
         value.members(|key, value| {
             count += 1;
             if matches!(key, "output" | "result" | "error") && value.kind() == Some(Kind::String) {
@@ -310,9 +309,9 @@ fn wrapped(json: &str) -> Option<(String, bool)> {
     text.filter(|_| count == 1 && read.is_ok())
 }
 
-fn detail(value: &mut Value<'_, '_>) -> Result<Option<&'static str>> {
+fn detail(value: &mut Cursor<'_, '_>) -> Result<Option<&'static str>> {
     let mut level = None;
-    let mut read = |value: &mut Value<'_, '_>| -> Result<()> {
+    let mut read = |value: &mut Cursor<'_, '_>| -> Result<()> {
         level = match &*value.text()? {
             "MEDIA_RESOLUTION_LOW" => Some("low"),
             "MEDIA_RESOLUTION_HIGH" | "MEDIA_RESOLUTION_ULTRA_HIGH" => Some("high"),

@@ -10,8 +10,7 @@ use crate::chat::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Surface;
 use crate::wire::convert::Asked;
-use crate::wire::gemini::value::{self, Value};
-use crate::wire::json::{Writer, quote};
+use crate::wire::json::{Cursor, Writer, cursor, quote};
 
 use super::citations::{self, Found, Grounding};
 use super::error;
@@ -45,30 +44,6 @@ pub(super) struct Candidate {
     pub(super) found: Vec<Found>,
 }
 
-/// The reason of a `finishReason` or `blockReason`; none for one that says that there is none yet. A model that calls tools
-/// stops like any other.
-///
-/// Source: Gemini API reference, "FinishReason", and Google's own clients; seen 2026-11.
-pub fn stop_reason(name: &str) -> Option<StopReason> {
-    Some(match name {
-        "" | "FINISH_REASON_UNSPECIFIED" => return None,
-        "STOP" => StopReason::Stop,
-        "MAX_TOKENS" | "CONTINUATION" => StopReason::Length,
-        "SAFETY"
-        | "RECITATION"
-        | "LANGUAGE"
-        | "BLOCKLIST"
-        | "PROHIBITED_CONTENT"
-        | "SPII"
-        | "MODEL_ARMOR"
-        | "ESCALATION"
-        | "IMAGE_SAFETY"
-        | "IMAGE_PROHIBITED_CONTENT"
-        | "IMAGE_RECITATION" => StopReason::ContentFilter,
-        _ => StopReason::Other,
-    })
-}
-
 /// Google's word for a reason.
 pub(super) fn finish_reason(reason: StopReason) -> &'static str {
     match reason {
@@ -91,7 +66,7 @@ impl<'a> Answer<'a> {
     /// [`ErrorKind::UpstreamInvalid`] when it is not of the shape.
     pub(super) fn read(body: &'a [u8], calls: &mut Calls) -> Result<Self> {
         let mut answer = Self::default();
-        let read = value::read(body, |value| value.members(|name, value| answer.member(name, value, calls)));
+        let read = cursor::read(body, |value| value.members(|name, value| answer.member(name, value, calls)));
         read.map_err(|error| {
             let message = format!("the upstream's answer is not valid: {}", error.message);
             Error::new(ErrorKind::UpstreamInvalid, message)
@@ -99,7 +74,7 @@ impl<'a> Answer<'a> {
         Ok(answer)
     }
 
-    fn member(&mut self, name: &str, value: &mut Value<'a, '_>, calls: &mut Calls) -> Result<()> {
+    fn member(&mut self, name: &str, value: &mut Cursor<'a, '_>, calls: &mut Calls) -> Result<()> {
         match name {
             "candidates" => value.elements(|value| {
                 if self.candidates.len() == CHOICES_MAX {
@@ -122,7 +97,7 @@ impl<'a> Answer<'a> {
 }
 
 /// Why the prompt was blocked; none if it was not.
-fn blocked(value: &mut Value<'_, '_>) -> Result<Option<String>> {
+fn blocked(value: &mut Cursor<'_, '_>) -> Result<Option<String>> {
     let (mut reason, mut message) = (None, None);
     value.members(|name, value| {
         match name {
@@ -139,7 +114,7 @@ fn blocked(value: &mut Value<'_, '_>) -> Result<Option<String>> {
     }))
 }
 
-fn candidate(value: &mut Value<'_, '_>, number: u32, calls: &mut Calls) -> Result<Candidate> {
+fn candidate(value: &mut Cursor<'_, '_>, number: u32, calls: &mut Calls) -> Result<Candidate> {
     let mut candidate = Candidate { index: number, ..Candidate::default() };
     value.members(|name, value| {
         match name {
@@ -148,7 +123,7 @@ fn candidate(value: &mut Value<'_, '_>, number: u32, calls: &mut Calls) -> Resul
                 candidate.index = index.ok_or_else(|| value.must_be("the number of a candidate"))?;
             }
             "content" => candidate.content(value, calls)?,
-            "finishReason" => candidate.stop = stop_reason(&value.text()?),
+            "finishReason" => candidate.stop = StopReason::of_gemini(&value.text()?),
             "logprobsResult" => candidate.logprobs = logprobs(value)?,
             "groundingMetadata" => citations::read_grounding(value, &mut candidate.found)?,
             "citationMetadata" => citations::read_repeated(value, &mut candidate.found)?,
@@ -160,7 +135,7 @@ fn candidate(value: &mut Value<'_, '_>, number: u32, calls: &mut Calls) -> Resul
 }
 
 impl Candidate {
-    fn content(&mut self, value: &mut Value<'_, '_>, calls: &mut Calls) -> Result<()> {
+    fn content(&mut self, value: &mut Cursor<'_, '_>, calls: &mut Calls) -> Result<()> {
         value.members(|name, value| match name {
             "parts" => value.one_or_more(|value| {
                 self.starts.push(self.parts.len());
@@ -192,7 +167,7 @@ impl Candidate {
         let calls = self.parts.iter().any(|part| matches!(part.content, Content::ToolCall { .. }));
         Choice {
             index: self.index,
-            stop: self.stop.map(|stop| with_calls(stop, calls)),
+            stop: self.stop.map(|stop| stop.with_calls(calls)),
             parts: self.parts,
             stop_sequence: None,
             logprobs: self.logprobs,
@@ -201,12 +176,7 @@ impl Candidate {
     }
 }
 
-/// The reason of an answer that may have calls.
-pub(super) fn with_calls(stop: StopReason, has_calls: bool) -> StopReason {
-    if stop == StopReason::Stop && has_calls { StopReason::ToolCalls } else { stop }
-}
-
-fn logprobs(value: &mut Value<'_, '_>) -> Result<Vec<TokenLogprob>> {
+fn logprobs(value: &mut Cursor<'_, '_>) -> Result<Vec<TokenLogprob>> {
     let (mut chosen, mut tops) = (Vec::new(), Vec::new());
     value.members(|name, value| match name {
         "chosenCandidates" => value.elements(|value| {
@@ -235,7 +205,7 @@ fn logprobs(value: &mut Value<'_, '_>) -> Result<Vec<TokenLogprob>> {
     Ok(tokens.collect())
 }
 
-fn token(value: &mut Value<'_, '_>) -> Result<(String, f64)> {
+fn token(value: &mut Cursor<'_, '_>) -> Result<(String, f64)> {
     let (mut token, mut logprob) = (String::new(), 0.0);
     value.members(|name, value| {
         match name {

@@ -8,8 +8,7 @@ use crate::chat::{ChatRequest, Content, Field, Message, Part, Role, Signature, S
 use crate::error::{Error, Result};
 use crate::wire::Surface;
 use crate::wire::convert::Terms;
-use crate::wire::gemini::value::{self, Value};
-use crate::wire::json::{Kind, Writer};
+use crate::wire::json::{Cursor, Kind, Writer, cursor};
 
 use super::config;
 use super::parts::{self, Calls};
@@ -37,7 +36,7 @@ pub fn decode_request(body: &[u8]) -> Result<ChatRequest> {
     request.asks_usage = true;
     let mut conversation = Conversation::default();
     let mut system = None;
-    let member = |name: &str, value: &mut Value<'_, '_>| -> Result<()> {
+    let member = |name: &str, value: &mut Cursor<'_, '_>| -> Result<()> {
         match name {
             "contents" => value.one_or_more(|value| conversation.content(value))?,
             "systemInstruction" => system = instructions(value)?,
@@ -54,12 +53,12 @@ pub fn decode_request(body: &[u8]) -> Result<ChatRequest> {
         }
         Ok(())
     };
-    value::read(body, |value| value.members(member))?;
+    cursor::read(body, |value| value.members(member))?;
     request.messages = system.into_iter().chain(conversation.messages).collect();
     Ok(request)
 }
 
-fn instructions(value: &mut Value<'_, '_>) -> Result<Option<Message>> {
+fn instructions(value: &mut Cursor<'_, '_>) -> Result<Option<Message>> {
     let mut parts = Vec::new();
     let mut calls = Calls::of_conversation();
     // Google's clients take a list of parts for the content that they make of it.
@@ -95,7 +94,7 @@ impl Default for Conversation {
 }
 
 impl Conversation {
-    fn content(&mut self, value: &mut Value<'_, '_>) -> Result<()> {
+    fn content(&mut self, value: &mut Cursor<'_, '_>) -> Result<()> {
         let (mut role, mut parts) = (Role::User, Vec::new());
         if value.kind() == Some(Kind::String) {
             parts.push(Part::text(value.text()?));
@@ -172,7 +171,7 @@ fn continued(last: Option<&mut Part>, part: Part) -> Option<Part> {
     None
 }
 
-fn role(value: &mut Value<'_, '_>) -> Result<Role> {
+fn role(value: &mut Cursor<'_, '_>) -> Result<Role> {
     match &*value.text()? {
         "user" | "function" | "tool" | "" => Ok(Role::User),
         "model" => Ok(Role::Assistant),

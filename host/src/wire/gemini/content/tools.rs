@@ -4,11 +4,10 @@ use crate::chat::{Extra, Field, Function, Raw, Tool, ToolChoice};
 use crate::error::Result;
 use crate::wire::convert::Terms;
 use crate::wire::gemini::schema::json_schema;
-use crate::wire::gemini::value::{Value, compact};
-use crate::wire::json::{Kind, Writer, quote};
+use crate::wire::json::{Cursor, Kind, Writer, compact, quote};
 
 /// Reads `tools`: each has functions, or is one that Google runs.
-pub(super) fn read(value: &mut Value<'_, '_>, tools: &mut Vec<Tool>) -> Result<()> {
+pub(super) fn read(value: &mut Cursor<'_, '_>, tools: &mut Vec<Tool>) -> Result<()> {
     value.one_or_more(|tool| {
         tool.members(|name, value| {
             if name == "functionDeclarations" {
@@ -30,7 +29,7 @@ pub(super) fn read(value: &mut Value<'_, '_>, tools: &mut Vec<Tool>) -> Result<(
     })
 }
 
-fn function(value: &mut Value<'_, '_>) -> Result<Function> {
+fn function(value: &mut Cursor<'_, '_>) -> Result<Function> {
     let (mut name, mut description, mut parameters) = (None, None, None);
     let mut extra = Extra::default();
     value.members(|key, value| {
@@ -49,7 +48,7 @@ fn function(value: &mut Value<'_, '_>) -> Result<Function> {
 }
 
 /// Reads a schema in Google's words.
-pub(super) fn schema(value: &mut Value<'_, '_>) -> Result<Raw> {
+pub(super) fn schema(value: &mut Cursor<'_, '_>) -> Result<Raw> {
     if value.kind() != Some(Kind::Object) {
         return Err(value.must_be("a schema"));
     }
@@ -57,12 +56,15 @@ pub(super) fn schema(value: &mut Value<'_, '_>) -> Result<Raw> {
 }
 
 /// Takes JSON over as it is.
-pub(super) fn raw(value: &mut Value<'_, '_>) -> Result<Raw> {
+pub(super) fn raw(value: &mut Cursor<'_, '_>) -> Result<Raw> {
     Raw::new(compact(value.json()?)).ok_or_else(|| value.must_be("valid JSON"))
 }
 
 /// Reads `toolConfig`; returns what is not about functions.
-pub(super) fn read_choice(value: &mut Value<'_, '_>, choice: &mut Option<ToolChoice>) -> Result<Option<Raw>> {
+pub(super) fn read_choice(
+    value: &mut Cursor<'_, '_>,
+    choice: &mut Option<ToolChoice>,
+) -> Result<Option<Raw>> {
     let mut rest = Writer::default();
     value.members(|key, value| {
         if key == "functionCallingConfig" {
@@ -75,7 +77,7 @@ pub(super) fn read_choice(value: &mut Value<'_, '_>, choice: &mut Option<ToolCho
     Ok(rest.into_raw())
 }
 
-fn calling(value: &mut Value<'_, '_>) -> Result<Option<ToolChoice>> {
+fn calling(value: &mut Cursor<'_, '_>) -> Result<Option<ToolChoice>> {
     let (mut mode, mut names) = (String::new(), Vec::new());
     value.members(|key, value| {
         match key {

@@ -2,14 +2,13 @@
 
 use crate::chat::Usage;
 use crate::error::Result;
-use crate::wire::gemini::value::Value;
-use crate::wire::json::Writer;
+use crate::wire::json::{Cursor, Writer};
 
 /// Reads what an answer cost: the prompt has what was cached in it, but neither what tools have added nor, on the other
 /// side, the answer its thinking.
 ///
 /// Source: Gemini API reference, "UsageMetadata", seen 2026-11.
-pub(super) fn read(value: &mut Value<'_, '_>) -> Result<Usage> {
+pub(super) fn read(value: &mut Cursor<'_, '_>) -> Result<Usage> {
     let (mut prompt, mut tools, mut candidates, mut total) = (0_u64, 0, None, None);
     let mut usage = Usage::default();
     value.members(|name, value| {
@@ -51,14 +50,14 @@ pub(super) fn write(usage: Usage) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::gemini::value;
+    use crate::wire::json::cursor;
 
     #[track_caller]
     fn check(json: &str, input: u64, output: u64, cached: u64, reasoning: u64) {
         let expected = Usage { input, output, cached, reasoning, ..Usage::default() };
-        assert_eq!(value::read(json.as_bytes(), |value| read(value)).unwrap(), expected, "{json}");
+        assert_eq!(cursor::read(json.as_bytes(), |value| read(value)).unwrap(), expected, "{json}");
         let written = write(expected);
-        assert_eq!(value::read(&written, |value| read(value)).unwrap(), expected);
+        assert_eq!(cursor::read(&written, |value| read(value)).unwrap(), expected);
     }
 
     // parity: 106

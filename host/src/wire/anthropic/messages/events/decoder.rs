@@ -314,7 +314,7 @@ impl EventDecoder {
             if !reply::is_exact(&reason) {
                 out.extend(Raw::new(text).map(Event::Other));
             }
-            self.end = Some((reply::read_stop(&reason), stop_sequence));
+            self.end = Some((StopReason::of_anthropic(&reason), stop_sequence));
             self.finish_choice(out);
         }
         if let Some(counts) = usage.and_then(|usage| Counts::read(usage.get())) {

@@ -174,7 +174,7 @@ impl EventEncoder {
         self.release_all(out);
         let mut data = Data::begin("message_delta", out);
         match self.delta.take().as_ref().and_then(|raw| Members::of(raw.get())) {
-            Some(mut own) => {
+            Some(own) => {
                 let _ = (own.get("type"), own.get("usage"));
                 data.writer().extra(&own.rest(&[]));
             }

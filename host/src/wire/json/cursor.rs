@@ -1,47 +1,36 @@
-//! A JSON value of a request or an answer, and where it stands, for messages.
+//! A JSON document that is read in one pass, with the place of what is wrong in it.
+//!
+//! It is the faster of two readers, for documents whose members can be read as they come;
+//! [`Object`](super::Object) is for those where one member says how the others are to be read.
 //!
 //! Google's servers read names in camelCase and in snake_case, take numbers in quotes and take null for absent; so is read
 //! here. Source: Protocol Buffers documentation, "ProtoJSON Format", seen 2026-11.
 
 use std::borrow::Cow;
-use std::fmt;
 
+use super::place::Place;
+use super::{Kind, Scanner, SyntaxError};
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::json::{Kind, Scanner, SyntaxError};
 
 /// A value that is about to be read, once; what is left of it is passed over.
 #[derive(Debug)]
-pub struct Value<'a, 's> {
+pub struct Cursor<'a, 's> {
     scanner: &'s mut Scanner<'a>,
     start: usize,
     place: Place<'s>,
-}
-
-/// Where a value stands in its document; written only when something is wrong there.
-#[derive(Clone, Copy, Debug)]
-struct Place<'s> {
-    above: Option<&'s Self>,
-    step: Step<'s>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Step<'s> {
-    Document,
-    Member(&'s str),
-    Element(usize),
 }
 
 /// Reads a whole document.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidRequest`] if it is not JSON, or `read` failed.
-pub fn read<'a, T>(body: &'a [u8], read: impl FnOnce(&mut Value<'a, '_>) -> Result<T>) -> Result<T> {
+pub fn read<'a, T>(body: &'a [u8], read: impl FnOnce(&mut Cursor<'a, '_>) -> Result<T>) -> Result<T> {
     let mut scanner = Scanner::new(body);
-    let place = Place { above: None, step: Step::Document };
+    let place = Place::Document;
     let outcome = (|| {
         scanner.peek().map_err(broken)?;
         let start = scanner.position();
-        let mut value = Value { scanner: &mut scanner, start, place };
+        let mut value = Cursor { scanner: &mut scanner, start, place };
         let outcome = read(&mut value)?;
         value.pass().map_err(broken)?;
         Ok(outcome)
@@ -55,7 +44,7 @@ fn broken(error: SyntaxError) -> Error {
     Error::new(ErrorKind::InvalidRequest, format!("the document is not valid JSON: {}", error.reason))
 }
 
-impl<'a> Value<'a, '_> {
+impl<'a> Cursor<'a, '_> {
     /// Reads it as JSON text.
     ///
     /// # Errors
@@ -79,7 +68,7 @@ impl<'a> Value<'a, '_> {
     ///
     /// # Errors
     /// It is not an object, or `member` failed.
-    pub fn members(&mut self, mut member: impl FnMut(&str, &mut Value<'a, '_>) -> Result<()>) -> Result<()> {
+    pub fn members(&mut self, mut member: impl FnMut(&str, &mut Cursor<'a, '_>) -> Result<()>) -> Result<()> {
         if self.kind() != Some(Kind::Object) {
             return Err(self.must_be("an object"));
         }
@@ -88,8 +77,8 @@ impl<'a> Value<'a, '_> {
         let read = self.scanner.object(|scanner, name| {
             let is_null = scanner.peek()? == Kind::Null;
             let name = camel(name.decode());
-            let place = Place { above: Some(place), step: Step::Member(&name) };
-            let mut value = Value { start: scanner.position(), scanner, place };
+            let place = Place::Member(place, &name);
+            let mut value = Cursor { start: scanner.position(), scanner, place };
             if is_null {
                 return value.pass();
             }
@@ -105,7 +94,7 @@ impl<'a> Value<'a, '_> {
     ///
     /// # Errors
     /// It is not a list, or `element` failed.
-    pub fn elements(&mut self, mut element: impl FnMut(&mut Value<'a, '_>) -> Result<()>) -> Result<()> {
+    pub fn elements(&mut self, mut element: impl FnMut(&mut Cursor<'a, '_>) -> Result<()>) -> Result<()> {
         if self.kind() != Some(Kind::Array) {
             return Err(self.must_be("a list"));
         }
@@ -113,9 +102,9 @@ impl<'a> Value<'a, '_> {
         let place = &self.place;
         let read = self.scanner.array(|scanner| {
             scanner.peek()?;
-            let place = Place { above: Some(place), step: Step::Element(index) };
+            let place = Place::Element(place, index);
             index += 1;
-            let mut value = Value { start: scanner.position(), scanner, place };
+            let mut value = Cursor { start: scanner.position(), scanner, place };
             match element(&mut value) {
                 Ok(()) => value.pass(),
                 Err(error) => Err(value.stop(&mut failure, error)),
@@ -128,7 +117,7 @@ impl<'a> Value<'a, '_> {
     ///
     /// # Errors
     /// `element` failed.
-    pub fn one_or_more(&mut self, mut element: impl FnMut(&mut Value<'a, '_>) -> Result<()>) -> Result<()> {
+    pub fn one_or_more(&mut self, mut element: impl FnMut(&mut Cursor<'a, '_>) -> Result<()>) -> Result<()> {
         if self.kind() == Some(Kind::Array) { self.elements(element) } else { element(self) }
     }
 
@@ -195,19 +184,22 @@ impl<'a> Value<'a, '_> {
 
     /// An error about this value, which its text calls by its place.
     pub fn must_be(&self, what: &str) -> Error {
-        let place = self.place.to_string();
+        let place = self.place();
         let message = format!("`{place}` must be {what}");
         Error::invalid(place, message)
     }
 
     /// An error about this value, in these words.
     pub fn invalid(&self, message: impl Into<String>) -> Error {
-        Error::invalid(self.place.to_string(), message)
+        Error::invalid(self.place(), message)
     }
 
     /// Where it stands, as in `contents[0].role`.
     pub fn place(&self) -> String {
-        self.place.to_string()
+        match self.place {
+            Place::Document => "the document".to_owned(),
+            place => place.to_string(),
+        }
     }
 
     /// The digits of a number, with or without quotes.
@@ -244,19 +236,6 @@ fn integer_of(digits: &str) -> Option<i64> {
     // The cast saturates, and what has a fraction is not equal.
     let whole = |number: f64| Some(number as i64).filter(|integer| *integer as f64 == number);
     digits.parse().ok().or_else(|| number_of(digits).and_then(whole))
-}
-
-impl fmt::Display for Place<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let above = self.above.filter(|above| !matches!(above.step, Step::Document));
-        match (above, self.step) {
-            (_, Step::Document) => formatter.write_str("the document"),
-            (None, Step::Member(name)) => formatter.write_str(name),
-            (None, Step::Element(index)) => write!(formatter, "[{index}]"),
-            (Some(above), Step::Member(name)) => write!(formatter, "{above}.{name}"),
-            (Some(above), Step::Element(index)) => write!(formatter, "{above}[{index}]"),
-        }
-    }
 }
 
 /// A name in camelCase, however it is written.

@@ -556,7 +556,7 @@ impl Plugins {
         // Who asked for a stream can read no other answer if it is the gateway that writes it.
         let is_framed = exchange.is_stream && (is_translated || self.chain.has(Hook::StreamEvents));
         let sees_stream = self.chain.has(Hook::StreamText) || self.chain.has(Hook::StreamEvents);
-        if !sees_stream && !(is_framed && matches!(reply.content, ReplyContent::Whole(_))) {
+        if !(sees_stream || is_framed && matches!(reply.content, ReplyContent::Whole(_))) {
             return Ok(Answer::Reply(reply, None));
         }
         let mut view = job.lend(&facts);

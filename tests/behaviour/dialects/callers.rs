@@ -7,10 +7,14 @@ use super::surface::Surface;
 
 #[track_caller]
 fn check(surface: Surface, vendor: Vendor, sent: (&str, &str), settings: &str, expected: [Option<&str>; 3]) {
-    // What stands in for Google takes keys alone, and refuses what is of a login.
+    // What stands in for Google knows keys alone: a token of a login is one to it.
     let upstream = Upstream::new(move |request| {
         let mut request = request.clone();
-        request.headers.retain(|(name, _)| vendor != Vendor::Gemini || name != "authorization");
+        for (name, _) in request.headers.iter_mut().filter(|_| vendor == Vendor::Gemini) {
+            if name == "authorization" {
+                "x-goog-api-key".clone_into(name);
+            }
+        }
         vendor.answer(&request)
     });
     let settings = format!("default: true{settings}");

@@ -88,7 +88,10 @@ fn others(request: &ChatRequest, terms: &mut Terms<'_>) -> Result<()> {
 fn names_other_than_text(json: &Raw) -> bool {
     let mut names = Vec::new();
     // What is no list of words is nothing that a vendor would understand.
-    let read = cursor::read(json.get().as_bytes(), |value| Ok(names = value.texts()?));
+    let read = cursor::read(json.get().as_bytes(), |value| {
+        names = value.texts()?;
+        Ok(())
+    });
     read.is_ok() && names.iter().any(|name| !name.eq_ignore_ascii_case("text"))
 }
 

@@ -45,7 +45,7 @@ pub(super) fn refuses_required_tools(model: &str) -> bool {
 /// Whether a model answers after a schema; models of unknown names do.
 pub(super) fn takes_schemas(model: &str) -> bool {
     let first = if family(model) == "opus" { (4, 1) } else { (4, 5) };
-    version(model).map_or(!is_before_4(model), |version| version >= first)
+    version(model).map_or_else(|| !is_before_4(model), |version| version >= first)
 }
 
 /// Whether a model can think; models of unknown names can.

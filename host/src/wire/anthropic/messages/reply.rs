@@ -24,7 +24,7 @@ pub fn decode_reply(body: &[u8], id: &str) -> Result<Reply> {
     let own_id = text("id").unwrap_or_else(|| message_id(id));
     let (model, reason, stop_sequence) = (text("model"), text("stop_reason"), text("stop_sequence"));
     let _ = (text("type"), text("role"));
-    let counts = members.get("usage").and_then(|usage| Counts::read(usage));
+    let counts = members.get("usage").and_then(Counts::read);
     let choice = Choice {
         index: 0,
         parts: read_parts(&content),

@@ -197,7 +197,7 @@ fn choice(choice: &Choice, out: &mut Vec<u8>) {
 /// its index where it is one of a stream.
 pub(super) fn write_citation(citation: &Citation, part: Range<u64>, index: Option<usize>, out: &mut Vec<u8>) {
     let within = |(from, to): (u64, u64)| part.start.saturating_add(from)..part.start.saturating_add(to);
-    let stretch = citation.range.map_or(part.clone(), within);
+    let stretch = citation.range.map_or_else(|| part.clone(), within);
     let url = citation.url.as_deref().unwrap_or_default();
     object(out, |members| {
         members.plain_if("index", index);

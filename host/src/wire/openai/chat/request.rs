@@ -95,7 +95,7 @@ fn sampling(request: &Object<'_, '_>, chat: &mut ChatRequest) -> Result<()> {
     chat.stop = match request.get("stop") {
         None => Vec::new(),
         Some(value) if value.kind() == Kind::String => vec![value.string()?],
-        Some(value) if value.kind() == Kind::Array => value.each(|word| Ok(word.string()?))?,
+        Some(value) if value.kind() == Kind::Array => value.each(|word| word.string())?,
         Some(value) => return Err(value.error("must be a string or a list of strings")),
     };
     chat.seed = request.get("seed").map(|value| value.integer()).transpose()?;

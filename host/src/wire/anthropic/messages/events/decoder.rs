@@ -177,7 +177,7 @@ impl EventDecoder {
         }
         self.progress = Progress::Started;
         let message = message.and_then(|message| Members::of(message.get())).unwrap_or_default();
-        let counts = message.get("usage").and_then(|usage| Counts::read(usage));
+        let counts = message.get("usage").and_then(Counts::read);
         self.counts.update(counts.unwrap_or_default());
         let text = |name| message.string(name);
         out.push(Event::Start {

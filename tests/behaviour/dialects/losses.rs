@@ -24,9 +24,6 @@ fn check(surface: Surface, vendor: Vendor, members: &Value, expected: &str) {
 fn what_only_the_client_knows_is_named() {
     for vendor in [Vendor::Anthropic, Vendor::Gemini] {
         check(Surface::Chat, vendor, &json!({"vendor_option": 1, "other": {"a": 1}}), "other, vendor_option");
-        let part = json!({"type": "vendor_thing", "x": 1});
-        let message = json!([{"role": "user", "content": [{"type": "text", "text": "hi"}, part]}]);
-        check(Surface::Chat, vendor, &json!({"messages": message}), "vendor_thing");
     }
     check(Surface::Messages, Vendor::OpenAi, &json!({"vendor_option": 1}), "vendor_option");
 }
